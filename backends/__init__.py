@@ -1,0 +1,5 @@
+"""Backends: each turns a Graph into an Executable. Importing this package registers them."""
+
+from lgir.backends import reference
+
+__all__ = ["reference"]

@@ -1,0 +1,47 @@
+"""The reference backend: the interpreter of `lgir.simulate`, the definition of correct."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.graph import Graph
+from lgir.registry import register_backend
+from lgir.simulate import evaluate, pack, unpack
+
+_BATCH = 4096
+
+
+class ReferenceExecutable(Executable):
+    """Evaluates the graph in numpy, a few thousand samples at a time."""
+
+    backend = "reference"
+
+    def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
+        for value, array in zip(self.graph.inputs, samples, strict=True):
+            if value.dtype == "bit":
+                check_bits(value, array)
+            elif value.dtype == "f32":
+                check_floats(value, array)
+        starts = range(0, max(n, 1), _BATCH)
+        parts = [self._run_part([a[s : s + _BATCH] for a in samples]) for s in starts]
+        return [np.concatenate(p) for p in zip(*parts, strict=True)]
+
+    def _run_part(self, samples: list[Array]) -> list[Array]:
+        n = len(samples[0])
+        inputs = {
+            value.name: pack(array.astype(bool)) if value.dtype == "bit" else array
+            for value, array in zip(self.graph.inputs, samples, strict=True)
+        }
+        values = evaluate(self.graph, inputs, n)
+        types = self.graph.values
+        return [
+            unpack(values[name], n) if types[name].dtype == "bit" else values[name]
+            for name in self.graph.outputs
+        ]
+
+
+@register_backend("reference")
+def compile_reference(graph: Graph) -> ReferenceExecutable:
+    """Interpret the graph in numpy: slow, and the meaning every other backend is held to."""
+    return ReferenceExecutable(graph)

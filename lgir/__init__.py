@@ -1,0 +1,50 @@
+"""lgir: a compiler for logic gate networks.
+
+    graph = lgir.lift("model.pt")              # a trained model or checkpoint -> IR
+    graph, report = lgir.optimize(graph)       # passes shrink it, each one verified
+    exe = lgir.compile(graph, backend="llvm")  # bit-packed machine code
+    scores = exe(x)                            # (N, ...) -> float32 (N, classes)
+
+Importing lgir is cheap: torch, llvmlite and onnx are loaded by what needs them.
+"""
+
+from importlib.metadata import version as _version
+
+from lgir.api import bench, compile, lift, optimize, verify
+from lgir.body import Body
+from lgir.builder import GraphBuilder
+from lgir.container import load, save
+from lgir.errors import LgirError
+from lgir.executable import Executable
+from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Threshold, Value
+from lgir.registry import register_backend, register_frontend, register_pass
+from lgir.text import dumps, parse
+
+__version__ = _version("lgir")
+
+__all__ = [
+    "Body",
+    "Executable",
+    "Graph",
+    "GraphBuilder",
+    "GroupSum",
+    "LgirError",
+    "Logic",
+    "Node",
+    "Reshape",
+    "Threshold",
+    "Value",
+    "__version__",
+    "bench",
+    "compile",
+    "dumps",
+    "lift",
+    "load",
+    "optimize",
+    "parse",
+    "register_backend",
+    "register_frontend",
+    "register_pass",
+    "save",
+    "verify",
+]

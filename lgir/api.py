@@ -1,0 +1,81 @@
+"""The verbs of the Python API: lift, optimize, compile, verify, bench.
+
+This is the compile driver. It knows passes, backends and frontends only through their packages'
+registries, and loads each on first use, so that `import lgir` stays cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lgir.executable import Executable
+from lgir.graph import Graph
+from lgir.registry import BACKENDS
+
+if TYPE_CHECKING:
+    from lgir.bench import BenchReport
+    from lgir.equivalence import Verdict
+    from lgir.passes.pipeline import Report
+
+
+def lift(model: Any | str | Path, **options: Any) -> Graph:
+    """Turn a trained model into a graph.
+
+    Args:
+        model: a torch module, a loaded state_dict, or the path of a checkpoint file.
+        options: what the file or module does not say by itself; each frontend documents its own.
+
+    Raises:
+        LiftError, FormatError: the model is not understood, or lacks what lifting needs.
+    """
+    from lgir.frontend import lift_model
+
+    return lift_model(model, **options)
+
+
+def optimize(
+    graph: Graph, passes: str = "default", verify: str | None = "sim", **options: Any
+) -> tuple[Graph, Report]:
+    """Run a pipeline of passes; returns the new graph and a report with a row per pass.
+
+    Args:
+        graph: not changed.
+        passes: a pipeline such as "fold,cse,dce", or a named one such as "default".
+        verify: "sim" compares the outputs before and after each pass by random simulation, None
+            trusts the passes.
+
+    Raises:
+        PassError: a pass failed, broke the IR or changed an output. UnknownNameError, ParseError:
+        the pipeline string is wrong.
+    """
+    from lgir.passes.pipeline import Pipeline
+
+    return Pipeline.parse(passes).run(graph, verify=verify, **options)
+
+
+def compile(graph: Graph, backend: str = "llvm", **options: Any) -> Executable:
+    """Lower `graph` with a backend: "llvm", "reference", "cuda" or a plugged-in one.
+
+    Keyword options go to the backend. Raises UnknownNameError for a backend that is not
+    registered and BackendError where it cannot work on this machine.
+    """
+    executable: Executable = BACKENDS.get(backend)(graph, **options)
+    return executable
+
+
+def verify(a: Graph, b: Graph, method: str = "sim", **options: Any) -> Verdict:
+    """Whether two graphs compute the same outputs, with a counterexample where they do not."""
+    from lgir.equivalence import verify_graphs
+
+    return verify_graphs(a, b, method=method, **options)
+
+
+def bench(
+    graph: Graph, backends: Sequence[str] = ("llvm", "reference"), **options: Any
+) -> BenchReport:
+    """Figures of several backends side by side, after a check that their outputs are equal."""
+    from lgir.bench import bench_graph
+
+    return bench_graph(graph, backends=backends, **options)

@@ -1,0 +1,175 @@
+"""Body: the gates of one Logic node, as arrays.
+
+Net ids are integers: 0 is False, 1 is True, then one id per tap, then one id per gate in
+topological order, so an operand's id is always below its gate's own and no walk ever recurses.
+Inverters need no marks, since truth tables absorb them. The struct-of-arrays layout follows
+amaranth's netlists and costs 9 to 32 bytes a gate; an object per gate would cost 400 and more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import GraphError
+from lgir.ops import MAX_FANIN, depends_on, full_mask, table_dtype, widen_table
+
+FALSE: Final = 0
+TRUE: Final = 1
+FIRST_TAP: Final = 2
+
+IntArray = npt.NDArray[np.int32]
+
+_LEVEL_CHUNK: Final = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """Gates over taps, evaluated once at every position of the node's iteration space.
+
+    Attributes:
+        taps: (T, 2 + rank) int32; a row is (input, channel, offset along each space axis).
+        fanin: (G, K) int32 net ids, 1 <= K <= 6. Trailing inputs that a table ignores are 0.
+        table: (G,) unsigned, 2**K bits each (see `lgir.ops`).
+        outputs: (C,) int32 net ids, one per output channel.
+
+    Arrays are made read-only: passes build new bodies. `Body.build` is the constructor to use; it
+    converts dtypes and drops trailing columns of `fanin` that no gate uses.
+    """
+
+    taps: IntArray
+    fanin: IntArray
+    table: npt.NDArray[np.unsignedinteger]
+    outputs: IntArray
+
+    @staticmethod
+    def build(
+        taps: npt.ArrayLike,
+        fanin: npt.ArrayLike,
+        table: npt.ArrayLike,
+        outputs: npt.ArrayLike,
+        *,
+        rank: int = 0,
+    ) -> Body:
+        """A body from anything array-like.
+
+        `rank` gives the width of `taps` when there are none. Raises GraphError where shapes
+        disagree; `lgir.verifier` checks ids and tables.
+        """
+        taps_ = np.asarray(taps, dtype=np.int32)
+        if taps_.size == 0:
+            taps_ = taps_.reshape(0, taps_.shape[1] if taps_.ndim == 2 else 2 + rank)
+        fanin_ = np.asarray(fanin, dtype=np.int32)
+        if fanin_.size == 0:
+            fanin_ = np.zeros((0, 1), np.int32)
+        outputs_ = np.asarray(outputs, dtype=np.int32)
+        table_ = np.asarray(table)
+        if taps_.ndim != 2 or fanin_.ndim != 2 or outputs_.ndim != 1:
+            raise GraphError(
+                f"body arrays must be taps (T, 2+rank), fanin (G, K), outputs (C,); got "
+                f"{taps_.shape}, {fanin_.shape}, {outputs_.shape}"
+            )
+        if table_.shape != (len(fanin_),):
+            raise GraphError(f"table has shape {table_.shape}, expected ({len(fanin_)},)")
+        k = fanin_.shape[1]
+        if not 1 <= k <= MAX_FANIN:
+            raise GraphError(f"a gate has 1 to {MAX_FANIN} inputs; fanin has {k} columns")
+        if table_.dtype != table_dtype(k):
+            wide = table_.astype(np.uint64)
+            if (wide > np.uint64(full_mask(k))).any():
+                raise GraphError(f"a table of {k} inputs has {1 << k} bits; a larger one was given")
+            table_ = wide.astype(table_dtype(k))
+        while k > 1 and not fanin_[:, -1].any() and not depends_on(table_, k, k - 1).any():
+            table_ = _drop_last_input(table_, k)
+            fanin_, k = np.ascontiguousarray(fanin_[:, :-1]), k - 1
+        for array in (taps_, fanin_, table_, outputs_):
+            array.flags.writeable = False
+        return Body(taps_, fanin_, table_, outputs_)
+
+    @property
+    def rank(self) -> int:
+        """Number of axes of the iteration space: 0 dense, 2 images, 3 volumes."""
+        return int(self.taps.shape[1]) - 2
+
+    @property
+    def num_taps(self) -> int:
+        return len(self.taps)
+
+    @property
+    def num_gates(self) -> int:
+        return len(self.fanin)
+
+    @property
+    def k(self) -> int:
+        """Widest fan-in, the number of columns of `fanin`."""
+        return int(self.fanin.shape[1])
+
+    @property
+    def first_gate(self) -> int:
+        """Net id of gate 0."""
+        return FIRST_TAP + len(self.taps)
+
+    @property
+    def num_nets(self) -> int:
+        return FIRST_TAP + len(self.taps) + len(self.fanin)
+
+    def arity(self) -> npt.NDArray[np.uint8]:
+        """(G,) uint8: inputs per gate up to the last one that is wired or matters."""
+        used = np.zeros(self.num_gates, np.uint8)
+        for column in range(self.k):
+            live = (self.fanin[:, column] != FALSE) | depends_on(self.table, self.k, column)
+            used[live] = column + 1
+        return used
+
+    def levels(self) -> IntArray:
+        """(num_nets,) int32: 0 for constants and taps, else 1 + the deepest operand's level.
+
+        Gates are relaxed in chunks until each chunk settles: a few vectorised sweeps for the
+        shallow bodies of real networks, and still linear in chunks for one long chain.
+        """
+        level = np.zeros(self.num_nets, np.int32)
+        for start in range(0, self.num_gates, _LEVEL_CHUNK):
+            fanin = self.fanin[start : start + _LEVEL_CHUNK]
+            own = level[self.first_gate + start : self.first_gate + start + len(fanin)]
+            while True:
+                new = 1 + level[fanin].max(axis=1)
+                if np.array_equal(new, own):
+                    break
+                own[:] = new
+        return level
+
+    def widened(self, k: int) -> Body:
+        """The same body with `fanin` padded to `k` columns, for arithmetic on tables."""
+        if k <= self.k:
+            return self
+        fanin = np.zeros((self.num_gates, k), np.int32)
+        fanin[:, : self.k] = self.fanin
+        return Body(self.taps, fanin, widen_table(self.table, self.k, k), self.outputs)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Body):
+            return NotImplemented
+        return all(
+            np.array_equal(getattr(self, f), getattr(other, f))
+            for f in ("taps", "fanin", "table", "outputs")
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return (
+            f"Body({self.num_taps} taps, {self.num_gates} gates, k={self.k}, "
+            f"{len(self.outputs)} outputs)"
+        )
+
+
+def _drop_last_input(table: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
+    """Tables over k inputs, none of which depends on the last, as tables over k - 1 inputs."""
+    wide = table.astype(np.uint64)
+    out = np.zeros_like(wide)
+    for i in range(1 << (k - 1)):
+        out |= ((wide >> np.uint64(2 * i)) & np.uint64(1)) << np.uint64(i)
+    return out.astype(table_dtype(k - 1))

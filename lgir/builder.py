@@ -1,0 +1,169 @@
+"""GraphBuilder: make a graph node by node, with names chosen and shapes inferred for you."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.body import FIRST_TAP, Body
+from lgir.graph import (
+    Graph,
+    GroupSum,
+    Logic,
+    Node,
+    Op,
+    Reshape,
+    Shape,
+    Threshold,
+    Value,
+    infer_value,
+)
+from lgir.ops import OP_TABLES, OR
+from lgir.verifier import verify_node
+
+
+class GraphBuilder:
+    """Collects inputs and nodes; each method returns the new `Value`.
+
+    >>> b = GraphBuilder("tiny")
+    >>> x = b.input("x", "bit", (4,))
+    >>> y = b.dense(x, a=[0, 2], b=[1, 3], ops=[6, 7])
+    >>> graph = b.build(b.group_sum(y, groups=2))
+    """
+
+    def __init__(self, name: str, metadata: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.metadata = dict(metadata or {})
+        self._inputs: list[Value] = []
+        self._nodes: list[Node] = []
+        self._values: dict[str, Value] = {}
+        self._counts: dict[str, int] = {}
+
+    def _fresh(self, base: str) -> str:
+        while True:
+            count = self._counts.get(base, 0) + 1
+            self._counts[base] = count
+            name = f"{base}{count}"
+            if name not in self._values:
+                return name
+
+    def input(self, name: str, dtype: str, shape: Shape) -> Value:
+        value = Value(name, dtype, tuple(shape))
+        self._inputs.append(value)
+        self._values[name] = value
+        return value
+
+    def add(self, op: Op, inputs: Sequence[Value], name: str | None = None) -> Value:
+        """Append any operator. Raises GraphError where it does not fit its inputs."""
+        output = name or self._fresh(type(op).__name__.lower())
+        node = Node(op, tuple(v.name for v in inputs), output)
+        verify_node(node, tuple(inputs))
+        value = infer_value(op, tuple(inputs), output)
+        self._nodes.append(node)
+        self._values[output] = value
+        return value
+
+    def threshold(self, x: Value, levels: npt.ArrayLike, name: str | None = None) -> Value:
+        """Bits `x > level`; levels (L,) or (*lead, L), see `Threshold`."""
+        return self.add(Threshold(np.asarray(levels, dtype=np.float32)), [x], name or None)
+
+    def logic(
+        self,
+        inputs: Sequence[Value],
+        body: Body,
+        space: Shape = (),
+        stride: Shape | None = None,
+        name: str | None = None,
+    ) -> Value:
+        steps = tuple(stride) if stride is not None else (1,) * len(space)
+        return self.add(Logic(body, tuple(space), steps), inputs, name)
+
+    def dense(
+        self,
+        x: Value,
+        a: npt.ArrayLike,
+        b: npt.ArrayLike,
+        ops: npt.ArrayLike,
+        name: str | None = None,
+    ) -> Value:
+        """A layer of two-input gates: a, b (N,) input indices, ops (N,) difflogic numbers 0..15."""
+        body = dense_body(x.size, np.stack([np.asarray(a), np.asarray(b)], 1), OP_TABLES[ops])
+        return self.logic([x], body, name=name)
+
+    def or_pool(
+        self,
+        x: Value,
+        kernel: Shape,
+        stride: Shape | None = None,
+        padding: Shape | None = None,
+        name: str | None = None,
+    ) -> Value:
+        """Logical OR over windows; `padding` cells on every side read False."""
+        stride = tuple(stride or kernel)
+        padding = tuple(padding or (0,) * len(kernel))
+        space = tuple(
+            (size + 2 * p - k) // s + 1
+            for size, k, s, p in zip(x.shape[1:], kernel, stride, padding, strict=True)
+        )
+        return self.logic([x], or_pool_body(x.shape[0], kernel, padding), space, stride, name)
+
+    def flatten(self, x: Value) -> Value:
+        return x if len(x.shape) == 1 else self.reshape(x, (x.size,))
+
+    def reshape(self, x: Value, shape: Shape) -> Value:
+        return self.add(Reshape(tuple(shape)), [x])
+
+    def group_sum(
+        self,
+        x: Value,
+        groups: int,
+        tau: float = 1.0,
+        beta: float = 0.0,
+        name: str | None = None,
+    ) -> Value:
+        return self.add(GroupSum(groups, float(tau), float(beta)), [x], name)
+
+    def build(self, *outputs: Value) -> Graph:
+        """The verified graph with these outputs."""
+        return Graph(
+            self.name,
+            tuple(self._inputs),
+            tuple(self._nodes),
+            tuple(v.name for v in outputs),
+            self.metadata,
+        )
+
+
+def dense_body(
+    width: int, indices: npt.NDArray[np.integer], table: npt.NDArray[np.unsignedinteger]
+) -> Body:
+    """One layer of gates over a flat input: indices (N, K) into it, table (N,)."""
+    channels = np.arange(width, dtype=np.int32)
+    taps = np.stack([np.zeros_like(channels), channels], axis=1)
+    gates = np.arange(len(table), dtype=np.int32) + FIRST_TAP + width
+    fanin = np.asarray(indices, dtype=np.int64)
+    # Out-of-range wiring must stay out of range: a negative index would alias a constant.
+    fanin = np.where((fanin < 0) | (fanin >= width), -1, fanin + FIRST_TAP)
+    return Body.build(taps, fanin, table, gates)
+
+
+def or_pool_body(channels: int, kernel: Shape, padding: Shape) -> Body:
+    """The OR over a window of `kernel` taps, channel by channel, as balanced two-input ORs."""
+    window = np.stack(
+        [axis.ravel() for axis in np.meshgrid(*map(np.arange, kernel), indexing="ij")], axis=1
+    ) - np.array(padding)
+    cells = len(window)
+    channel = np.repeat(np.arange(channels), cells)
+    taps = np.column_stack([np.zeros_like(channel), channel, np.tile(window, (channels, 1))])
+    nets = FIRST_TAP + np.arange(channels * cells).reshape(channels, cells)
+    next_id, fanins = FIRST_TAP + channels * cells, []
+    while nets.shape[1] > 1:
+        pairs = nets.shape[1] // 2
+        fanins.append(nets[:, : 2 * pairs].reshape(-1, 2))
+        new = next_id + np.arange(channels * pairs).reshape(channels, pairs)
+        next_id += channels * pairs
+        nets = np.concatenate([new, nets[:, 2 * pairs :]], axis=1)
+    fanin = np.concatenate(fanins) if fanins else np.zeros((0, 2))
+    return Body.build(taps, fanin, np.full(len(fanin), OR), nets[:, 0])

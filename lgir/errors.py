@@ -1,0 +1,57 @@
+"""Every error lgir raises on purpose.
+
+Each message says what is wrong, where, and how to fix it, in one line. The command line prints
+the message and exits with code 2; Python callers catch `LgirError` or one of its kinds.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LgirError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class GraphError(LgirError, ValueError):
+    """A graph that breaks a structural rule of the IR."""
+
+
+class ParseError(LgirError, ValueError):
+    """Text IR, a pipeline string or a rule that cannot be read."""
+
+
+class FormatError(LgirError, ValueError):
+    """A file that is truncated, corrupt, of an unknown format or lacks what lifting needs."""
+
+
+class LiftError(LgirError, ValueError):
+    """A model or checkpoint that cannot be turned into a graph."""
+
+
+class InputError(LgirError, ValueError):
+    """Samples of a wrong shape, dtype or value handed to an executable."""
+
+
+class PassError(LgirError, RuntimeError):
+    """A pass that failed, broke the IR or changed what the graph computes."""
+
+
+class BackendError(LgirError, RuntimeError):
+    """A backend that cannot lower a graph or lacks what it needs on this machine."""
+
+
+class UnknownNameError(LgirError, KeyError):
+    """A pass, backend, frontend or net that is not registered."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the message
+        return str(self.args[0])
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name missing from a registry, with a "did you mean" where one is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UnknownNameError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names) or 'none'})")

@@ -1,0 +1,138 @@
+"""Executable: what every backend returns, and the checks that samples pass on their way in."""
+
+from __future__ import annotations
+
+import abc
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import InputError
+from lgir.graph import Graph, Value
+
+Array = npt.NDArray[Any]
+
+
+class Executable(abc.ABC):
+    """A compiled graph. Call it with one array per graph input.
+
+    Attributes:
+        graph: what was compiled.
+        backend: the backend's registered name.
+        asm: stage name -> text of that stage ("llvm", "asm", "cuda", "ptx" where they exist).
+    """
+
+    backend: str = ""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.asm: dict[str, str] = {}
+
+    def __call__(self, *samples: Any, threads: int | None = None) -> Any:
+        """Scores for a batch.
+
+        Args:
+            samples: numpy arrays or torch tensors (N, *input shape), N >= 0, one per graph input:
+                bool or 0/1 numbers for a bit input, uint8 (or integers 0..255) for u8, any real
+                dtype for f32. Strided views are accepted.
+            threads: how many threads split the batch, where the backend uses threads.
+
+        Returns:
+            One array per graph output, alone if there is one: float32 (N, groups) scores, or bool
+            (N, *shape) for a bit output. A torch tensor where the first sample array was one.
+
+        Raises:
+            InputError: wrong count, shape, dtype or values.
+        """
+        torch_in = bool(samples) and _is_torch(samples[0])
+        arrays, n = check_samples(self.graph.inputs, samples)
+        results = self._run(arrays, n, threads)
+        if torch_in:
+            torch = sys.modules["torch"]
+            results = [torch.from_numpy(r) for r in results]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def predict(self, *samples: Any, threads: int | None = None) -> Any:
+        """Class labels, int64 (N,): the argmax of the first output, the lowest index on ties."""
+        scores = self(*samples, threads=threads)
+        scores = scores[0] if isinstance(scores, tuple) else scores
+        if not _is_torch(scores):
+            return scores.argmax(axis=-1)
+        return sys.modules["torch"].from_numpy(scores.numpy().argmax(axis=-1))
+
+    @abc.abstractmethod
+    def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
+        """Outputs for checked samples; see `check_samples` for their dtypes."""
+
+
+def _is_torch(x: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def check_samples(inputs: Sequence[Value], samples: Sequence[Any]) -> tuple[list[Array], int]:
+    """Arrays (N, *shape) of dtype bool, uint8 or float32 for bit inputs, uint8 for u8, float32 for
+    f32, and N. Values are checked here only where a dtype conversion looks at them anyway; an
+    executable checks the rest with `check_bits` and `check_floats` or in its own code.
+    """
+    if len(samples) != len(inputs):
+        names = ", ".join(f"%{v.name}" for v in inputs)
+        raise InputError(f"the graph takes {len(inputs)} arrays ({names}), {len(samples)} given")
+    arrays = [_check_one(v, x) for v, x in zip(inputs, samples, strict=True)]
+    counts = {len(a) for a in arrays}
+    if len(counts) != 1:
+        raise InputError(f"input arrays differ in batch size: {[len(a) for a in arrays]}")
+    return arrays, counts.pop()
+
+
+def _check_one(value: Value, x: Any) -> Array:
+    if _is_torch(x):
+        x = x.detach().cpu().numpy()
+    array = np.asarray(x)
+    if array.ndim != len(value.shape) + 1 or array.shape[1:] != value.shape:
+        raise InputError(
+            f"input %{value.name} expects (N, {', '.join(map(str, value.shape))}), got "
+            f"{array.shape}" + (" (add a batch axis)" if array.shape == value.shape else "")
+        )
+    kind = array.dtype.kind
+    if kind not in "biuf":
+        raise InputError(f"input %{value.name} has dtype {array.dtype}; give real numbers")
+    if value.dtype == "bit":
+        if array.dtype in (np.bool_, np.uint8, np.float32):
+            return array
+        check_bits(value, array)
+        return array.astype(np.uint8)
+    if value.dtype == "u8":
+        if array.dtype == np.uint8:
+            return array
+        if kind not in "iu":
+            raise InputError(
+                f"input %{value.name} takes integers 0..255 (dtype uint8), got {array.dtype}"
+            )
+        if array.size and (array.min() < 0 or array.max() > 255):
+            raise InputError(f"input %{value.name} takes 0..255, got {array.min()}..{array.max()}")
+        return array.astype(np.uint8)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def check_bits(value: Value, array: Array) -> None:
+    """Raises InputError where a bit input holds anything but 0 and 1."""
+    bad = (array != 0) & (array != 1)
+    if bad.any():
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"input %{value.name} takes bits; found {array[at]} at {list(at)} (threshold the data "
+            "first, or lift the model with its thresholds)"
+        )
+
+
+def check_floats(value: Value, array: Array) -> None:
+    """Raises InputError where an f32 input holds NaN, which no threshold can order."""
+    bad = np.isnan(array)
+    if bad.any():
+        at = [int(i) for i in np.argwhere(bad)[0]]
+        raise InputError(f"input %{value.name} holds NaN at {at}; clean the data first")

@@ -1,0 +1,81 @@
+"""Truth tables of gates with one to six inputs, and the names of the two-input operations.
+
+A table is an integer whose bit i is the output for input index i = sum(x_l << (k-1-l)): the first
+input is the most significant. For k = 3 this is the immediate of x86 `vpternlog` and of NVIDIA
+`LOP3`. Two-input operations also carry difflogic's number, the bits f(00) f(01) f(10) f(11) read
+from the most significant: the same four bits in reverse order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_FANIN: Final = 6
+
+# Indexed by difflogic's number. lt/le/gt/ge compare the inputs as numbers 0 and 1.
+OP_NAMES: Final = (
+    "false", "and", "gt", "a", "lt", "b", "xor", "or",
+    "nor", "xnor", "not-b", "ge", "not-a", "le", "nand", "true",
+)  # fmt: skip
+
+
+def table_from_op(op: int) -> int:
+    """Truth table of difflogic's operation number `op` (0..15): its four bits reversed."""
+    return int(f"{op:04b}"[::-1], 2)
+
+
+OP_TABLES: Final = np.array([table_from_op(op) for op in range(16)], dtype=np.uint8)
+"""(16,) uint8: difflogic number -> truth table. The mapping is its own inverse."""
+
+NAME_TO_TABLE: Final = {name: table_from_op(op) for op, name in enumerate(OP_NAMES)}
+TABLE_TO_NAME: Final = {table: name for name, table in NAME_TO_TABLE.items()}
+
+UNARY_NAMES: Final = {0b00: "false", 0b01: "not", 0b10: "buf", 0b11: "true"}
+UNARY_TABLES: Final = {name: table for table, name in UNARY_NAMES.items()}
+
+AND: Final = 0b1000
+OR: Final = 0b1110
+XOR: Final = 0b0110
+NAND: Final = 0b0111
+NOR: Final = 0b0001
+XNOR: Final = 0b1001
+
+
+def table_dtype(fanin: int) -> np.dtype[np.unsignedinteger]:
+    """The smallest unsigned dtype that holds a table of `fanin` inputs (2**fanin bits)."""
+    return np.dtype(
+        (np.uint8, np.uint8, np.uint8, np.uint8, np.uint16, np.uint32, np.uint64)[fanin]
+    )
+
+
+def full_mask(fanin: int) -> int:
+    """The table of the constant True over `fanin` inputs: 2**fanin ones."""
+    return (1 << (1 << fanin)) - 1
+
+
+def widen_table(table: npt.NDArray[np.unsignedinteger], fanin: int, to: int) -> npt.NDArray:
+    """Tables over `fanin` inputs as tables over `to` >= `fanin`, ignoring the trailing new ones."""
+    wide = table.astype(np.uint64)
+    for k in range(fanin, to):
+        out = np.zeros_like(wide)
+        for i in range(1 << k):
+            out |= ((wide >> np.uint64(i)) & np.uint64(1)) * np.uint64(3 << (2 * i))
+        wide = out
+    return wide.astype(table_dtype(to))
+
+
+def variable_table(fanin: int, position: int) -> int:
+    """The table of the function that equals its input number `position` (0 = first)."""
+    shift = fanin - 1 - position
+    return sum(1 << i for i in range(1 << fanin) if i >> shift & 1)
+
+
+def depends_on(table: npt.NDArray[np.unsignedinteger], fanin: int, position: int) -> npt.NDArray:
+    """(n,) bool: whether each table of `fanin` inputs depends on input number `position`."""
+    step = 1 << (fanin - 1 - position)
+    low = full_mask(fanin) & ~variable_table(fanin, position)
+    t = table.astype(np.uint64)
+    return ((t >> np.uint64(step)) ^ t) & np.uint64(low) != 0

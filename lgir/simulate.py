@@ -1,0 +1,154 @@
+"""The interpreter: bit-parallel evaluation of a graph in numpy. This is the meaning of the IR.
+
+Bits travel packed along the batch, 64 samples to a uint64 word, as arrays (*shape, words). A body
+is evaluated level by level; a gate's table is read as a multiplexer tree over its inputs, which
+serves every fan-in alike. No speed is sought beyond whole-array operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.body import FIRST_TAP, TRUE, Body
+from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold
+
+Words = npt.NDArray[np.uint64]
+
+_ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_CHUNK_WORDS: Final = 1 << 23  # 64 MiB of nets at a time
+
+
+def pack(bits: npt.NDArray[np.bool_]) -> Words:
+    """(n, *shape) bool -> (*shape, ceil(n / 64)) uint64; sample i is bit i % 64 of word i // 64."""
+    n = len(bits)
+    words = -(-n // 64)
+    packed = np.packbits(np.moveaxis(bits, 0, -1), axis=-1, bitorder="little")
+    out = np.zeros((*bits.shape[1:], words * 8), np.uint8)
+    out[..., : packed.shape[-1]] = packed
+    return out.view("<u8").astype(np.uint64, copy=False)
+
+
+def unpack(words: Words, n: int) -> npt.NDArray[np.bool_]:
+    """Inverse of `pack`: (*shape, words) uint64 -> (n, *shape) bool."""
+    raw = np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
+    bits = np.unpackbits(raw, axis=-1, count=n, bitorder="little").astype(bool)
+    return np.moveaxis(bits, -1, 0)
+
+
+def evaluate(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]], n: int) -> dict[str, Any]:
+    """Every value of `graph` for a batch of `n` samples.
+
+    `inputs` maps each graph input to packed words (*shape, ceil(n/64)) for bit inputs and to
+    (n, *shape) numbers for the others. Bit values come back packed, scores as (n, groups) float32.
+    """
+    values: dict[str, Any] = dict(inputs)
+    for node in graph.nodes:
+        values[node.output] = _evaluate_node(node, [values[name] for name in node.inputs], n)
+    return values
+
+
+def _evaluate_node(node: Node, inputs: Sequence[Any], n: int) -> Any:
+    op = node.op
+    if isinstance(op, Logic):
+        return evaluate_logic(op, inputs)
+    if isinstance(op, Threshold):
+        return evaluate_threshold(op, inputs[0])
+    if isinstance(op, GroupSum):
+        bits = unpack(inputs[0], n)
+        count = bits.reshape(n, op.groups, -1).sum(axis=-1).astype(np.float32)
+        scores: npt.NDArray[np.float32] = (count + np.float32(op.beta)) / np.float32(op.tau)
+        return scores
+    assert isinstance(op, Reshape)
+    return inputs[0].reshape(*op.shape, inputs[0].shape[-1])
+
+
+def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
+    """(n, C, ...) numbers -> packed bits (C*L, ..., words), feature major."""
+    lead = op.levels.ndim - 1
+    # Broadcast levels (*lead, L) over (n, *shape, L): missing trailing axes are inserted before L.
+    shape = op.levels.shape[:-1] + (1,) * (x.ndim - 1 - lead) + op.levels.shape[-1:]
+    bits = x.astype(np.float32, copy=False)[..., None] > op.levels.reshape(shape)
+    bits = np.moveaxis(bits, -1, 2)  # (n, C, L, ...)
+    return pack(bits.reshape(len(x), -1, *x.shape[2:]))
+
+
+def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
+    """Packed inputs (C, *axes, words) -> packed output (channels, *space, words)."""
+    words = inputs[0].shape[-1]
+    index, planes = tap_index(op, [x.shape[:-1] for x in inputs]), _stack_planes(inputs)
+    out = np.empty((len(op.body.outputs), op.positions, words), np.uint64)
+    step = max(1, _CHUNK_WORDS // max(1, op.body.num_nets * op.positions))
+    order = _level_order(op.body)
+    for start in range(0, words, step):
+        part = slice(start, start + step)
+        nets = evaluate_body(op.body, planes[:, part][index], order)
+        out[:, :, part] = nets[op.body.outputs]
+    return out.reshape(-1, *op.space, words)
+
+
+def tap_index(op: Logic, shapes: Sequence[Shape]) -> npt.NDArray[np.int64]:
+    """(T, positions) index of the plane each tap reads, planes of all inputs stacked in order.
+
+    Reads outside an input give the index one past the last plane, which holds False.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    space = np.array(op.space, dtype=np.int64)
+    stride = np.array(op.stride, dtype=np.int64)
+    grid = np.indices(op.space).reshape(len(space), op.positions).T * stride  # (positions, rank)
+    taps = op.body.taps.astype(np.int64)
+    index = np.full((len(taps), op.positions), first[-1], dtype=np.int64)
+    for i, shape in enumerate(shapes):
+        mine = np.flatnonzero(taps[:, 0] == i)
+        axes = np.array(shape[1:], dtype=np.int64)
+        at = grid[None] + taps[mine, None, 2:]  # (taps, positions, rank)
+        inside = ((at >= 0) & (at < axes)).all(axis=-1)
+        flat = np.broadcast_to(taps[mine, 1][:, None], inside.shape)
+        for axis, length in enumerate(axes):
+            flat = flat * length + at[..., axis]
+        index[mine] = np.where(inside, flat + first[i], first[-1])
+    return index
+
+
+def _stack_planes(inputs: Sequence[Words]) -> Words:
+    words = inputs[0].shape[-1]
+    flat = [x.reshape(-1, words) for x in inputs]
+    return np.concatenate([*flat, np.zeros((1, words), np.uint64)])
+
+
+def _level_order(body: Body) -> list[npt.NDArray[np.int64]]:
+    """Gate numbers grouped by level, shallowest first."""
+    level = body.levels()[body.first_gate :]
+    order = np.argsort(level, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if len(order) else []
+
+
+def evaluate_body(
+    body: Body, taps: Words, order: Sequence[npt.NDArray[np.int64]] | None = None
+) -> Words:
+    """All nets of `body`, (num_nets, ...) uint64, from its taps' words (T, ...)."""
+    nets = np.empty((body.num_nets, *taps.shape[1:]), np.uint64)
+    nets[:FIRST_TAP] = 0
+    nets[TRUE] = _ONES
+    nets[FIRST_TAP : body.first_gate] = taps
+    for gates in _level_order(body) if order is None else order:
+        nets[body.first_gate + gates] = evaluate_tables(
+            body.table[gates], [nets[body.fanin[gates, i]] for i in range(body.k)]
+        )
+    return nets
+
+
+def evaluate_tables(table: npt.NDArray[np.unsignedinteger], inputs: Sequence[Words]) -> Words:
+    """Apply table g (G,) to words `inputs[l][g]`, l being the input's position, (G, ...) each."""
+    k = len(inputs)
+    wide = table.astype(np.uint64)
+    unit = (len(wide),) + (1,) * (inputs[0].ndim - 1)
+    layer = [((wide >> np.uint64(i) & np.uint64(1)) * _ONES).reshape(unit) for i in range(1 << k)]
+    for x in reversed(inputs):  # the last input is the least significant index bit
+        layer = [(x & one) | (~x & zero) for zero, one in zip(layer[::2], layer[1::2], strict=True)]
+    return layer[0]

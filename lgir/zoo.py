@@ -1,0 +1,165 @@
+"""Randomly initialised networks of known architecture, by name: what benchmarks and tests run on.
+
+`dense-6x8000` is the dense network of Petersen et al. 2022 (784 bits in, 10 classes);
+`logictreenet-32` the CIFAR-10 LogicTreeNet of Petersen et al. 2024 with k = 32. Gates are random
+two-input functions that depend on both inputs; the suffix `-op16` draws from all 16 operations, as
+an untrained difflogic layer would, of which optimisers remove most.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.body import FIRST_TAP, Body
+from lgir.builder import GraphBuilder, dense_body
+from lgir.errors import unknown_name
+from lgir.graph import Graph, Value
+from lgir.ops import OP_TABLES
+
+TWO_INPUT_OPS: Final = np.array([1, 2, 4, 6, 7, 8, 9, 11, 13, 14])
+ALL_OPS: Final = np.arange(16)
+
+EXAMPLES: Final = ("dense-6x8000", "dense-6x8000-op16", "dense-4x64000", "logictreenet-32")
+
+_DENSE = re.compile(r"dense-(\d+)x(\d+)(-op16)?")
+_TREE = re.compile(r"logictreenet-(\d+)(?:-t(\d+))?(-op16)?")
+
+_CIFAR_TAU: Final = {32: 20.0, 256: 40.0, 512: 280.0, 1024: 340.0, 2048: 450.0}
+
+
+def build_net(name: str, seed: int = 0) -> Graph:
+    """The network called `name`.
+
+    Names are `dense-<layers>x<width>` and `logictreenet-<k>[-t<thresholds>]` (k a multiple of 8;
+    3 thresholds a colour channel unless said otherwise), each with an optional `-op16`. Raises
+    UnknownNameError for any other.
+    """
+    if found := _DENSE.fullmatch(name):
+        layers, width = int(found[1]), int(found[2])
+        if layers and width and width % 10 == 0 and 2 * width >= 784:
+            return dense_net(layers, width, ops=ALL_OPS if found[3] else TWO_INPUT_OPS, seed=seed)
+    if found := _TREE.fullmatch(name):
+        k, levels = int(found[1]), int(found[2] or 3)
+        # The head ends in 320k gates for 10 classes, so every multiple of 8 divides evenly.
+        if k and k % 8 == 0 and 1 <= levels <= 255:
+            ops = ALL_OPS if found[3] else TWO_INPUT_OPS
+            return logictreenet(k, levels, ops=ops, seed=seed)
+    raise unknown_name("net", name, EXAMPLES)
+
+
+def dense_net(
+    layers: int,
+    width: int,
+    *,
+    inputs: int = 784,
+    classes: int = 10,
+    tau: float = 10.0,
+    ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
+    seed: int = 0,
+) -> Graph:
+    """`layers` dense layers of `width` gates on `inputs` bits, summed into `classes` groups."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"dense-{layers}x{width}", {"source": "lgir.zoo", "seed": str(seed)})
+    x = b.input("x", "bit", (inputs,))
+    for i in range(layers):
+        x = _random_dense(b, x, width, ops, rng, f"layer{i + 1}")
+    return b.build(b.group_sum(x, classes, tau, name="score"))
+
+
+def logictreenet(
+    k: int,
+    levels: int = 3,
+    *,
+    ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
+    seed: int = 0,
+) -> Graph:
+    """The CIFAR-10 network of the NeurIPS 2024 paper: four pooled tree convolutions to k, 4k, 16k
+    and 32k channels, dense layers of 1280k, 640k and 320k gates, ten classes.
+    """
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"logictreenet-{k}", {"source": "lgir.zoo", "seed": str(seed)})
+    image = b.input("image", "u8", (3, 32, 32))
+    thresholds = np.ceil(256 * np.arange(1, levels + 1) / (levels + 1)) - 1
+    x = b.threshold(image, thresholds, name="bits")
+    for i, channels in enumerate((k, 4 * k, 16 * k, 32 * k)):
+        groups = 1 if i == 0 else k // 8
+        body = random_tree_body(x.shape[0], channels, groups=groups, ops=ops, rng=rng)
+        x = b.logic([x], body, x.shape[1:], name=f"conv{i + 1}")
+        x = b.or_pool(x, (2, 2), name=f"pool{i + 1}")
+    x = b.flatten(x)
+    for i, width in enumerate((1280 * k, 640 * k, 320 * k)):
+        x = _random_dense(b, x, width, ops, rng, f"dense{i + 1}")
+    return b.build(b.group_sum(x, 10, _CIFAR_TAU.get(k, 20.0), name="score"))
+
+
+def random_tree_body(
+    in_channels: int,
+    kernels: int,
+    *,
+    depth: int = 3,
+    window: int = 3,
+    padding: int = 1,
+    groups: int = 1,
+    channels_per_tree: int = 2,
+    ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
+    rng: np.random.Generator,
+) -> Body:
+    """Kernels that are complete binary trees over random cells of their receptive field.
+
+    Each tree draws `channels_per_tree` channels of its group and 2**depth of their cells, without
+    repetition where there are enough. Kernel by kernel, its gates lie in topological order.
+    """
+    leaves = 1 << depth
+    per_group, out_group = in_channels // groups, kernels // groups
+    seen = min(channels_per_tree, per_group)
+    cells = seen * window * window
+    first_channel = (np.arange(kernels) // out_group) * per_group
+    chosen = np.argsort(rng.random((kernels, per_group)), axis=1)[:, :seen]
+    chosen = chosen + first_channel[:, None]
+    cell = np.argsort(rng.random((kernels, max(cells, leaves))), axis=1)[:, :leaves] % cells
+    channel = np.take_along_axis(chosen, cell // (window * window), axis=1)
+    dy = cell % (window * window) // window - padding
+    dx = cell % window - padding
+    taps = np.stack([np.zeros_like(channel), channel, dy, dx], axis=-1).reshape(-1, 4)
+    gates = leaves - 1
+    first_gate = FIRST_TAP + kernels * leaves
+    base = first_gate + np.arange(kernels)[:, None] * gates
+    nets = FIRST_TAP + np.arange(kernels * leaves).reshape(kernels, leaves)
+    fanins, done = [], 0
+    while nets.shape[1] > 1:
+        fanins.append(nets.reshape(kernels, -1, 2))
+        nets = base + done + np.arange(nets.shape[1] // 2)
+        done += nets.shape[1]
+    fanin = np.concatenate(fanins, axis=1).reshape(-1, 2)
+    table = OP_TABLES[rng.choice(ops, size=kernels * gates)]
+    return Body.build(taps, fanin, table, nets[:, 0])
+
+
+def even_wiring(inputs: int, gates: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(gates, 2) input indices: every input is used equally often, give or take one, and the two
+    of a gate differ.
+    """
+    rounds = -(-2 * gates // inputs)
+    flat = np.concatenate([rng.permutation(inputs) for _ in range(rounds)])[: 2 * gates]
+    pairs = rng.permutation(flat).reshape(gates, 2)
+    while (same := np.flatnonzero(pairs[:, 0] == pairs[:, 1])).size:
+        other = rng.integers(gates, size=same.size)
+        for g, h in zip(same, other, strict=True):
+            pairs[g, 1], pairs[h, 1] = pairs[h, 1], pairs[g, 1]
+    return pairs
+
+
+def _random_dense(
+    b: GraphBuilder,
+    x: Value,
+    width: int,
+    ops: npt.NDArray[np.integer],
+    rng: np.random.Generator,
+    name: str,
+) -> Value:
+    table = OP_TABLES[rng.choice(ops, size=width)]
+    return b.logic([x], dense_body(x.size, even_wiring(x.size, width, rng), table), name=name)
