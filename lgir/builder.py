@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.body import FIRST_TAP, Body
+from lgir.errors import GraphError
 from lgir.graph import (
     Graph,
     GroupSum,
@@ -147,6 +148,36 @@ def dense_body(
     # Out-of-range wiring must stay out of range: a negative index would alias a constant.
     fanin = np.where((fanin < 0) | (fanin >= width), -1, fanin + FIRST_TAP)
     return Body.build(taps, fanin, table, gates)
+
+
+def tree_body(
+    leaves: npt.NDArray[np.integer], table: npt.NDArray[np.unsignedinteger], fanin: int = 2
+) -> Body:
+    """Kernels that are complete trees over their own taps, one output channel each.
+
+    leaves (kernels, fanin**depth, 2 + rank) are tap rows; table (kernels, gates) holds each
+    kernel's gates level by level from the leaves, where gate j of a level reads nets
+    j*fanin ... j*fanin + fanin-1 of the level below. Kernel by kernel, gates lie in topological
+    order.
+    """
+    kernels, width, columns = leaves.shape
+    gates = table.shape[1]
+    if gates * (fanin - 1) != width - 1:
+        raise GraphError(
+            f"a complete {fanin}-input tree over {width} leaves has {(width - 1) / (fanin - 1):g} "
+            f"gates, not {gates}"
+        )
+    first_gate = FIRST_TAP + kernels * width
+    base = first_gate + np.arange(kernels)[:, None] * gates
+    nets = FIRST_TAP + np.arange(kernels * width).reshape(kernels, width)
+    fanins, done = [], 0
+    while nets.shape[1] > 1:
+        level = nets.shape[1] // fanin
+        fanins.append(nets.reshape(kernels, level, fanin))
+        nets = base + done + np.arange(level)
+        done += level
+    wires = np.concatenate(fanins, axis=1).reshape(-1, fanin) if fanins else np.zeros((0, fanin))
+    return Body.build(leaves.reshape(-1, columns), wires, table.ravel(), nets[:, 0])
 
 
 def or_pool_body(channels: int, kernel: Shape, padding: Shape) -> Body:

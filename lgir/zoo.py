@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body
-from lgir.builder import GraphBuilder, dense_body
+from lgir.body import Body
+from lgir.builder import GraphBuilder, dense_body, tree_body
 from lgir.errors import unknown_name
 from lgir.graph import Graph, Value
 from lgir.ops import OP_TABLES
@@ -100,43 +100,43 @@ def random_tree_body(
     in_channels: int,
     kernels: int,
     *,
-    depth: int = 3,
-    window: int = 3,
     padding: int = 1,
     groups: int = 1,
-    channels_per_tree: int = 2,
     ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
     rng: np.random.Generator,
 ) -> Body:
-    """Kernels that are complete binary trees over random cells of their receptive field.
+    """Kernels that are depth-3 trees of random gates over random cells of their 3x3 windows."""
+    leaves = random_leaves(in_channels, kernels, groups=groups, rng=rng)
+    taps = np.concatenate([np.zeros_like(leaves[..., :1]), leaves], axis=-1)
+    taps[..., 2:] -= padding
+    return tree_body(taps, OP_TABLES[rng.choice(ops, size=(kernels, leaves.shape[1] - 1))])
 
-    Each tree draws `channels_per_tree` channels of its group and 2**depth of their cells, without
-    repetition where there are enough. Kernel by kernel, its gates lie in topological order.
+
+def random_leaves(
+    in_channels: int,
+    kernels: int,
+    *,
+    depth: int = 3,
+    window: tuple[int, int] = (3, 3),
+    groups: int = 1,
+    channels_per_tree: int = 2,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """(kernels, 2**depth, 3) rows (channel, y, x) of the cells that each tree reads.
+
+    Each tree draws `channels_per_tree` channels of its group and the cells of its window in them,
+    without repetition where there are enough.
     """
-    leaves = 1 << depth
+    leaves, area = 1 << depth, window[0] * window[1]
     per_group, out_group = in_channels // groups, kernels // groups
     seen = min(channels_per_tree, per_group)
-    cells = seen * window * window
+    cells = seen * area
     first_channel = (np.arange(kernels) // out_group) * per_group
     chosen = np.argsort(rng.random((kernels, per_group)), axis=1)[:, :seen]
     chosen = chosen + first_channel[:, None]
     cell = np.argsort(rng.random((kernels, max(cells, leaves))), axis=1)[:, :leaves] % cells
-    channel = np.take_along_axis(chosen, cell // (window * window), axis=1)
-    dy = cell % (window * window) // window - padding
-    dx = cell % window - padding
-    taps = np.stack([np.zeros_like(channel), channel, dy, dx], axis=-1).reshape(-1, 4)
-    gates = leaves - 1
-    first_gate = FIRST_TAP + kernels * leaves
-    base = first_gate + np.arange(kernels)[:, None] * gates
-    nets = FIRST_TAP + np.arange(kernels * leaves).reshape(kernels, leaves)
-    fanins, done = [], 0
-    while nets.shape[1] > 1:
-        fanins.append(nets.reshape(kernels, -1, 2))
-        nets = base + done + np.arange(nets.shape[1] // 2)
-        done += nets.shape[1]
-    fanin = np.concatenate(fanins, axis=1).reshape(-1, 2)
-    table = OP_TABLES[rng.choice(ops, size=kernels * gates)]
-    return Body.build(taps, fanin, table, nets[:, 0])
+    channel = np.take_along_axis(chosen, cell // area, axis=1)
+    return np.stack([channel, cell % area // window[1], cell % window[1]], axis=-1)
 
 
 def even_wiring(inputs: int, gates: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
