@@ -1,0 +1,453 @@
+"""Figures of several backends side by side, on the same samples, in one run.
+
+Outputs are compared with the reference interpreter before anything is timed: a figure for wrong
+answers is never shown. Times are end to end, from arrays in memory to scores, medians over runs
+that follow warm-up; a slow backend gets fewer samples a run, and the report says how many.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lgir.errors import BackendError, InputError
+from lgir.executable import Array
+from lgir.graph import Graph, Logic, Threshold, Value
+from lgir.registry import BACKENDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Group
+    from rich.table import Table
+
+MODULE: Final = "pytorch"
+"""Row name of the module that a bench compares with."""
+
+_DEFAULT_SAMPLES: Final = 100_000
+_DEFAULT_BYTES: Final = 256 << 20  # an image net gets fewer samples instead of gigabytes
+_FIRST_BATCH: Final = 64
+_SIMD: Final = ("avx2", "avx512f", "gfni", "neon", "sve")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One backend's figures.
+
+    Attributes:
+        backend: registered name, or "pytorch".
+        compile_seconds: cold; None where nothing is compiled.
+        samples: samples a run.
+        seconds: median of a run.
+        gates: gates evaluated per sample, those of the graph as benched.
+        gates_seconds: one run in the gates alone, without packing and counting; None where the
+            executable does not tell.
+        checked: samples whose outputs were compared with the reference, all equal.
+    """
+
+    backend: str
+    compile_seconds: float | None
+    samples: int
+    seconds: float
+    gates: int
+    gates_seconds: float | None
+    checked: int
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.samples / self.seconds
+
+    @property
+    def gate_evals_per_second(self) -> float:
+        """End to end."""
+        return self.gates * self.samples_per_second
+
+    @property
+    def gate_evals_per_second_in_gates(self) -> float | None:
+        return self.gates * self.samples / self.gates_seconds if self.gates_seconds else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "backend": self.backend,
+            "compile_seconds": self.compile_seconds,
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "samples_per_second": self.samples_per_second,
+            "gate_evals_per_second": self.gate_evals_per_second,
+            "gate_evals_per_second_in_gates": self.gate_evals_per_second_in_gates,
+            "outputs_equal": True,
+            "samples_checked": self.checked,
+        }
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What `bench_graph` measured. `print(report)` shows the table, `to_dict()` is for JSON.
+
+    Attributes:
+        name: the graph's.
+        gates: gates evaluated per sample (gates of each body times its positions).
+        distinct_gates: gates of the bodies.
+        threads: how many each backend was given.
+        repeats: runs behind each median.
+        preparation: seconds of the steps before compiling ("lift", "optimise"), by name.
+        rows: one per backend.
+        environment: processor, versions.
+    """
+
+    name: str
+    gates: int
+    distinct_gates: int
+    threads: int
+    repeats: int
+    preparation: Mapping[str, float]
+    rows: tuple[Measurement, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def speed_up(self, row: Measurement) -> float | None:
+        """Samples/s of `row` over the module's; None without a module."""
+        base = next((r for r in self.rows if r.backend == MODULE), None)
+        return row.samples_per_second / base.samples_per_second if base else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "gates": self.gates,
+            "distinct_gates": self.distinct_gates,
+            "threads": self.threads,
+            "repeats": self.repeats,
+            "preparation_seconds": dict(self.preparation),
+            "environment": dict(self.environment),
+            "rows": [row.to_dict() | {"speed_up": self.speed_up(row)} for row in self.rows],
+        }
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+
+        lines = [f"[dim]{key:>8}[/]  {text}" for key, text in self.environment.items()]
+        if self.preparation:
+            steps = [*self.preparation.items()]
+            first = next((r for r in self.rows if r.compile_seconds is not None), None)
+            if first is not None and first.compile_seconds is not None:
+                steps.append((f"compile ({first.backend})", first.compile_seconds))
+            total = sum(seconds for _, seconds in steps)
+            spelt = " + ".join(f"{name} {seconds:.2f} s" for name, seconds in steps)
+            lines.append(f"[dim]   ready[/]  {spelt} = [bold]{total:.2f} s[/]")
+        return Group(self._table(), *lines)
+
+    def _table(self) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        unrolled = (
+            "" if self.gates == self.distinct_gates else f" ({self.distinct_gates:,} distinct)"
+        )
+        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        table = Table(
+            title=f"{self.name}: {self.gates:,} gates a sample{distinct}, {threads}",
+            box=box.SIMPLE_HEAD,
+            title_style="bold",
+            title_justify="left",
+            caption=f"medians of {self.repeats} runs, end to end from arrays in memory to scores",
+            caption_justify="left",
+        )
+        table.add_column("backend")
+        for name in ("compile", "samples a run", "samples/s", "gate-evals/s", "in gates alone"):
+            table.add_column(name, justify="right")
+        with_module = any(r.backend == MODULE for r in self.rows)
+        if with_module:
+            table.add_column("speed-up", justify="right")
+        table.add_column("outputs")
+        for row in self.rows:
+            compiled = "" if row.compile_seconds is None else f"{row.compile_seconds:.2f} s"
+            inside = row.gate_evals_per_second_in_gates
+            cells = [
+                row.backend,
+                compiled,
+                f"{row.samples:,}",
+                si(row.samples_per_second),
+                si(row.gate_evals_per_second),
+                "" if inside is None else si(inside),
+            ]
+            if with_module:
+                cells.append(f"{self.speed_up(row):,.0f}x" if row.backend != MODULE else "1x")
+            table.add_row(*cells, f"[green]equal[/] ({row.checked:,})")
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, highlight=False, color_system=None)
+        with console.capture() as text:
+            console.print(self)
+        return text.get().rstrip("\n")
+
+
+def bench_graph(
+    graph: Graph,
+    backends: Sequence[str] = ("llvm", "reference"),
+    *,
+    module: Any = None,
+    samples: int | Sequence[Array] | None = None,
+    batch: int | None = None,
+    threads: int = 1,
+    repeats: int = 5,
+    run_seconds: float = 1.0,
+    check: int = 1000,
+    seed: int = 0,
+    preparation: Mapping[str, float] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> BenchReport:
+    """Measure `backends` on one graph.
+
+    Args:
+        graph: taken as it is; optimise it before.
+        backends: registered names, in the order of the rows.
+        module: a torch module of the same network, called in eval mode on float32 tensors for bit
+            inputs, uint8 or float32 tensors for the others; its row is "pytorch".
+        samples: how many random ones (100,000, or fewer where they would fill 256 MiB), or one
+            array (N, *shape) per graph input.
+        batch: samples a call; a run then makes several calls. None makes one call a run.
+        threads: for every backend and for torch.
+        repeats: runs behind each median.
+        run_seconds: a backend that would take longer a run gets fewer samples.
+        check: at most so many samples' outputs are compared with the reference.
+        seed: of random samples.
+        preparation: seconds of earlier steps by name, for the report only.
+        options: backend name -> keyword options for compiling.
+        progress: called with what happens next.
+
+    Raises:
+        BackendError: a backend's outputs differ from the reference's. UnknownNameError: no such
+        backend. InputError: `samples` does not fit the graph.
+    """
+    if threads < 1 or repeats < 1 or (batch is not None and batch < 1):
+        raise InputError("threads, repeats and batch must be at least 1")
+    for name in backends:
+        BACKENDS.get(name)  # a misspelt name is told before minutes of measuring
+    if samples is None or isinstance(samples, int):
+        arrays = random_samples(graph, samples, seed)
+    else:
+        arrays = [np.asarray(a) for a in samples]
+    n = len(arrays[0]) if arrays else 0
+    if n < 1:
+        raise InputError("a bench needs at least one sample")
+
+    progress("reference outputs")
+    index = _check_index(n, check)
+    expected = BACKENDS.get("reference")(graph)(*(a[index] for a in arrays))
+    judge = _Judge(index, expected if isinstance(expected, tuple) else (expected,))
+    gates = sum(op.body.num_gates * op.positions for _, op in graph.of_type(Logic))
+    rows: list[Measurement] = []
+
+    def measure(name: str, call: Callable[..., Any], inputs: Sequence[Any]) -> tuple[int, float]:
+        def run(count: int) -> Any:
+            step = batch or count
+            parts = [
+                call(*(x[start : min(start + step, count)] for x in inputs))
+                for start in range(0, count, step)
+            ]
+            return parts[0] if len(parts) == 1 else _concatenate(parts)
+
+        progress(f"{name}: outputs")
+        count = _fitting_count(run, n, run_seconds)
+        judge(name, run(count), count)
+        progress(f"{name}: {count:,} samples a run")
+        return count, statistics.median(_timed(run, count) for _ in range(repeats))
+
+    for name in backends:
+        progress(f"{name}: compiling")
+        start = perf_counter()
+        exe = BACKENDS.get(name)(graph, **(options or {}).get(name, {}))
+        compiled = perf_counter() - start
+        count, seconds = measure(name, lambda *x, e=exe: e(*x, threads=threads), arrays)
+        time_gates = getattr(exe, "time_gates", None)
+        alone = statistics.median(time_gates(count) for _ in range(repeats)) if time_gates else None
+        checked = judge.within(count)
+        rows.append(Measurement(name, compiled, count, seconds, gates, alone, checked))
+    if module is not None:
+        with _torch_eval(module, threads) as tensor:
+            inputs = [tensor(v, a) for v, a in zip(graph.inputs, arrays, strict=True)]
+            count, seconds = measure(MODULE, module, inputs)
+        rows.append(Measurement(MODULE, None, count, seconds, gates, None, judge.within(count)))
+    return BenchReport(
+        name=graph.name,
+        gates=gates,
+        distinct_gates=sum(op.body.num_gates for _, op in graph.of_type(Logic)),
+        threads=threads,
+        repeats=repeats,
+        preparation=dict(preparation or {}),
+        rows=tuple(rows),
+        environment=environment(torch=module is not None),
+    )
+
+
+def random_samples(graph: Graph, n: int | None = None, seed: int = 0) -> list[Array]:
+    """One array (n, *shape) per input: bool, uint8, or float32 over the range of its thresholds.
+
+    Without `n`: 100,000, or as many as fit 256 MiB.
+    """
+    if n is None:
+        size = sum(v.size * (4 if v.dtype == "f32" else 1) for v in graph.inputs)
+        n = min(_DEFAULT_SAMPLES, max(_FIRST_BATCH, _DEFAULT_BYTES // max(size, 1)))
+    rng = np.random.default_rng(seed)
+    return [_random_input(graph, value, n, rng) for value in graph.inputs]
+
+
+def _random_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
+    shape = (n, *value.shape)
+    total = math.prod(shape)
+    if value.dtype == "bit":
+        packed = np.frombuffer(rng.bytes(-(-total // 8)), np.uint8)
+        return np.unpackbits(packed, count=total).view(np.bool_).reshape(shape)
+    if value.dtype == "u8":
+        return np.frombuffer(rng.bytes(total), np.uint8).reshape(shape)
+    read = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
+    finite = np.concatenate([x[np.isfinite(x)] for x in read] or [np.zeros(0)])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    margin = 0.5 * (high - low) or 1.0
+    return rng.uniform(low - margin, high + margin, shape).astype(np.float32)
+
+
+def _check_index(n: int, check: int) -> Array:
+    """Samples to compare: half of them the first ones (which every run has), the rest spread."""
+    check = max(1, min(check, n))
+    half = -(-check // 2)
+    rest = np.linspace(half, n - 1, check - half, dtype=np.int64)
+    return np.unique(np.concatenate([np.arange(half), rest]))
+
+
+class _Judge:
+    """Holds the reference's outputs at `index` and raises where others differ."""
+
+    def __init__(self, index: Array, expected: tuple[Array, ...]) -> None:
+        self.index = index
+        self.expected = expected
+
+    def within(self, count: int) -> int:
+        return int(np.count_nonzero(self.index < count))
+
+    def __call__(self, name: str, outputs: Any, count: int) -> None:
+        at = self.index[: self.within(count)]
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        for got, want in zip(outputs, self.expected, strict=True):
+            got, want = np.asarray(got)[at], want[: len(at)]
+            if got.shape != want.shape:
+                raise BackendError(f"{name} gives {got.shape}, reference {want.shape}")
+            bad = (got != want).reshape(len(at), -1).any(axis=1)
+            if bad.any():
+                i = int(np.flatnonzero(bad)[0])
+                raise BackendError(
+                    f"outputs of {name} differ from reference in {int(bad.sum())} of {len(at)} "
+                    f"samples, first in sample {int(at[i])}: {_short(got[i])} against "
+                    f"{_short(want[i])}; no figure is shown for wrong answers"
+                )
+
+
+def _short(row: Array) -> str:
+    text = ", ".join(f"{x:g}" for x in np.ravel(row)[:10])
+    return f"[{text}{', ...' if row.size > 10 else ''}]"
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], tuple):
+        return tuple(_concatenate(column) for column in zip(*parts, strict=True))
+    return np.concatenate([np.asarray(p) for p in parts])
+
+
+def _timed(run: Callable[[int], Any], count: int) -> float:
+    start = perf_counter()
+    run(count)
+    return perf_counter() - start
+
+
+def _fitting_count(run: Callable[[int], Any], n: int, run_seconds: float) -> int:
+    """How many of `n` samples a run can have within `run_seconds`. Warms `run` up on the way."""
+    count = min(n, _FIRST_BATCH)
+    _timed(run, count)
+    while True:
+        seconds = max(_timed(run, count), 1e-7)
+        fit = int(count * run_seconds / seconds)
+        if count >= n or fit <= count:
+            return min(n, count)
+        # A small run's fixed costs make it look slow, so its estimate is trusted only near by.
+        count = min(n, fit if fit < 8 * count else 8 * count)
+
+
+@contextmanager
+def _torch_eval(module: Any, threads: int) -> Iterator[Callable[[Value, Array], Any]]:
+    """Eval mode, `threads` threads, no gradients; gives the conversion of an input to a tensor."""
+    import torch
+
+    before, training = torch.get_num_threads(), module.training
+
+    def tensor(value: Value, array: Array) -> Any:
+        array = array.astype(np.float32) if value.dtype == "bit" else array.copy()
+        return torch.from_numpy(array)
+
+    torch.set_num_threads(threads)
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield tensor
+    finally:
+        module.train(training)
+        torch.set_num_threads(before)
+
+
+def environment(*, torch: bool = False) -> dict[str, str]:
+    """Processor and versions, as a report states them."""
+    cpu, simd = _processor()
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    packages = ["lgir", "numpy", "llvmlite", *(["torch"] if torch else [])]
+    versions = [f"{name} {found}" for name in packages if (found := _version(name))]
+    return {
+        "cpu": f"{cpu}, {cores} cores, {simd}",
+        "software": ", ".join([f"Python {platform.python_version()}", *versions]),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> tuple[str, str]:
+    """The processor's name, and LLVM's name for it with its vector features."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            models = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+        name = models[0] if models else name
+    except OSError:
+        pass
+    try:
+        import llvmlite.binding as llvm
+    except ImportError:
+        return name, platform.machine()
+    features = llvm.get_host_cpu_features()
+    return name, " ".join([llvm.get_host_cpu_name(), *(f for f in _SIMD if features.get(f))])
+
+
+def si(x: float) -> str:
+    """Four significant digits at most, with a metric prefix: 1.23 M."""
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if x >= scale:
+            return f"{x / scale:.3g} {unit}" if x < 1000 * scale else f"{x / scale:,.0f} {unit}"
+    return f"{x:.3g}"

@@ -1,0 +1,202 @@
+"""Commands that run a model: run, bench, demo."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+import lgir
+from lgir.cli.common import (
+    ModelSource,
+    atomic_path,
+    compile_graph,
+    console,
+    json_option,
+    load_option,
+    model_source,
+    print_json,
+    status,
+    text_output,
+)
+from lgir.errors import FormatError, LgirError
+
+if TYPE_CHECKING:
+    from lgir.executable import Array
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads that split a batch."
+)
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="MODEL INPUT.npy")
+@model_source
+@load_option
+@click.option("-b", "--backend", default="llvm", show_default=True, help="See 'lgir backends'.")
+@click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@threads_option
+@click.option("--labels", is_flag=True, help="Class labels (argmax) instead of scores.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="A .npy file, .npz for several outputs, or .csv text."
+)
+def run(
+    files: tuple[str, ...],
+    source: ModelSource,
+    backend: str,
+    passes: str | None,
+    threads: int | None,
+    labels: bool,
+    output: str | None,
+) -> None:
+    """Run a model on samples (N, ...) from a .npy file, one file per graph input.
+
+    Without -o, a line of text per sample goes to stdout.
+
+    \b
+    lgir run model.onnx samples.npy --labels
+    lgir run model.pt samples.npy -o scores.npy
+    """
+    graph, inputs = source.open(files, "give a MODEL file or --net NAME, then INPUT.npy")
+    if not inputs:
+        raise click.UsageError("give the samples: an INPUT.npy file per graph input")
+    samples = [_read_array(path) for path in inputs]
+    if passes is not None:
+        graph, _ = lgir.optimize(graph, passes)
+    exe = compile_graph(graph, backend)
+    if labels:
+        names, results = ["labels"], (exe.predict(*samples, threads=threads),)
+    else:
+        scores = exe(*samples, threads=threads)
+        names, results = [*graph.outputs], scores if isinstance(scores, tuple) else (scores,)
+    _write_arrays(names, results, output)
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[MODEL]")
+@model_source
+@load_option
+@click.option(
+    "-b",
+    "--backend",
+    "backends",
+    multiple=True,
+    default=("llvm", "reference"),
+    show_default=True,
+    help="Measure this backend (repeatable).",
+)
+@click.option(
+    "-p",
+    "--passes",
+    default="default",
+    show_default=True,
+    metavar="PIPELINE",
+    help="Optimise first; 'none' takes the model as it is.",
+)
+@click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
+@json_option
+def bench(
+    files: tuple[str, ...],
+    source: ModelSource,
+    backends: tuple[str, ...],
+    passes: str,
+    samples: int | None,
+    batch: int | None,
+    threads: int,
+    repeats: int,
+    as_json: bool,
+) -> None:
+    """Measure backends side by side, after a check of equal outputs.
+
+    Times are medians, end to end from a random array in memory to scores. MODEL or --net NAME; slow
+    backends get fewer samples a run, and the table says how many.
+
+    \b
+    lgir bench --net dense-6x8000
+    lgir bench model.pt --threads 2 --json > bench.json
+    """
+    start = perf_counter()
+    with status("lifting"):
+        graph, rest = source.open(files, "give a MODEL file or --net NAME")
+    if rest:
+        raise click.UsageError(f"unexpected argument {rest[0]!r}; one model is enough")
+    preparation = {"lift": perf_counter() - start}
+    if passes != "none":
+        start = perf_counter()
+        with status("optimising"):
+            graph, _ = lgir.optimize(graph, passes)
+        preparation["optimise"] = perf_counter() - start
+    with status("measuring") as progress:
+        report = lgir.bench(
+            graph,
+            backends,
+            samples=samples,
+            batch=batch,
+            threads=threads,
+            repeats=repeats,
+            preparation=preparation,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        console().print(report)
+
+
+@click.command()
+@click.option("--train", is_flag=True, help="Train the network anew first (a minute or two).")
+@click.option("-o", "--output", metavar="FILE", help="With --train: where the checkpoint goes.")
+@json_option
+def demo(train: bool, output: str | None, as_json: bool) -> None:
+    """See the whole path on a real trained network of handwritten digits.
+
+    Lifts the shipped checkpoint of a convolutional logic gate network, optimises it, compiles it,
+    checks every test sample against PyTorch, and measures. Needs: pip install 'lgir[demo]'.
+    """
+    from lgir.demo import run_demo
+
+    if output is not None and not train:
+        raise click.UsageError("-o keeps a newly trained checkpoint: add --train")
+    report = run_demo(console(stderr=as_json), train=train, output=output)
+    if as_json:
+        print_json(report.to_dict())
+
+
+def _read_array(path: str) -> Array:
+    """The array of a .npy file, mapped and not read where possible. Never unpickles."""
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError) as error:  # header, length or dtype
+        raise FormatError(
+            f"{path}: not a readable .npy file ({error}); save samples with numpy.save"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise FormatError(f"{path}: an archive of arrays; give one .npy file per graph input")
+    return array
+
+
+def _write_arrays(names: list[str], arrays: tuple[Array, ...], output: str | None) -> None:
+    if output is not None and output.endswith(".npz"):
+        with atomic_path(output) as part:
+            np.savez(part, **dict(zip(names, arrays, strict=True)))
+        return
+    if len(arrays) != 1:
+        raise LgirError(
+            f"the model has {len(arrays)} outputs ({', '.join(names)}); write them with -o FILE.npz"
+        )
+    (array,) = arrays
+    if output is not None and output.endswith(".npy"):
+        with atomic_path(output) as part:
+            np.save(part, array)
+    elif output is None or output == "-" or output.endswith(".csv"):
+        rows = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
+        with text_output(output) as stream:
+            for row in rows.tolist():
+                stream.write(",".join(f"{x:.9g}" for x in row) + "\n")
+    else:
+        raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")

@@ -1,0 +1,230 @@
+"""Commands that turn models into models or into text: lift, dump, opt, verify, compile."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import lgir
+from lgir.cli.common import (
+    ModelSource,
+    compile_graph,
+    console,
+    json_option,
+    load_option,
+    model_source,
+    note,
+    print_json,
+    read_model,
+    status,
+    text_output,
+    write_model,
+)
+from lgir.errors import unknown_name
+
+if TYPE_CHECKING:
+    from lgir.graph import Graph
+
+output_option = click.option(
+    "-o", "--output", metavar="FILE", help="Where to write; the old file is replaced in one step."
+)
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="CHECKPOINT")
+@model_source
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="A .onnx container, .lgir text, or -."
+)
+def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
+    """Turn a trained checkpoint into a graph file.
+
+    \b
+    lgir lift model.pt -o model.onnx
+    lgir lift difflogic.pt --set tau=10 -o model.onnx
+    """
+    start = perf_counter()
+    with status("lifting"):
+        graph = _only_model(source, files, "give a CHECKPOINT file")
+    write_model(graph, output)
+    note(f"{output}: {graph!r}, lifted in {perf_counter() - start:.2f} s")
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="MODEL")
+@model_source
+@click.option("--full", is_flag=True, help="Every gate: text that parses back to the same graph.")
+@click.option("--summary", is_flag=True, help="Gates per node, by operation, and depth.")
+@json_option
+def dump(
+    files: tuple[str, ...], source: ModelSource, full: bool, summary: bool, as_json: bool
+) -> None:
+    """Show a model as text IR, or its size with --summary.
+
+    Long bodies are elided unless --full is given.
+
+    \b
+    lgir dump model.onnx
+    lgir dump model.pt --summary
+    lgir dump model.onnx --full > model.lgir
+    """
+    graph = _only_model(source, files, "give a MODEL file or --net NAME")
+    if not summary and not as_json:
+        click.echo(lgir.dumps(graph, full=full), nl=False)
+        return
+    from lgir.summary import summarize
+
+    found = summarize(graph)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        console().print(found)
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="MODEL")
+@model_source
+@load_option
+@click.option(
+    "-p",
+    "--passes",
+    default="default",
+    show_default=True,
+    metavar="PIPELINE",
+    help="Passes in order, for example 'fold,cse,dce' ('lgir passes' lists them).",
+)
+@click.option(
+    "--print-after",
+    multiple=True,
+    metavar="PASS",
+    help="Print the text IR after this pass to stderr (repeatable).",
+)
+@click.option("--report", is_flag=True, help="Print a row per pass (done anyway without -o).")
+@click.option("--no-verify", is_flag=True, help="Trust the passes: skip the check of outputs.")
+@output_option
+@json_option
+def opt(
+    files: tuple[str, ...],
+    source: ModelSource,
+    passes: str,
+    print_after: tuple[str, ...],
+    report: bool,
+    no_verify: bool,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Optimise a model with a pipeline of passes.
+
+    After every pass the graph is verified: its structure, and its outputs against those before, by
+    bit-parallel simulation.
+
+    \b
+    lgir opt model.pt -o small.onnx --report
+    lgir opt model.onnx -p 'fold,cse,dce' --print-after cse
+    lgir opt model.onnx --load my_passes.py -p 'my-pass,dce' -o -
+    """
+    graph = _only_model(source, files, "give a MODEL file or --net NAME")
+    with status("optimising"):
+        optimised, rows = _optimise(graph, passes, no_verify, print_after)
+    if output is not None:
+        write_model(optimised, output)
+    if as_json and output != "-":
+        print_json(rows.to_dict())
+    elif report or output is None:
+        console(stderr=output == "-").print(rows)
+    if output is None:
+        note("nothing written: add -o FILE to keep the result")
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="A B")
+@model_source
+@click.option("--method", default="sim", show_default=True, help="How to compare.")
+@json_option
+def verify(files: tuple[str, ...], source: ModelSource, method: str, as_json: bool) -> None:
+    """Check that two models compute the same outputs.
+
+    Exit code 0: equal as far as the method tells; 1: different, with a counterexample.
+
+    \b
+    lgir verify model.onnx small.onnx
+    lgir verify --net dense-6x8000 small.onnx
+    """
+    a, rest = source.open(files, "give two MODEL files")
+    if len(rest) != 1:
+        raise click.UsageError("give two models, A and B (with --net, B alone)")
+    b = read_model(rest[0], **source.settings)
+    with status("comparing"):
+        verdict = lgir.verify(a, b, method=method)
+    if as_json:
+        print_json(verdict.to_dict())
+    else:
+        console().print(str(verdict))
+    if not verdict.equal:
+        raise click.exceptions.Exit(1)
+
+
+@click.command("compile")
+@click.argument("files", nargs=-1, metavar="MODEL")
+@model_source
+@load_option
+@click.option("-b", "--backend", default="llvm", show_default=True, help="See 'lgir backends'.")
+@click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@click.option("--target", help="Instruction set to compile for, where the backend has a choice.")
+@click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
+@output_option
+@json_option
+def compile_(
+    files: tuple[str, ...],
+    source: ModelSource,
+    backend: str,
+    passes: str | None,
+    target: str | None,
+    emit: str | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Compile a model and show what came out.
+
+    \b
+    lgir compile model.onnx
+    lgir compile model.pt -p default --emit asm -o model.s
+    """
+    graph = _only_model(source, files, "give a MODEL file or --net NAME")
+    if output is not None and emit is None:
+        raise click.UsageError("-o needs --emit STAGE, which says what to write")
+    if passes is not None:
+        graph, _ = _optimise(graph, passes)
+    start = perf_counter()
+    exe = compile_graph(graph, backend, target=target)
+    seconds = perf_counter() - start
+    if emit is not None:
+        if emit not in exe.asm:
+            raise unknown_name(f"stage of backend {backend!r}", emit, exe.asm)
+        with text_output(output) as stream:
+            stream.write(exe.asm[emit].rstrip("\n") + "\n")
+        return
+    stages = {name: text.count("\n") + 1 for name, text in exe.asm.items()}
+    if as_json:
+        print_json(
+            {"name": graph.name, "backend": backend, "seconds": seconds, "stage_lines": stages}
+        )
+        return
+    click.echo(f"{graph!r} compiled by {backend} in {seconds:.2f} s")
+    for name, lines in stages.items():
+        click.echo(f"  --emit {name}: {lines:,} lines")
+
+
+def _only_model(source: ModelSource, files: tuple[str, ...], missing: str) -> Graph:
+    graph, rest = source.open(files, missing)
+    if rest:
+        raise click.UsageError(f"unexpected argument {rest[0]!r}; one model is enough")
+    return graph
+
+
+def _optimise(
+    graph: Graph, passes: str, no_verify: bool = False, print_after: tuple[str, ...] = ()
+) -> tuple[Graph, Any]:
+    return lgir.optimize(graph, passes, verify=None if no_verify else "sim")
