@@ -150,9 +150,8 @@ class BenchReport:
         from rich import box
         from rich.table import Table
 
-        unrolled = (
-            "" if self.gates == self.distinct_gates else f" ({self.distinct_gates:,} distinct)"
-        )
+        rolled = self.gates != self.distinct_gates
+        distinct = f" ({self.distinct_gates:,} distinct)" if rolled else ""
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         table = Table(
             title=f"{self.name}: {self.gates:,} gates a sample{distinct}, {threads}",
@@ -315,7 +314,7 @@ def _random_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) 
     if value.dtype == "u8":
         return np.frombuffer(rng.bytes(total), np.uint8).reshape(shape)
     read = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
-    finite = np.concatenate([x[np.isfinite(x)] for x in read] or [np.zeros(0)])
+    finite = np.concatenate([np.zeros(0), *(x[np.isfinite(x)] for x in read)])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     margin = 0.5 * (high - low) or 1.0
     return rng.uniform(low - margin, high + margin, shape).astype(np.float32)

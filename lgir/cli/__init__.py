@@ -22,7 +22,7 @@ from lgir.errors import LgirError, unknown_name
 class OneLineErrors(click.Group):
     """A group that turns every error into one line, and knows near misses of command names."""
 
-    def main(  # type: ignore[override]
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,

@@ -1,4 +1,4 @@
-"""What commands share: consoles, model arguments, and output files that appear whole or not at all.
+"""What commands share: consoles, and models and files as arguments.
 
 Rich is imported where it prints, so that `lgir --help` and pipes stay quick.
 """
@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from inspect import Parameter, signature
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lgir.errors import BackendError, FormatError, LgirError
+import lgir
+from lgir.container import from_bytes
+from lgir.errors import BackendError, FormatError, LgirError, ParseError
+from lgir.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,70 +139,52 @@ def _parse_setting(text: str) -> tuple[str, Any]:
 
 
 def read_model(path: str, **settings: Any) -> Graph:
-    """A graph from a .onnx container, text IR, stdin (`-`, text) or anything a frontend lifts.
+    """A graph from a .onnx container, text IR, stdin (`-`, either), or what a frontend can lift.
 
     Raises FormatError, ParseError or LiftError where the content is not what it should be, and
     OSError where the file cannot be read.
     """
-    import lgir
-
     if path == "-":
-        return lgir.parse(sys.stdin.read())
+        data = sys.stdin.buffer.read()
+        return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
     if path.endswith(".onnx"):
         return lgir.load(path)
     with open(path, "rb") as file:  # also: a missing file is an OSError, whoever lifts it
-        head = file.read(64)
-    if path.endswith(".lgir") or head.lstrip().startswith(b"lgir "):
-        try:
-            return lgir.parse(Path(path).read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{path}: not text ({error.reason} at byte {error.start})") from None
+        if path.endswith(".lgir") or _is_text(file.read(64)):
+            file.seek(0)
+            return _parse(file.read(), path)
     return lgir.lift(path, **settings)
+
+
+def _is_text(head: bytes) -> bool:
+    return head.lstrip().startswith((b"lgir ", b";"))
+
+
+def _parse(data: bytes, name: str) -> Graph:
+    try:
+        return lgir.parse(data.decode())
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name}: not text ({error.reason} at byte {error.start})") from None
+    except ParseError as error:
+        raise ParseError(f"{name}: {error}") from None
 
 
 def write_model(graph: Graph, path: str) -> None:
     """`graph` as a .onnx container, as .lgir text, or as text on stdout (`-`)."""
-    import lgir
-
-    if path == "-":
-        click.echo(lgir.dumps(graph, full=True), nl=False)
-    elif path.endswith(".onnx"):
-        with atomic_path(path) as part:
-            lgir.save(graph, part)
-    elif path.endswith(".lgir"):
-        with atomic_path(path) as part:
-            part.write_text(lgir.dumps(graph, full=True), encoding="utf-8")
+    if path.endswith(".onnx"):
+        lgir.save(graph, path)
+    elif path.endswith(".lgir") or path == "-":
+        write_text(lgir.dumps(graph, full=True), path)
     else:
         raise LgirError(f"cannot tell the format of {path!r}; end it in .onnx or .lgir, or give -")
 
 
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A path to write to; what is there on success replaces `path` in one step.
-
-    A killed or failing command so leaves the old file or none. Devices and pipes are written to
-    directly.
-    """
-    target = Path(path)
-    if target.exists() and not target.is_file():
-        yield target
-        return
-    part = target.with_name(f".{os.getpid()}.{target.name}")  # the suffix stays: writers read it
-    try:
-        yield part
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def text_output(path: str | None) -> Iterator[IO[str]]:
-    """A text stream to `path`, written atomically, or stdout where it is None or `-`."""
+def write_text(text: str, path: str | None) -> None:
+    """Text to a file, written whole or not at all, or to stdout where `path` is None or `-`."""
     if path is None or path == "-":
-        yield sys.stdout
-        return
-    with atomic_path(path) as part, part.open("w", encoding="utf-8") as stream:
-        yield stream
+        click.echo(text, nl=False)
+    else:
+        write_atomically(path, text.encode())
 
 
 def compile_graph(graph: Graph, backend: str, **options: Any) -> Executable:

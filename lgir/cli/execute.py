@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import numpy as np
 import lgir
 from lgir.cli.common import (
     ModelSource,
-    atomic_path,
     compile_graph,
     console,
     json_option,
@@ -19,9 +19,10 @@ from lgir.cli.common import (
     model_source,
     print_json,
     status,
-    text_output,
+    write_text,
 )
 from lgir.errors import FormatError, LgirError
+from lgir.files import write_atomically
 
 if TYPE_CHECKING:
     from lgir.executable import Array
@@ -181,9 +182,10 @@ def _read_array(path: str) -> Array:
 
 
 def _write_arrays(names: list[str], arrays: tuple[Array, ...], output: str | None) -> None:
+    buffer = BytesIO()
     if output is not None and output.endswith(".npz"):
-        with atomic_path(output) as part:
-            np.savez(part, **dict(zip(names, arrays, strict=True)))
+        np.savez(buffer, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
+        write_atomically(output, buffer.getvalue())
         return
     if len(arrays) != 1:
         raise LgirError(
@@ -191,12 +193,11 @@ def _write_arrays(names: list[str], arrays: tuple[Array, ...], output: str | Non
         )
     (array,) = arrays
     if output is not None and output.endswith(".npy"):
-        with atomic_path(output) as part:
-            np.save(part, array)
+        np.save(buffer, array)
+        write_atomically(output, buffer.getvalue())
     elif output is None or output == "-" or output.endswith(".csv"):
         rows = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
-        with text_output(output) as stream:
-            for row in rows.tolist():
-                stream.write(",".join(f"{x:.9g}" for x in row) + "\n")
+        lines = (",".join(f"{x:.9g}" for x in row) + "\n" for row in rows.tolist())
+        write_text("".join(lines), output)
     else:
         raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")

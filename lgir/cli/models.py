@@ -19,8 +19,8 @@ from lgir.cli.common import (
     print_json,
     read_model,
     status,
-    text_output,
     write_model,
+    write_text,
 )
 from lgir.errors import unknown_name
 
@@ -203,8 +203,7 @@ def compile_(
     if emit is not None:
         if emit not in exe.asm:
             raise unknown_name(f"stage of backend {backend!r}", emit, exe.asm)
-        with text_output(output) as stream:
-            stream.write(exe.asm[emit].rstrip("\n") + "\n")
+        write_text(exe.asm[emit].rstrip("\n") + "\n", output)
         return
     stages = {name: text.count("\n") + 1 for name, text in exe.asm.items()}
     if as_json:
