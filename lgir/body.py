@@ -9,17 +9,27 @@ amaranth's netlists and costs 9 to 32 bytes a gate; an object per gate would cos
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import GraphError
-from lgir.ops import MAX_FANIN, depends_on, full_mask, table_dtype, widen_table
+from lgir.ops import (
+    MAX_FANIN,
+    depends_on,
+    full_mask,
+    narrow_table,
+    table_dtype,
+    widen_table,
+)
 
 FALSE: Final = 0
 TRUE: Final = 1
 FIRST_TAP: Final = 2
+
+if TYPE_CHECKING:
+    from lgir.views import GateViews, TapViews
 
 IntArray = npt.NDArray[np.int32]
 
@@ -83,7 +93,7 @@ class Body:
                 raise GraphError(f"a table of {k} inputs has {1 << k} bits; a larger one was given")
             table_ = wide.astype(table_dtype(k))
         while k > 1 and not fanin_[:, -1].any() and not depends_on(table_, k, k - 1).any():
-            table_ = _drop_last_input(table_, k)
+            table_ = narrow_table(table_, k, k - 1)
             fanin_, k = np.ascontiguousarray(fanin_[:, :-1]), k - 1
         for array in (taps_, fanin_, table_, outputs_):
             array.flags.writeable = False
@@ -149,11 +159,31 @@ class Body:
         fanin[:, : self.k] = self.fanin
         return Body(self.taps, fanin, widen_table(self.table, self.k, k), self.outputs)
 
+    def gates(self) -> GateViews:
+        """The gates as small objects, for people and tests; see `lgir.views`."""
+        from lgir.views import GateViews
+
+        return GateViews(self)
+
+    def tap_views(self) -> TapViews:
+        """The taps as small objects, for people and tests; see `lgir.views`."""
+        from lgir.views import TapViews
+
+        return TapViews(self)
+
+    def users(self) -> dict[int, list[int]]:
+        """Net id -> ids of the gates that read it, ascending; outputs do not count."""
+        from lgir.views import users_by_net
+
+        return users_by_net(self)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Body):
             return NotImplemented
+        k = max(self.k, other.k)  # columns of padding do not tell two bodies apart
+        mine, theirs = self.widened(k), other.widened(k)
         return all(
-            np.array_equal(getattr(self, f), getattr(other, f))
+            np.array_equal(getattr(mine, f), getattr(theirs, f))
             for f in ("taps", "fanin", "table", "outputs")
         )
 
@@ -164,12 +194,3 @@ class Body:
             f"Body({self.num_taps} taps, {self.num_gates} gates, k={self.k}, "
             f"{len(self.outputs)} outputs)"
         )
-
-
-def _drop_last_input(table: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
-    """Tables over k inputs, none of which depends on the last, as tables over k - 1 inputs."""
-    wide = table.astype(np.uint64)
-    out = np.zeros_like(wide)
-    for i in range(1 << (k - 1)):
-        out |= ((wide >> np.uint64(2 * i)) & np.uint64(1)) << np.uint64(i)
-    return out.astype(table_dtype(k - 1))

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.body import Body
+from lgir.errors import unknown_name
 
 Shape = tuple[int, ...]
 
@@ -184,6 +185,13 @@ class Graph:
     def __repr__(self) -> str:
         gates = sum(n.op.body.num_gates for n in self.nodes if isinstance(n.op, Logic))
         return f"<Graph {self.name!r}: {len(self.nodes)} nodes, {gates:,} distinct gates>"
+
+    def node(self, name: str) -> Node:
+        """The node whose output is `name`; UnknownNameError with a suggestion where none is."""
+        found = self.producer(name)
+        if found is None:
+            raise unknown_name("node", name, (n.output for n in self.nodes))
+        return found
 
     def producer(self, name: str) -> Node | None:
         """The node that defines `name`, or None for a graph input."""

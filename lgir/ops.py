@@ -22,6 +22,9 @@ OP_NAMES: Final = (
 )  # fmt: skip
 
 
+Tables = npt.NDArray[np.unsignedinteger]
+
+
 def table_from_op(op: int) -> int:
     """Truth table of difflogic's operation number `op` (0..15): its four bits reversed."""
     return int(f"{op:04b}"[::-1], 2)
@@ -56,7 +59,7 @@ def full_mask(fanin: int) -> int:
     return (1 << (1 << fanin)) - 1
 
 
-def widen_table(table: npt.NDArray[np.unsignedinteger], fanin: int, to: int) -> npt.NDArray:
+def widen_table(table: Tables, fanin: int, to: int) -> Tables:
     """Tables over `fanin` inputs as tables over `to` >= `fanin`, ignoring the trailing new ones."""
     wide = table.astype(np.uint64)
     for k in range(fanin, to):
@@ -67,15 +70,27 @@ def widen_table(table: npt.NDArray[np.unsignedinteger], fanin: int, to: int) -> 
     return wide.astype(table_dtype(to))
 
 
+def narrow_table(table: Tables, fanin: int, to: int) -> Tables:
+    """Inverse of `widen_table`: drops the trailing inputs, on which no table may depend."""
+    wide = table.astype(np.uint64)
+    for k in range(fanin - 1, to - 1, -1):
+        out = np.zeros_like(wide)
+        for i in range(1 << k):
+            out |= ((wide >> np.uint64(2 * i)) & np.uint64(1)) << np.uint64(i)
+        wide = out
+    return wide.astype(table_dtype(to))
+
+
 def variable_table(fanin: int, position: int) -> int:
     """The table of the function that equals its input number `position` (0 = first)."""
     shift = fanin - 1 - position
     return sum(1 << i for i in range(1 << fanin) if i >> shift & 1)
 
 
-def depends_on(table: npt.NDArray[np.unsignedinteger], fanin: int, position: int) -> npt.NDArray:
+def depends_on(table: Tables, fanin: int, position: int) -> npt.NDArray[np.bool_]:
     """(n,) bool: whether each table of `fanin` inputs depends on input number `position`."""
     step = 1 << (fanin - 1 - position)
     low = full_mask(fanin) & ~variable_table(fanin, position)
     t = table.astype(np.uint64)
-    return ((t >> np.uint64(step)) ^ t) & np.uint64(low) != 0
+    found: npt.NDArray[np.bool_] = ((t >> np.uint64(step)) ^ t) & np.uint64(low) != 0
+    return found

@@ -7,8 +7,8 @@ error names the graph, the node and the offending entry.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 
@@ -22,21 +22,17 @@ if TYPE_CHECKING:
 
 Fail = Callable[[str], NoReturn]
 
-MAX_RANK = 3
+MAX_RANK: Final = 3
+MAX_SIZE: Final = 2**31 - 1  # of an axis, and of a stride: net ids and offsets are int32
 
 
 def verify_graph(graph: Graph) -> dict[str, Value]:
     """All values of `graph` by name. Raises GraphError at the first broken rule."""
     values: dict[str, Value] = {}
     where = f"graph {graph.name!r}"
+    verify_name(graph.name, "graph")
     for value in graph.inputs:
-        if value.dtype not in DTYPES:
-            raise GraphError(f"{where}: input %{value.name} has unknown dtype {value.dtype!r}")
-        if not value.shape or any(d < 1 for d in value.shape):
-            raise GraphError(
-                f"{where}: input %{value.name} has shape {list(value.shape)}; "
-                "every axis must be at least 1"
-            )
+        verify_input(value)
         if value.name in values:
             raise GraphError(f"{where}: input %{value.name} is defined twice")
         values[value.name] = value
@@ -49,6 +45,7 @@ def verify_graph(graph: Graph) -> dict[str, Value]:
                     f"{where}: node %{node.output} reads %{name}, which is not defined before it "
                     "(a cycle, a wrong order, or a missing node)"
                 )
+        verify_name(node.output, "value")
         inputs = tuple(values[name] for name in node.inputs)
         verify_node(node, inputs)
         values[node.output] = infer_value(node.op, inputs, node.output)
@@ -61,6 +58,34 @@ def verify_graph(graph: Graph) -> dict[str, Value]:
         if not isinstance(key, str) or not isinstance(text, str):
             raise GraphError(f"{where}: metadata maps strings to strings, not {key!r}: {text!r}")
     return values
+
+
+def verify_name(name: object, what: str) -> None:
+    """Raises GraphError where `name` is not text that every file format can hold."""
+    if not isinstance(name, str) or not name:
+        raise GraphError(f"{name!r} cannot name a {what}; a name is a string, and not empty")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise GraphError(f"{name!r} cannot name a {what}; it is not valid Unicode") from None
+
+
+def verify_input(value: Value) -> None:
+    """Raises GraphError where a graph input's name or type is none."""
+    verify_name(value.name, "value")
+    if value.dtype not in DTYPES:
+        raise GraphError(
+            f"input %{value.name} has unknown dtype {value.dtype!r} (known: {', '.join(DTYPES)})"
+        )
+    if not value.shape or not _are_sizes(value.shape):
+        raise GraphError(
+            f"input %{value.name} has shape {list(value.shape)}; every axis must be an integer "
+            f"from 1 to {MAX_SIZE}"
+        )
+
+
+def _are_sizes(shape: Iterable[object]) -> bool:
+    return all(isinstance(d, int | np.integer) and 1 <= d <= MAX_SIZE for d in shape)
 
 
 def verify_node(node: Node, inputs: tuple[Value, ...]) -> None:
@@ -93,8 +118,8 @@ def _check_logic(op: Logic, inputs: tuple[Value, ...], fail: Fail) -> None:
         fail(f"iteration space {op.space} has {rank} axes; at most {MAX_RANK} are supported")
     if len(op.stride) != rank:
         fail(f"stride {op.stride} and iteration space {op.space} differ in length")
-    if any(d < 1 for d in op.space) or any(s < 1 for s in op.stride):
-        fail(f"iteration space {op.space} and stride {op.stride} must be positive")
+    if not _are_sizes(op.space) or not _are_sizes(op.stride):
+        fail(f"iteration space {op.space} and stride {op.stride} must be of 1 to {MAX_SIZE}")
     if not inputs:
         fail("reads no value; at least one input is needed, even where every gate is constant")
     for x in inputs:
@@ -152,15 +177,17 @@ def _check_groupsum(op: GroupSum, inputs: tuple[Value, ...], fail: Fail) -> None
     (x,) = inputs
     if x.dtype != "bit" or len(x.shape) != 1:
         fail(f"input %{x.name} is {x.type}; a flat bit vector is needed (insert a Reshape)")
-    if op.groups < 1 or x.size % op.groups:
+    if not _are_sizes([op.groups]) or x.size % op.groups:
         fail(f"{x.size} bits do not split into {op.groups} equal groups")
-    if not math.isfinite(op.tau) or op.tau == 0 or not math.isfinite(op.beta):
-        fail(f"tau={op.tau} must be finite and not 0, beta={op.beta} finite")
+    with np.errstate(over="ignore"):
+        tau, beta = np.float32(op.tau), np.float32(op.beta)
+    if not np.isfinite(tau) or tau == 0 or not np.isfinite(beta):
+        fail(f"tau={op.tau} must be finite and not 0 in float32, beta={op.beta} finite")
 
 
 def _check_reshape(op: Reshape, inputs: tuple[Value, ...], fail: Fail) -> None:
     (x,) = inputs
-    if not op.shape or any(d < 1 for d in op.shape) or math.prod(op.shape) != x.size:
+    if not op.shape or not _are_sizes(op.shape) or math.prod(op.shape) != x.size:
         fail(f"cannot reshape {x.type} to {list(op.shape)}")
 
 

@@ -1,0 +1,49 @@
+"""Reading and writing whole files: typed errors, and writes that are seen whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+
+from lgir.errors import FormatError
+
+
+def write_atomically(path: str | PathLike[str], data: bytes) -> None:
+    """Write `data` to a new file beside `path`, then rename it over `path`.
+
+    A reader sees the old file or the new one, whole, and a failed write leaves the old one.
+    Raises FormatError where the folder cannot be written or `path` is a folder or a device.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link, and its target is replaced
+    if target.exists() and not target.is_file():
+        raise FormatError(f"cannot write {path}: it exists and is not a regular file")
+    temporary = target.parent / f".lgir-{secrets.token_hex(6)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def read_file(path: str | PathLike[str], limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; FormatError for anything else."""
+    try:
+        target = Path(path)
+        if target.exists() and not target.is_file():
+            raise FormatError(f"cannot read {path}: it is not a regular file")
+        size = target.stat().st_size
+        if size > limit:
+            raise FormatError(f"cannot read {path}: it has {size:,} bytes, more than {limit:,}")
+        return target.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, FormatError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FormatError(f"cannot read {path}: {reason}") from None
