@@ -1,0 +1,167 @@
+"""Reading checkpoint files, and the one form every frontend sees: a `Source`.
+
+PyTorch files are read with `weights_only=True` and safetensors by their own reader, so that no
+file runs code; a pickled module is loaded only on request. Tensors become numpy arrays here, so
+that the frontends need no torch.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from lgir.errors import FormatError, LgirError, LiftError
+
+_NESTED: Final = ("state_dict", "model_state_dict", "model")
+"""Where training scripts and Lightning keep the state_dict within a checkpoint."""
+
+_BAD_GLOBAL: Final = re.compile(r"[Gg]lobal:? (?:GLOBAL )?([\w.]+)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a frontend lifts.
+
+    Attributes:
+        label: how messages call it: a file's name or a module's class.
+        module: the live module, where there is one.
+        state: state_dict key -> numpy array (anything that is no tensor stays as it is).
+        notes: the checkpoint's other scalars (epoch, accuracy, hyper-parameters), as text.
+    """
+
+    label: str
+    module: Any = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def source_of(model: Any, *, allow_pickle: bool = False) -> Source:
+    """A module, a state_dict, or the path of a checkpoint file as a `Source`.
+
+    Raises FormatError for a file that cannot be read, LiftError for any other kind of object.
+    """
+    if isinstance(model, str | Path):
+        path = Path(model)
+        return _source(read_checkpoint(path, allow_pickle=allow_pickle), path.name)
+    return _source(model, type(model).__name__)
+
+
+def _source(loaded: Any, label: str) -> Source:
+    if callable(getattr(loaded, "state_dict", None)):
+        return Source(label, module=loaded, state=to_numpy(loaded.state_dict()))
+    if not isinstance(loaded, Mapping):
+        raise LiftError(
+            f"{label}: a {type(loaded).__name__} is no model; give a torch module, a state_dict "
+            "or the path of a checkpoint"
+        )
+    for key in _NESTED:
+        inner: Any = loaded.get(key)
+        if callable(getattr(inner, "state_dict", None)):
+            inner = inner.state_dict()
+        if isinstance(inner, Mapping):
+            return Source(label, state=to_numpy(inner), notes=_notes(loaded))
+    return Source(label, state=to_numpy(loaded))
+
+
+def _notes(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    settings = checkpoint.get("hyper_parameters")
+    scalars = {**checkpoint, **(settings if isinstance(settings, Mapping) else {})}
+    return {str(k): str(v) for k, v in scalars.items() if isinstance(v, str | int | float | bool)}
+
+
+def to_numpy(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """Tensors as numpy arrays, half precision as float32; other values unchanged."""
+    return {str(key): array_of(value) for key, value in state.items()}
+
+
+def array_of(value: Any) -> Any:
+    """A torch tensor as a numpy array; anything else as it is."""
+    if not callable(getattr(value, "detach", None)):
+        return value
+    tensor = value.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+    return np.asarray(tensor.numpy())
+
+
+def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> Any:
+    """Whatever a .pt, .pth, .ckpt or .safetensors file holds; told apart by content.
+
+    Raises FormatError where the file is missing, truncated, corrupt, of another format, or would
+    run code when loaded.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror})") from error
+    if head[8:9] == b"{":
+        return _read_safetensors(path)
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        return _read_torch(path, allow_pickle)
+    if not head:
+        raise FormatError(f"{path}: the file is empty")
+    hint = "; read it with lgir.load" if path.suffix == ".onnx" else ""
+    raise FormatError(f"{path}: not a PyTorch (.pt, .pth, .ckpt) or safetensors checkpoint{hint}")
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise FormatError(f"{path}: needs the safetensors package; pip install safetensors") from (
+            error
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        raise FormatError(f"{path}: truncated or corrupt safetensors file ({error})") from error
+
+
+def _read_torch(path: Path, allow_pickle: bool) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise FormatError(
+            f"{path}: reading a PyTorch checkpoint needs torch; pip install 'lgir[torch]', or "
+            "save the state_dict as safetensors"
+        ) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = error
+    except Exception as error:  # torch raises any kind on a damaged file
+        raise FormatError(
+            f"{path}: truncated or corrupt PyTorch file ({_first_line(error)}); save it again"
+        ) from error
+    if not allow_pickle:
+        found = _BAD_GLOBAL.search(str(refused))
+        what = f"a pickled {found[1]}" if found else "pickled objects"
+        raise FormatError(
+            f"{path}: holds {what}, and unpickling runs code that the file chooses; save "
+            "model.state_dict() instead, or pass allow_pickle=True if you trust where it is from"
+        ) from refused
+    warnings.warn(
+        f"{path}: unpickling runs code that the file chooses (allow_pickle=True)", stacklevel=2
+    )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except LgirError:
+        raise
+    except Exception as error:  # whatever the pickled classes raise
+        raise FormatError(
+            f"{path}: cannot be unpickled ({_first_line(error)}); the packages that define the "
+            "module must be installed"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
