@@ -17,7 +17,9 @@ from lgir.container import load, save
 from lgir.errors import LgirError
 from lgir.executable import Executable
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Threshold, Value
+from lgir.networkx_export import to_networkx
 from lgir.registry import register_backend, register_frontend, register_pass
+from lgir.summary import summarize
 from lgir.text import dumps, parse
 
 __version__ = _version("lgir")
@@ -46,5 +48,7 @@ __all__ = [
     "register_frontend",
     "register_pass",
     "save",
+    "summarize",
+    "to_networkx",
     "verify",
 ]
