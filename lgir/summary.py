@@ -124,25 +124,22 @@ def _table(summary: Summary) -> Table:
     from rich.table import Table
 
     inputs = ", ".join(f"%{name} : {type_}" for name, type_ in summary.inputs.items())
-    table = Table(title=escape(f"{summary.name} ({inputs})"), show_footer=True)
-    table.add_column("node", "total", no_wrap=True)
+    operations = ", ".join(f"{name} {count:,}" for name, count in summary.operations.items())
+    table = Table(
+        title=escape(f"{summary.name} ({inputs})"),
+        caption=f"gates by operation: {operations}" if operations else None,
+        caption_justify="left",
+        show_footer=True,
+    )
+    table.add_column("node", "total")
     table.add_column("op", no_wrap=True)
     table.add_column("output", no_wrap=True)
-    table.add_column("gates", f"{summary.gates:,}", justify="right")
-    table.add_column("unrolled", f"{summary.unrolled_gates:,}", justify="right")
-    table.add_column("taps", f"{summary.taps:,}", justify="right")
-    table.add_column("depth", str(summary.depth), justify="right")
-    table.add_column("operations", no_wrap=True)
+    table.add_column("gates", f"{summary.gates:,}", justify="right", no_wrap=True)
+    table.add_column("unrolled", f"{summary.unrolled_gates:,}", justify="right", no_wrap=True)
+    table.add_column("taps", f"{summary.taps:,}", justify="right", no_wrap=True)
+    table.add_column("depth", str(summary.depth), justify="right", no_wrap=True)
     for node in summary.nodes:
-        shown = [f"{name} {count:,}" for name, count in list(node.operations.items())[:4]]
-        shown += ["..."] if len(node.operations) > 4 else []
-        shown += [f"{key}={value:g}" for key, value in node.parameters.items()]
         counts = (node.gates, node.unrolled_gates, node.taps, node.depth)
-        table.add_row(
-            escape(node.name),
-            node.op_type,
-            escape(node.type),
-            *(f"{count:,}" if node.op_type == "Logic" else "" for count in counts),
-            ", ".join(shown),
-        )
+        shown = [f"{count:,}" if node.op_type == "Logic" else "" for count in counts]
+        table.add_row(escape(node.name), node.op_type, escape(node.type), *shown)
     return table
