@@ -13,19 +13,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from inspect import Parameter, signature
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 import lgir
 from lgir.container import from_bytes
-from lgir.errors import BackendError, FormatError, LgirError, ParseError
+from lgir.errors import BackendError, FormatError, GraphError, LgirError, ParseError
 from lgir.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lgir.executable import Executable
+    from lgir.executable import Array, Executable
     from lgir.graph import Graph
 
 PIPED_WIDTH = 160
@@ -74,7 +76,7 @@ def load_option(command: Callable[..., Any]) -> Callable[..., Any]:
         if ctx.resilient_parsing:
             return
         for path in paths:
-            from lgir.passes.pipeline import load_passes
+            from lgir.passes.loader import load_passes
 
             load_passes(path)
 
@@ -165,8 +167,8 @@ def _parse(data: bytes, name: str) -> Graph:
         return lgir.parse(data.decode())
     except UnicodeDecodeError as error:
         raise FormatError(f"{name}: not text ({error.reason} at byte {error.start})") from None
-    except ParseError as error:
-        raise ParseError(f"{name}: {error}") from None
+    except (ParseError, GraphError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def write_model(graph: Graph, path: str) -> None:
@@ -185,6 +187,29 @@ def write_text(text: str, path: str | None) -> None:
         click.echo(text, nl=False)
     else:
         write_atomically(path, text.encode())
+
+
+def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | None) -> None:
+    """Arrays to a .npy (one), .npz or .csv file; without `output`, a line a sample on stdout."""
+    buffer = BytesIO()
+    if output is not None and output.endswith(".npz"):
+        np.savez(buffer, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
+        write_atomically(output, buffer.getvalue())
+        return
+    if len(arrays) != 1:
+        raise LgirError(
+            f"the model has {len(arrays)} outputs ({', '.join(names)}); write them with -o FILE.npz"
+        )
+    (array,) = arrays
+    if output is not None and output.endswith(".npy"):
+        np.save(buffer, array)
+        write_atomically(output, buffer.getvalue())
+    elif output is None or output == "-" or output.endswith(".csv"):
+        rows = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
+        lines = (",".join(f"{x:.9g}" for x in row) + "\n" for row in rows.tolist())
+        write_text("".join(lines), output)
+    else:
+        raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")
 
 
 def compile_graph(graph: Graph, backend: str, **options: Any) -> Executable:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -19,10 +18,9 @@ from lgir.cli.common import (
     model_source,
     print_json,
     status,
-    write_text,
+    write_arrays,
 )
-from lgir.errors import FormatError, LgirError
-from lgir.files import write_atomically
+from lgir.errors import FormatError
 
 if TYPE_CHECKING:
     from lgir.executable import Array
@@ -72,7 +70,7 @@ def run(
     else:
         scores = exe(*samples, threads=threads)
         names, results = [*graph.outputs], scores if isinstance(scores, tuple) else (scores,)
-    _write_arrays(names, results, output)
+    write_arrays(names, results, output)
 
 
 @click.command()
@@ -98,8 +96,20 @@ def run(
 )
 @click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads, for every backend and for PyTorch.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Runs behind each median.",
+)
 @json_option
 def bench(
     files: tuple[str, ...],
@@ -171,33 +181,12 @@ def demo(train: bool, output: str | None, as_json: bool) -> None:
 def _read_array(path: str) -> Array:
     """The array of a .npy file, mapped and not read where possible. Never unpickles."""
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, SyntaxError) as error:  # header, length or dtype
         raise FormatError(
             f"{path}: not a readable .npy file ({error}); save samples with numpy.save"
         ) from None
     if not isinstance(array, np.ndarray):
+        array.close()
         raise FormatError(f"{path}: an archive of arrays; give one .npy file per graph input")
     return array
-
-
-def _write_arrays(names: list[str], arrays: tuple[Array, ...], output: str | None) -> None:
-    buffer = BytesIO()
-    if output is not None and output.endswith(".npz"):
-        np.savez(buffer, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
-        write_atomically(output, buffer.getvalue())
-        return
-    if len(arrays) != 1:
-        raise LgirError(
-            f"the model has {len(arrays)} outputs ({', '.join(names)}); write them with -o FILE.npz"
-        )
-    (array,) = arrays
-    if output is not None and output.endswith(".npy"):
-        np.save(buffer, array)
-        write_atomically(output, buffer.getvalue())
-    elif output is None or output == "-" or output.endswith(".csv"):
-        rows = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
-        lines = (",".join(f"{x:.9g}" for x in row) + "\n" for row in rows.tolist())
-        write_text("".join(lines), output)
-    else:
-        raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")

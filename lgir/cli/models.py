@@ -19,12 +19,14 @@ from lgir.cli.common import (
     print_json,
     read_model,
     status,
+    write_arrays,
     write_model,
     write_text,
 )
 from lgir.errors import unknown_name
 
 if TYPE_CHECKING:
+    from lgir.equivalence import Verdict
     from lgir.graph import Graph
 
 output_option = click.option(
@@ -99,8 +101,9 @@ def dump(
     "--print-after",
     multiple=True,
     metavar="PASS",
-    help="Print the text IR after this pass to stderr (repeatable).",
+    help="Print the text IR after this pass, or after 'all', to stderr (repeatable).",
 )
+@click.option("--stop-after", metavar="PASS", help="End after the first run of this pass.")
 @click.option("--report", is_flag=True, help="Print a row per pass (done anyway without -o).")
 @click.option("--no-verify", is_flag=True, help="Trust the passes: skip the check of outputs.")
 @output_option
@@ -110,6 +113,7 @@ def opt(
     source: ModelSource,
     passes: str,
     print_after: tuple[str, ...],
+    stop_after: str | None,
     report: bool,
     no_verify: bool,
     output: str | None,
@@ -127,13 +131,21 @@ def opt(
     """
     graph = _only_model(source, files, "give a MODEL file or --net NAME")
     with status("optimising"):
-        optimised, rows = _optimise(graph, passes, no_verify, print_after)
+        optimised, rows = lgir.optimize(
+            graph,
+            passes,
+            verify=None if no_verify else "sim",
+            dump_after=print_after,
+            stop_after=stop_after,
+        )
     if output is not None:
         write_model(optimised, output)
     if as_json and output != "-":
         print_json(rows.to_dict())
     elif report or output is None:
-        console(stderr=output == "-").print(rows)
+        from lgir.cli.tables import report_table
+
+        console(stderr=output == "-").print(report_table(rows))
     if output is None:
         note("nothing written: add -o FILE to keep the result")
 
@@ -142,11 +154,16 @@ def opt(
 @click.argument("files", nargs=-1, metavar="A B")
 @model_source
 @click.option("--method", default="sim", show_default=True, help="How to compare.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Where a counterexample goes: .npy, or .npz by input."
+)
 @json_option
-def verify(files: tuple[str, ...], source: ModelSource, method: str, as_json: bool) -> None:
+def verify(
+    files: tuple[str, ...], source: ModelSource, method: str, output: str | None, as_json: bool
+) -> None:
     """Check that two models compute the same outputs.
 
-    Exit code 0: equal as far as the method tells; 1: different, with a counterexample.
+    Exit code 0: equal as far as the method tells; 1: different, with a counterexample; 3: unknown.
 
     \b
     lgir verify model.onnx small.onnx
@@ -159,11 +176,15 @@ def verify(files: tuple[str, ...], source: ModelSource, method: str, as_json: bo
     with status("comparing"):
         verdict = lgir.verify(a, b, method=method)
     if as_json:
-        print_json(verdict.to_dict())
+        print_json(_verdict_dict(verdict))
     else:
-        console().print(str(verdict))
-    if not verdict.equal:
-        raise click.exceptions.Exit(1)
+        different = f"different: {verdict.counterexample}"
+        click.echo(different if verdict.counterexample else str(verdict))
+    if verdict.counterexample is not None and output is not None:
+        names = [value.name for value in a.inputs]
+        write_arrays(names, [x[None] for x in verdict.counterexample.inputs], output)
+    if not verdict.equivalent:
+        raise click.exceptions.Exit(1 if verdict.equivalent is False else 3)
 
 
 @click.command("compile")
@@ -196,7 +217,7 @@ def compile_(
     if output is not None and emit is None:
         raise click.UsageError("-o needs --emit STAGE, which says what to write")
     if passes is not None:
-        graph, _ = _optimise(graph, passes)
+        graph, _ = lgir.optimize(graph, passes)
     start = perf_counter()
     exe = compile_graph(graph, backend, target=target)
     seconds = perf_counter() - start
@@ -223,7 +244,18 @@ def _only_model(source: ModelSource, files: tuple[str, ...], missing: str) -> Gr
     return graph
 
 
-def _optimise(
-    graph: Graph, passes: str, no_verify: bool = False, print_after: tuple[str, ...] = ()
-) -> tuple[Graph, Any]:
-    return lgir.optimize(graph, passes, verify=None if no_verify else "sim")
+def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
+    example = verdict.counterexample
+    return {
+        "equivalent": verdict.equivalent,
+        "method": verdict.method,
+        "samples": verdict.samples,
+        "counterexample": example
+        and {
+            "inputs": [x.tolist() for x in example.inputs],
+            "output": example.output,
+            "index": list(example.index),
+            "a": example.left,
+            "b": example.right,
+        },
+    }

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from inspect import getdoc
-from typing import Any
 
 import click
 
 from lgir.cli.common import console, json_option, load_option, print_json
-from lgir.registry import BACKENDS, PASSES, Registry
+from lgir.registry import BACKENDS
 
 
 @click.command()
 @load_option
 @json_option
 def passes(as_json: bool) -> None:
-    """List the optimisation passes, for use in `lgir opt -p`."""
-    _show(PASSES, as_json)
+    """List the optimisation passes and named pipelines, for use in `lgir opt -p`."""
+    from lgir.passes.pipeline import PIPELINES, list_passes
+
+    found = list_passes()
+    if as_json:
+        rows = [{"name": p.name, "about": p.doc, "options": dict(p.options)} for p in found]
+        print_json({"passes": rows, "pipelines": PIPELINES})
+        return
+    options = [", ".join(f"{key}: {kind}" for key, kind in p.options.items()) for p in found]
+    columns = {"pass": [p.name for p in found], "what it does": [p.doc for p in found]}
+    _print_columns(columns | ({"options": options} if any(options) else {}))
+    _print_columns(
+        {"pipeline": list(PIPELINES), "stands for": [p or "(no pass)" for p in PIPELINES.values()]}
+    )
 
 
 @click.command()
 @json_option
 def backends(as_json: bool) -> None:
     """List the backends, for use in `lgir run --backend`."""
-    _show(BACKENDS, as_json)
-
-
-def _show(registry: Registry[Callable[..., Any]], as_json: bool) -> None:
-    rows = [(name, (getdoc(item) or "").split("\n\n")[0]) for name, item in registry.items()]
-    rows = [(name, " ".join(about.split())) for name, about in rows]
+    about = {name: (getdoc(item) or "").partition("\n")[0] for name, item in BACKENDS.items()}
     if as_json:
-        print_json([{"name": name, "about": about} for name, about in rows])
-        return
+        print_json([{"name": name, "about": text} for name, text in about.items()])
+    else:
+        _print_columns({"backend": list(about), "what it does": list(about.values())})
+
+
+def _print_columns(columns: dict[str, list[str]]) -> None:
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(registry.kind, "what it does", box=box.SIMPLE_HEAD)
-    for name, about in rows:
-        table.add_row(name, about)
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(escape, cells))
     console().print(table)
