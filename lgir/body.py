@@ -9,7 +9,7 @@ amaranth's netlists and costs 9 to 32 bytes a gate; an object per gate would cos
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -67,16 +67,16 @@ class Body:
         """A body from anything array-like.
 
         `rank` gives the width of `taps` when there are none. Raises GraphError where shapes
-        disagree; `lgir.verifier` checks ids and tables.
+        disagree or a number does not fit its array; `lgir.verifier` checks ids and tables.
         """
-        taps_ = np.asarray(taps, dtype=np.int32)
+        taps_ = _int32("taps", taps)
         if taps_.size == 0:
             taps_ = taps_.reshape(0, taps_.shape[1] if taps_.ndim == 2 else 2 + rank)
-        fanin_ = np.asarray(fanin, dtype=np.int32)
+        fanin_ = _int32("fanin", fanin)
         if fanin_.size == 0:
             fanin_ = np.zeros((0, 1), np.int32)
-        outputs_ = np.asarray(outputs, dtype=np.int32)
-        table_ = np.asarray(table)
+        outputs_ = _int32("outputs", outputs)
+        table_ = _integers("table", table)
         if taps_.ndim != 2 or fanin_.ndim != 2 or outputs_.ndim != 1:
             raise GraphError(
                 f"body arrays must be taps (T, 2+rank), fanin (G, K), outputs (C,); got "
@@ -88,10 +88,12 @@ class Body:
         if not 1 <= k <= MAX_FANIN:
             raise GraphError(f"a gate has 1 to {MAX_FANIN} inputs; fanin has {k} columns")
         if table_.dtype != table_dtype(k):
-            wide = table_.astype(np.uint64)
-            if (wide > np.uint64(full_mask(k))).any():
-                raise GraphError(f"a table of {k} inputs has {1 << k} bits; a larger one was given")
-            table_ = wide.astype(table_dtype(k))
+            if table_.size and not (table_.min() >= 0 and int(table_.max()) <= full_mask(k)):
+                raise GraphError(
+                    f"a table of {k} inputs has {1 << k} bits; {int(table_.min())}.."
+                    f"{int(table_.max())} given"
+                )
+            table_ = table_.astype(table_dtype(k))
         while k > 1 and not fanin_[:, -1].any() and not depends_on(table_, k, k - 1).any():
             table_ = narrow_table(table_, k, k - 1)
             fanin_, k = np.ascontiguousarray(fanin_[:, :-1]), k - 1
@@ -194,3 +196,28 @@ class Body:
             f"Body({self.num_taps} taps, {self.num_gates} gates, k={self.k}, "
             f"{len(self.outputs)} outputs)"
         )
+
+
+def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """`values` as an array of integers, uint64 where Python's ints need it."""
+    array = np.asarray(values)
+    if array.dtype.kind in "iu":
+        return array
+    if array.size == 0:
+        return array.astype(np.int64)
+    # numpy makes floats or objects of ints that straddle int64 and uint64.
+    exact = np.array(values, dtype=object)
+    if not all(isinstance(v, int | np.integer) for v in exact.flat):
+        raise GraphError(f"body array {name} must hold integers, not {array.dtype}")
+    try:
+        return exact.astype(np.uint64)
+    except OverflowError:
+        raise GraphError(f"body array {name} holds integers outside 0..2**64-1") from None
+
+
+def _int32(name: str, values: npt.ArrayLike) -> IntArray:
+    array = _integers(name, values)
+    limits = np.iinfo(np.int32)
+    if array.size and not (limits.min <= array.min() and array.max() <= limits.max):
+        raise GraphError(f"body array {name} holds {array.min()}..{array.max()}, not 32-bit ids")
+    return array.astype(np.int32, copy=False)

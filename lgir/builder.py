@@ -89,8 +89,24 @@ class GraphBuilder:
         ops: npt.ArrayLike,
         name: str | None = None,
     ) -> Value:
-        """A layer of two-input gates: a, b (N,) input indices, ops (N,) difflogic numbers 0..15."""
-        body = dense_body(x.size, np.stack([np.asarray(a), np.asarray(b)], 1), OP_TABLES[ops])
+        """A layer of two-input gates: a, b (N,) input indices, ops (N,) difflogic numbers 0..15.
+
+        Raises GraphError where lengths differ or a number is out of range.
+        """
+        first, second, numbers = (np.asarray(array) for array in (a, b, ops))
+        if first.ndim != 1 or not first.shape == second.shape == numbers.shape:
+            raise GraphError(
+                f"a dense layer's a, b and ops are (N,) each, not {first.shape}, {second.shape}, "
+                f"{numbers.shape}"
+            )
+        if any(array.size and array.dtype.kind not in "iu" for array in (first, second, numbers)):
+            raise GraphError("a dense layer's a, b and ops hold integers")
+        if ((numbers < 0) | (numbers > 15)).any():
+            raise GraphError(
+                f"difflogic's operations are 0..15, not {numbers.min()}..{numbers.max()}"
+            )
+        table = OP_TABLES[numbers.astype(np.int64)]
+        body = dense_body(x.size, np.stack([first, second], axis=1), table)
         return self.logic([x], body, name=name)
 
     def or_pool(

@@ -54,9 +54,9 @@ def verify_graph(graph: Graph) -> dict[str, Value]:
     for name in graph.outputs:
         if name not in values:
             raise GraphError(f"{where}: output %{name} is not defined")
-    for key, text in graph.metadata.items():
-        if not isinstance(key, str) or not isinstance(text, str):
-            raise GraphError(f"{where}: metadata maps strings to strings, not {key!r}: {text!r}")
+    for entry in graph.metadata.items():
+        if not all(isinstance(text, str) and _is_unicode(text) for text in entry):
+            raise GraphError(f"{where}: metadata maps strings to strings, not {entry!r}")
     return values
 
 
@@ -64,10 +64,13 @@ def verify_name(name: object, what: str) -> None:
     """Raises GraphError where `name` is not text that every file format can hold."""
     if not isinstance(name, str) or not name:
         raise GraphError(f"{name!r} cannot name a {what}; a name is a string, and not empty")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise GraphError(f"{name!r} cannot name a {what}; it is not valid Unicode") from None
+    if not _is_unicode(name):
+        raise GraphError(f"{name!r} cannot name a {what}; it holds a lone surrogate")
+
+
+def _is_unicode(text: str) -> bool:
+    """False for a lone surrogate, which no file can hold as UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def verify_input(value: Value) -> None:
