@@ -1,5 +1,5 @@
 """Backends: each turns a Graph into an Executable. Importing this package registers them."""
 
-from lgir.backends import reference
+from lgir.backends import llvm, reference
 
-__all__ = ["reference"]
+__all__ = ["llvm", "reference"]

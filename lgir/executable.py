@@ -22,14 +22,17 @@ class Executable(abc.ABC):
     Attributes:
         graph: what was compiled.
         backend: the backend's registered name.
-        asm: stage name -> text of that stage ("llvm", "asm", "cuda", "ptx" where they exist).
     """
 
     backend: str = ""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.asm: dict[str, str] = {}
+
+    @property
+    def asm(self) -> dict[str, str]:
+        """Stage name -> text of that stage: "llvm", "asm", "cuda", "ptx", where they exist."""
+        return {}
 
     def __call__(self, *samples: Any, threads: int | None = None) -> Any:
         """Scores for a batch.

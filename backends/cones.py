@@ -1,0 +1,438 @@
+"""Cut a convolution body into cones and canonicalise them into templates.
+
+A cone is a tree of gates from one root down to taps or to roots of other cones; gates shared inside
+a cone are recomputed. Two-input gates are classed only as AND-like or XOR: which inputs are
+inverted becomes data (two masks a gate), because a tree absorbs every inner polarity into its
+parent. So trees of one shape share one template whatever their operations, and the code does not
+grow with the model. All steps run level by level over whole arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.body import FIRST_TAP, Body
+from lgir.ops import OR, depends_on
+
+MAX_LEAVES: Final = 32
+MAX_POOL: Final = 16
+
+LEAF_TAP: Final = 0
+LEAF_CUT: Final = 1
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Expr:
+    """A template's expression tree.
+
+    `kind` is "tap" or "cut" for a leaf, "and" (two masks: see `and_masks`), "xor", or "lut" (a mask
+    for each of the 2**k table bits).
+    """
+
+    kind: str
+    args: tuple[Expr, ...] = ()
+
+    @property
+    def masks(self) -> int:
+        """Masks that this node alone reads."""
+        return {"and": 2, "lut": 1 << len(self.args)}.get(self.kind, 0)
+
+    def __str__(self) -> str:
+        if not self.args:
+            return {"tap": "t", "cut": "c"}[self.kind]
+        sign = {"and": "&", "xor": "^", "lut": "L"}[self.kind]
+        return f"{sign}({','.join(map(str, self.args))})"
+
+    def leaves(self) -> list[str]:
+        """Kinds of the leaves, left to right."""
+        return [self.kind] if not self.args else [k for a in self.args for k in a.leaves()]
+
+    def num_masks(self) -> int:
+        """Masks of the whole tree, in the order children first, left to right, then the node."""
+        return self.masks + sum(a.num_masks() for a in self.args)
+
+
+@dataclass(frozen=True)
+class ConeGroup:
+    """Cones of one template.
+
+    Attributes:
+        expr: the tree, evaluated at every position and, for a pool, at every shift.
+        leaves: (n, L) net ids of taps and cut roots, in the order of `expr.leaves()`.
+        masks: (n, M + 1) bool: the tree's masks, then the root's inversion.
+        roots: (n,) the nets computed.
+        shifts: (m, rank) offsets of the window copies relative to the first; ORed together.
+        level: cones of a lower level come first; equal levels are independent.
+    """
+
+    expr: Expr
+    leaves: Ints
+    masks: Bools
+    roots: Ints
+    shifts: Ints
+    level: int
+
+
+def and_masks(i: Bools, j: Bools) -> tuple[Bools, Bools, Bools]:
+    """Masks (m1, m2) and output inversion for AND with inputs inverted by i and j.
+
+    u = (a & (b ^ m1)) ^ (b & m2) gives a&b, a&~b, ~a&b and, for both inverted, a|b, the complement
+    of what is wanted: two three-input instructions for any AND-like gate.
+    """
+    return j, i, i & j
+
+
+def legal_for_cones(body: Body) -> bool:
+    """Whether no gate has a constant operand or ignores an input within its arity."""
+    if not body.num_gates:
+        return True
+    arity = body.arity()
+    for column in range(body.k):
+        inside = arity > column
+        constant = body.fanin[:, column] < FIRST_TAP
+        ignored = ~depends_on(body.table, body.k, column)
+        if (inside & (constant | ignored)).any():
+            return False
+    return bool((arity > 0).all())
+
+
+class ConeCutter:
+    """Analyses one legal body; `groups()` gives its cones by template.
+
+    Raises nothing: any legal body has a cut, at worst one gate a cone.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.first = body.first_gate
+        self.arity = body.arity().astype(np.int64)
+        self.level = body.levels()
+        gate_levels = self.level[self.first :]
+        order = np.argsort(gate_levels, kind="stable")
+        edges = np.flatnonzero(np.diff(gate_levels[order])) + 1
+        self.by_level = np.split(order, edges) if len(order) else []
+        self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
+        self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
+
+    def groups(self) -> list[ConeGroup]:
+        roots = np.unique(self.body.outputs[self.body.outputs >= self.first]).astype(np.int64)
+        pooled, operands, members = self._pools(roots)
+        cut = np.zeros(self.body.num_nets, bool)
+        cut[np.setdiff1d(roots, pooled)] = True
+        reach = self._reachable(np.concatenate([np.setdiff1d(roots, pooled), operands]))
+        own, ref = self._shapes(cut, reach, pooled, operands)
+        found: list[ConeGroup] = []
+        plain = np.flatnonzero(cut)
+        plain = plain[plain >= self.first]
+        zero = np.zeros((1, self.body.rank), np.int64)
+        depth = self._cone_levels(cut, plain)
+        for level in np.unique(depth[plain]):
+            batch = plain[depth[plain] == level]
+            for shape in np.unique(own[batch]):
+                nets = batch[own[batch] == shape]
+                found.append(self._extract(int(shape), nets, nets, zero, int(level), ref))
+        for shifts, indices in self._by_shift(members):
+            for shape in np.unique(own[operands[indices]]):
+                some = indices[own[operands[indices]] == shape]
+                found.append(
+                    self._extract(int(shape), operands[some], pooled[some], shifts, -1, ref)
+                )
+        return found
+
+    # -- translation-invariant classes and pools -------------------------------------------------
+
+    def translation_classes(self) -> tuple[Ints, Ints]:
+        """(class, anchor) of every net: nets of one class are copies of each other, shifted by the
+        difference of their anchors (num_nets, rank).
+
+        A tap's class is what it reads apart from its offset; a gate's is its table, its operands'
+        classes and the offsets between their anchors. Exact: classes come from sorted keys.
+        """
+        body = self.body
+        rank = body.rank
+        taps = body.taps.astype(np.int64)
+        cls = np.zeros(body.num_nets, np.int64)
+        anchor = np.zeros((body.num_nets, rank), np.int64)
+        cls[1] = 1
+        if len(taps):
+            cls[FIRST_TAP : self.first] = 2 + _dense_ids(taps[:, :2])
+            anchor[FIRST_TAP : self.first] = taps[:, 2:]
+        count = int(cls.max()) + 1
+        for gates in self.by_level:
+            fanin = body.fanin[gates].astype(np.int64)
+            base = anchor[fanin[:, 0]]
+            columns = [body.table[gates].astype(np.uint64).view(np.int64)[:, None], cls[fanin]]
+            # Unused trailing operands are net 0, whose anchor means nothing.
+            columns += [
+                (anchor[fanin[:, c]] - base) * (fanin[:, c] >= FIRST_TAP)[:, None]
+                for c in range(1, body.k)
+            ]
+            nets = self.first + gates
+            cls[nets] = count + _dense_ids(np.concatenate(columns, axis=1))
+            anchor[nets] = base
+            count = int(cls[nets].max()) + 1
+        return cls, anchor
+
+    def _pools(self, roots: Ints) -> tuple[Ints, Ints, Ints]:
+        """Roots that are an OR of shifted copies of one cone.
+
+        Returns (pooled roots (p,), first operand of each (p,), shifts (p, MAX_POOL + 1, rank) with
+        the count of copies in [:, MAX_POOL, 0]).
+        """
+        body, rank = self.body, self.body.rank
+        none = np.zeros(0, np.int64)
+        empty = np.zeros((0, MAX_POOL + 1, rank), np.int64)
+        is_or = np.zeros(body.num_nets, bool)
+        if body.k > 1:
+            is_or[self.first :] = (body.table == _widen_or(body.k)) & (self.arity == 2)
+        candidates = roots[is_or[roots]]
+        if not len(candidates):
+            return none, none, empty
+        cls, anchor = self.translation_classes()
+        pool_cls = cls.copy()
+        size = np.ones(body.num_nets, np.int64)
+        for gates in self.by_level:
+            nets = self.first + gates
+            nets = nets[is_or[nets]]
+            left, right = body.fanin[nets - self.first, 0], body.fanin[nets - self.first, 1]
+            same = pool_cls[left] == pool_cls[right]
+            same &= size[left] + size[right] <= MAX_POOL
+            nets, left, right = nets[same], left[same], right[same]
+            pool_cls[nets] = pool_cls[left]
+            size[nets] = size[left] + size[right]
+        pooled = candidates[size[candidates] > 1]
+        if not len(pooled):
+            return none, none, empty
+        # Expand each root to its operands, left to right, by repeated replacement.
+        members = np.full((len(pooled), MAX_POOL), -1, np.int64)
+        members[:, 0] = pooled
+        filled = np.ones(len(pooled), np.int64)
+        column = 0
+        while column < MAX_POOL:
+            net = members[:, column]
+            split = np.flatnonzero((net >= 0) & (size[net] > 1))
+            if not len(split):
+                column += 1
+                continue
+            gate = net[split] - self.first
+            members[split, column + 2 :] = members[split, column + 1 : -1]
+            members[split, column] = body.fanin[gate, 0]
+            members[split, column + 1] = body.fanin[gate, 1]
+            filled[split] += 1
+        shifts = np.zeros((len(pooled), MAX_POOL + 1, rank), np.int64)
+        first = members[:, 0]
+        shifts[:, :MAX_POOL] = np.where(
+            (members >= 0)[..., None], anchor[np.maximum(members, 0)] - anchor[first][:, None], 0
+        )
+        shifts[:, MAX_POOL, 0] = filled
+        leaves = self._tree_leaves(first)
+        small = leaves <= MAX_LEAVES
+        return pooled[small], first[small], shifts[small]
+
+    def _by_shift(self, members: Ints) -> list[tuple[Ints, Ints]]:
+        """Pools grouped by their shifts: (shifts (m, rank), indices of the pools)."""
+        if not len(members):
+            return []
+        ids = _dense_ids(members.reshape(len(members), -1))
+        groups = []
+        for i in range(int(ids.max()) + 1):
+            indices = np.flatnonzero(ids == i)
+            sample = members[indices[0]]
+            groups.append((sample[: int(sample[MAX_POOL, 0])], indices))
+        return groups
+
+    # -- cuts and shapes -------------------------------------------------------------------------
+
+    def _reachable(self, roots: Ints) -> Bools:
+        """Nets in the cones of `roots`, the roots included."""
+        seen = np.zeros(self.body.num_nets, bool)
+        seen[roots] = True
+        for gates in reversed(self.by_level):
+            live = gates[seen[self.first + gates]]
+            seen[self.body.fanin[live].ravel()] = True
+        return seen
+
+    def _tree_leaves(self, nets: Ints) -> Ints:
+        """Leaves of the full tree expansion of each net, saturating."""
+        count = np.ones(self.body.num_nets, np.int64)
+        for gates in self.by_level:
+            total = np.zeros(len(gates), np.int64)
+            for column in range(self.body.k):
+                total += count[self.body.fanin[gates, column]] * (self.arity[gates] > column)
+            count[self.first + gates] = np.minimum(total, 1 << 40)
+        return count[nets]
+
+    def _shapes(self, cut: Bools, reach: Bools, pooled: Ints, operands: Ints) -> tuple[Ints, Ints]:
+        """Decides the cuts (in place) and gives each net's template as a root and as an operand.
+
+        A net is cut where it is shared and has three leaves or more, and operands are cut where a
+        cone would pass MAX_LEAVES. Cones under a pool are never cut: they are evaluated at shifts.
+        Pools come first of all, so that other cones can read them.
+        """
+        body = self.body
+        whole = self._reachable(operands)
+        is_pooled = np.zeros(body.num_nets, bool)
+        is_pooled[pooled] = True
+        uses = np.zeros(body.num_nets, np.int64)
+        live = np.flatnonzero(reach[self.first :])
+        np.add.at(uses, body.fanin[live].ravel(), 1)
+        leaves = np.ones(body.num_nets, np.int64)
+        own = np.full(body.num_nets, LEAF_TAP, np.int64)
+        ref = own.copy()
+        kinds = self._classes()
+        for gates in self.by_level:
+            gates = gates[reach[self.first + gates]]
+            nets = self.first + gates
+            fanin = body.fanin[gates].astype(np.int64)
+            used = np.arange(body.k) < self.arity[gates][:, None]
+            total = (leaves[fanin] * used).sum(axis=1)
+            big = (total > MAX_LEAVES) & ~whole[nets]
+            inner = fanin[big][used[big]]
+            inner = np.unique(inner[(inner >= self.first) & ~whole[inner]])
+            cut[inner[~is_pooled[inner]]] = True
+            ref[inner], leaves[inner] = LEAF_CUT, 1
+            leaves[nets] = (leaves[fanin] * used).sum(axis=1)
+            own[nets] = ref[nets] = self._intern(kinds[gates], ref[fanin], self.arity[gates])
+            shared = nets[(uses[nets] > 1) & (leaves[nets] >= 3) & ~whole[nets]]
+            cut[shared[~is_pooled[shared]]] = True
+            roots = nets[(cut[nets] & ~whole[nets]) | is_pooled[nets]]
+            ref[roots], leaves[roots] = LEAF_CUT, 1
+        return own, ref
+
+    def _classes(self) -> Ints:
+        """Per gate: 0 AND-like, 1 XOR-like (two inputs), 2 + k for a general k-input table."""
+        table = self.body.table.astype(np.uint64)
+        kind = 2 + self.arity
+        two = self.arity == 2
+        narrow = _narrow_to_two(table, self.body.k)
+        ones = np.bitwise_count(narrow)
+        kind[two & ((ones == 1) | (ones == 3))] = 0
+        kind[two & (ones == 2)] = 1
+        return kind
+
+    def _intern(self, kinds: Ints, shapes: Ints, arity: Ints) -> Ints:
+        """Template ids of gates from their classes and their operands' template ids."""
+        two = kinds < 2
+        rows = np.where(np.arange(shapes.shape[1]) < arity[:, None], shapes, -1)
+        if rows.shape[1] >= 2:
+            low, high = (
+                np.minimum(rows[two, 0], rows[two, 1]),
+                np.maximum(rows[two, 0], rows[two, 1]),
+            )
+            rows[two, 0], rows[two, 1] = high, low
+        keys = np.column_stack([kinds, rows])
+        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+        ids = np.empty(len(unique), np.int64)
+        for i, (kind, *args) in enumerate(unique.tolist()):
+            name = ("and", "xor")[kind] if kind < 2 else "lut"
+            expr = Expr(name, tuple(self._exprs[a] for a in args if a >= 0))
+            if expr not in self._expr_ids:
+                self._expr_ids[expr] = len(self._exprs)
+                self._exprs.append(expr)
+            ids[i] = self._expr_ids[expr]
+        return ids[inverse.ravel()]
+
+    def _cone_levels(self, cut: Bools, roots: Ints) -> Ints:
+        """Order of the cones: 1 + the highest order of the cones that a cone reads."""
+        order = np.zeros(self.body.num_nets, np.int64)
+        inside = np.zeros(self.body.num_nets, np.int64)  # highest cut net's order below
+        is_root = np.zeros(self.body.num_nets, bool)
+        is_root[roots] = True
+        for gates in self.by_level:
+            nets = self.first + gates
+            below = inside[self.body.fanin[gates]].max(axis=1)
+            order[nets] = below
+            inside[nets] = np.where(is_root[nets], below + 1, below)
+        return order
+
+    # -- extraction ------------------------------------------------------------------------------
+
+    def _extract(
+        self, shape: int, nets: Ints, roots: Ints, shifts: Ints, level: int, ref: Ints
+    ) -> ConeGroup:
+        expr = self._exprs[shape]
+        leaves: list[Ints] = []
+        masks: list[Bools] = []
+        polarity = self._walk(expr, nets, ref, leaves, masks)
+        masks.append(polarity)
+        return ConeGroup(
+            expr, np.stack(leaves, axis=1), np.stack(masks, axis=1), roots, shifts, level
+        )
+
+    def _walk(
+        self,
+        expr: Expr,
+        nets: Ints,
+        ref: Ints,
+        leaves: list[Ints],
+        masks: list[Bools],
+    ) -> Bools:
+        """Collects leaves and masks of `nets`, all of template `expr`; returns the inversions
+        between what the template computes and the nets' values. Recursion follows the template's
+        depth, at most log2 to MAX_LEAVES deep in leaves.
+        """
+        if not expr.args:
+            leaves.append(nets)
+            return np.zeros(len(nets), bool)
+        gates = nets - self.first
+        k = len(expr.args)
+        fanin = self.body.fanin[gates, :k].astype(np.int64)
+        if expr.kind == "lut":
+            inverted = [
+                self._walk(a, fanin[:, c], ref, leaves, masks) for c, a in enumerate(expr.args)
+            ]
+            table = self.body.table[gates].astype(np.uint64)
+            index = np.zeros(len(nets), np.int64)
+            for c, flip in enumerate(inverted):
+                index |= flip.astype(np.int64) << (self.body.k - 1 - c)
+            spread = self.body.k - k
+            for i in range(1 << k):
+                bit = table >> ((i << spread) ^ index).astype(np.uint64)
+                masks.append((bit & np.uint64(1)).astype(bool))
+            return np.zeros(len(nets), bool)
+        table = _narrow_to_two(self.body.table[gates].astype(np.uint64), self.body.k)
+        swap = ref[fanin[:, 0]] < ref[fanin[:, 1]]
+        fanin = np.where(swap[:, None], fanin[:, ::-1], fanin)
+        table = np.where(swap, (table & 0b1001) | (table & 2) << 1 | (table & 4) >> 1, table)
+        flip_a = self._walk(expr.args[0], fanin[:, 0], ref, leaves, masks)
+        flip_b = self._walk(expr.args[1], fanin[:, 1], ref, leaves, masks)
+        if expr.kind == "xor":
+            return flip_a ^ flip_b ^ (table == 0b1001)
+        ones = np.bitwise_count(table)
+        inverted_out = ones == 3
+        minterm = np.where(inverted_out, ~table & 0xF, table)  # one bit: where the AND is true
+        index = np.log2(minterm).astype(np.int64)
+        m1, m2, negated = and_masks((index & 2 == 0) ^ flip_a, (index & 1 == 0) ^ flip_b)
+        masks += [m1, m2]
+        return negated ^ inverted_out
+
+
+def _dense_ids(rows: Ints) -> Ints:
+    """(n,) ids, equal exactly where rows (n, c) are equal."""
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    view = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    return np.unique(view, return_inverse=True)[1].ravel().astype(np.int64)
+
+
+def _narrow_to_two(table: npt.NDArray[np.uint64], k: int) -> Ints:
+    """Tables over k inputs that matter only in the first two, as tables over two."""
+    if k == 1:
+        return np.zeros(len(table), np.int64)
+    step = 1 << (k - 2)
+    out = np.zeros(len(table), np.int64)
+    for i in range(4):
+        out |= ((table >> np.uint64(i * step)) & np.uint64(1)).astype(np.int64) << i
+    return out
+
+
+def _widen_or(k: int) -> int:
+    """The table of OR of the first two of k inputs."""
+    step = 1 << (k - 2)
+    return sum(((1 << step) - 1) << (i * step) for i in range(4) if OR >> i & 1)

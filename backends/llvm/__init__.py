@@ -1,0 +1,232 @@
+"""The LLVM backend: bit-packed inference on the CPU, 512 samples to a block.
+
+`lgir.backends.plan` turns the graph into steps over planes, `kernels` writes one LLVM function per
+template, `program` fills row tables, `jit` compiles, and the executable splits batches over threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
+from lgir.backends.llvm.jit import Module, Target, resolve_target
+from lgir.backends.llvm.kernels import TILE, Context, Field
+from lgir.backends.llvm.program import Program
+from lgir.backends.plan import make_plan
+from lgir.errors import BackendError, InputError
+from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.graph import Graph
+from lgir.registry import register_backend
+
+_RUN = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+
+
+class LlvmExecutable(Executable):
+    """Machine code in this process. One executable may be called from many threads at once."""
+
+    backend = "llvm"
+
+    def __init__(self, graph: Graph, target: Target, threads: int) -> None:
+        super().__init__(graph)
+        self.target = target
+        self.threads = threads
+        self.plan = make_plan(graph)
+        self._program = Program(self.plan, ternary=target.ternary)
+        self._module = Module(self._program.text, target)
+        self._run_address = _RUN(self._module.address("lgir_run"))
+        program = self._program
+        self._address = {n: self._module.address(n.strip('"')) for n in program.kernel_names}
+        for record, name in zip(program.records, program.names, strict=True):
+            record[Field.KERNEL] = self._address.get(name, 0)
+        self._idle: list[npt.NDArray[np.uint8]] = []
+
+    @property
+    def asm(self) -> dict[str, str]:
+        """Texts of the stages: "llvm" as generated, "llvm-opt" optimised, "asm" the machine's."""
+        return {
+            "llvm": self._program.text,
+            "llvm-opt": self._module.optimised(),
+            "asm": self._module.assembly(),
+        }
+
+    def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
+        threads = self.threads if threads is None else threads
+        if threads < 1:
+            raise InputError(f"threads={threads} must be at least 1")
+        arrays = [_rows(a) for a in samples]
+        results = [self._result(i, n) for i in range(len(self.graph.outputs))]
+        records = self._records(arrays)
+        blocks = -(-n // BLOCK)
+        parts = min(threads, blocks)
+        edges = [blocks * i // parts * BLOCK for i in range(parts + 1)] if parts else []
+        ranges = list(zip(edges, edges[1:], strict=False))
+        if len(ranges) == 1:
+            flags = [self._run_range(records, arrays, results, n, *ranges[0])]
+        elif ranges:
+            with ThreadPoolExecutor(len(ranges)) as pool:
+                jobs = [
+                    pool.submit(self._run_range, records, arrays, results, n, *r) for r in ranges
+                ]
+                flags = [job.result() for job in jobs]
+        else:
+            flags = []
+        if any(flags):
+            self._explain(samples)
+        return [self._finish(i, r, n) for i, r in enumerate(results)]
+
+    def _records(self, arrays: list[Array]) -> npt.NDArray[np.int64]:
+        """This call's records: pack steps by the dtypes of the samples."""
+        records = self._program.records.copy()
+        for i, variants in self._program.pack_variants.items():
+            step = self.plan.steps[i]
+            dtype = "f32" if arrays[step.input].dtype == np.float32 else "u8"  # type: ignore[union-attr]
+            variant = variants[dtype]
+            records[i] = variant.record
+            records[i, Field.KERNEL] = self._address[variant.kernel]
+        return records
+
+    def _run_range(
+        self,
+        records: npt.NDArray[np.int64],
+        arrays: list[Array],
+        results: list[Array],
+        n: int,
+        start: int,
+        stop: int,
+    ) -> int:
+        """Blocks [start, stop) on this thread; returns the error flag. Releases the GIL."""
+        context = self._context(arrays, results, n)
+        planes = self._take_planes()
+        self._run_address(
+            records.ctypes.data, len(records), context.ctypes.data, _aligned(planes), start, stop
+        )
+        self._idle.append(planes)
+        return int(context[Context.ERROR])
+
+    def _context(
+        self, arrays: list[Array], results: list[Array], n: int
+    ) -> npt.NDArray[np.int64]:
+        context = np.zeros(self._program.output_slot(len(results)), np.int64)
+        context[Context.SAMPLES] = n
+        for i, array in enumerate(arrays):
+            slot = self._program.input_slot(i)
+            context[slot], context[slot + 1] = array.ctypes.data, array.strides[0]
+        for i, result in enumerate(results):
+            context[self._program.output_slot(i)] = result.ctypes.data
+        return context
+
+    def _take_planes(self) -> npt.NDArray[np.uint8]:
+        """A workspace; halos are False from the start and stay so."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            # One plane more, written by widened samples and read by nobody.
+            size = (self.plan.num_planes + 2) * PLANE_BYTES
+            try:
+                return np.zeros(size, np.uint8)
+            except MemoryError:
+                raise BackendError(f"no memory for {size:,} bytes of planes a thread") from None
+
+    def _result(self, index: int, n: int) -> Array:
+        value = self.graph.values[self.graph.outputs[index]]
+        if value.dtype == "bit":
+            return np.empty((-(-n // BLOCK), value.size, PLANE_BYTES), np.uint8)
+        return np.empty((n, *value.shape), np.float32)
+
+    def _finish(self, index: int, result: Array, n: int) -> Array:
+        value = self.graph.values[self.graph.outputs[index]]
+        if value.dtype != "bit":
+            return result
+        bits = np.unpackbits(result, axis=-1, bitorder="little")
+        return bits.transpose(0, 2, 1).reshape(-1, *value.shape)[:n].astype(bool)
+
+    def _explain(self, samples: list[Array]) -> None:
+        for value, array in zip(self.graph.inputs, samples, strict=True):
+            if value.dtype == "bit":
+                check_bits(value, array)
+            elif value.dtype == "f32":
+                check_floats(value, array)
+        raise InputError("the samples changed while they were read")
+
+    def time_gates(self, blocks: int = 20, repeats: int = 5) -> float:
+        """Seconds a sample that gates alone take on one thread: the best of `repeats` runs over
+        `blocks` blocks of 512, without packing and scores.
+        """
+        records = self._program.records[self._program.logic]
+        context = np.zeros(self._program.output_slot(len(self.graph.outputs)), np.int64)
+        context[Context.SAMPLES] = blocks * BLOCK
+        planes = self._take_planes()
+        best = float("inf")
+        for _ in range(repeats):
+            began = time.perf_counter()
+            self._run_address(
+                records.ctypes.data,
+                len(records),
+                context.ctypes.data,
+                _aligned(planes),
+                0,
+                blocks * BLOCK,
+            )
+            best = min(best, time.perf_counter() - began)
+        self._idle.append(planes)
+        return best / (blocks * BLOCK)
+
+
+def _rows(array: Array) -> Array:
+    """(n, features), features adjacent and at least TILE of them; bool as bytes."""
+    flat = np.ascontiguousarray(array).reshape(len(array), -1) if _scattered(array) else array
+    flat = flat.reshape(len(array), -1)
+    if flat.dtype == np.bool_:
+        flat = flat.view(np.uint8)
+    if flat.shape[1] < TILE:
+        wide = np.zeros((len(flat), TILE), flat.dtype)
+        wide[:, : flat.shape[1]] = flat
+        return wide
+    return flat
+
+
+def _scattered(array: Array) -> bool:
+    """Whether samples are not each contiguous."""
+    expected = array.itemsize
+    for size, stride in zip(array.shape[:0:-1], array.strides[:0:-1], strict=True):
+        if size > 1 and stride != expected:
+            return True
+        expected *= size
+    return False
+
+
+def _aligned(planes: npt.NDArray[np.uint8]) -> int:
+    return -(-int(planes.ctypes.data) // PLANE_BYTES) * PLANE_BYTES
+
+
+@register_backend("llvm")
+def compile_llvm(
+    graph: Graph, *, target: str = "native", features: str = "", threads: int | None = None
+) -> LlvmExecutable:
+    """Vectorised machine code for this CPU.
+
+    Args:
+        target: "native", "avx512", "avx2" or "generic" x86-64.
+        features: LLVM feature flags to add, such as "-avx512f".
+        threads: default number of threads per call; all available cores where None.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return LlvmExecutable(graph, resolve_target(target, features), threads or cores or 1)
+
+
+__all__: list[Any] = ["LlvmExecutable", "compile_llvm"]

@@ -1,0 +1,196 @@
+"""Writing LLVM IR as text: a function under construction and the bit operations on planes.
+
+Text is written directly because an object per instruction costs a kilobyte and a microsecond. A
+plane is `<8 x i64>`, 512 samples, on every target; LLVM splits it where registers are narrower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+PLANE_BYTES: Final = 64
+BLOCK: Final = 8 * PLANE_BYTES  # samples in a block
+PLANE: Final = "<8 x i64>"
+ONES: Final = "splat (i64 -1)"
+
+# Three-input tables, index a<<2 | b<<1 | c.
+AND_XOR: Final = 0x60  # a & (b ^ c)
+XOR_AND: Final = 0x78  # a ^ (b & c)
+OR_XOR: Final = 0xF6  # a | (b ^ c)
+SUM: Final = 0x96
+MAJORITY: Final = 0xE8
+SELECT: Final = 0xCA  # a ? b : c
+
+
+class Function:
+    """One function's text. Values are SSA names; `loop` opens and closes the blocks of a loop."""
+
+    def __init__(self, name: str, params: str, *, ternary: bool, result: str = "void") -> None:
+        self.head = f"define {result} @{name}({params}) #0 {{"
+        self.lines: list[str] = ["entry:"]
+        self.ternary_instruction = ternary
+        self._block = "entry"
+        self._count = 0
+
+    def text(self) -> str:
+        return "\n".join([self.head, *self.lines, "}", ""])
+
+    def fresh(self, base: str = "v") -> str:
+        self._count += 1
+        return f"%{base}{self._count}"
+
+    def emit(self, line: str) -> None:
+        self.lines.append("  " + line)
+
+    def let(self, expression: str) -> str:
+        name = self.fresh()
+        self.emit(f"{name} = {expression}")
+        return name
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self._block = name
+
+    # -- control flow ----------------------------------------------------------------------------
+
+    @contextmanager
+    def loop(
+        self, stop: str, *carried: tuple[str, str], step: int = 1, start: str = "0"
+    ) -> Iterator[Loop]:
+        """`for i in range(start, stop, step)`, not entered where start >= stop.
+
+        `carried` are (type, initial value) pairs; the body sets `loop.next` to their new values,
+        and after the loop `loop.result` names the final ones.
+        """
+        n = self.fresh("L")[1:]
+        head, body, done = f"{n}.head", f"{n}.body", f"{n}.done"
+        before = self._block
+        self.emit(f"br label %{head}")
+        self.label(head)
+        index = self.fresh("i")
+        after = self.fresh("n")
+        names = [self.fresh("c") for _ in carried]
+        at_head = len(self.lines)
+        condition = self.let(f"icmp slt i64 {index}, {stop}")
+        self.emit(f"br i1 {condition}, label %{body}, label %{done}")
+        self.label(body)
+        state = Loop(index, names)
+        yield state
+        self.emit(f"{after} = add nsw i64 {index}, {step}")
+        tail = self._block
+        self.emit(f"br label %{head}")
+        phis = [f"  {index} = phi i64 [ {start}, %{before} ], [ {after}, %{tail} ]"]
+        for name, (kind, initial), new in zip(names, carried, state.next, strict=True):
+            phis.append(f"  {name} = phi {kind} [ {initial}, %{before} ], [ {new}, %{tail} ]")
+        self.lines[at_head:at_head] = phis
+        self.label(done)
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    def at(self, base: str, offset: str) -> str:
+        """`base` plus `offset` bytes."""
+        return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
+
+    def load(self, kind: str, pointer: str, align: int) -> str:
+        return self.let(f"load {kind}, ptr {pointer}, align {align}")
+
+    def store(self, kind: str, value: str, pointer: str, align: int) -> None:
+        self.emit(f"store {kind} {value}, ptr {pointer}, align {align}")
+
+    def field(self, record: str, index: int, kind: str = "i64") -> str:
+        """Field `index` of a record of 8-byte fields."""
+        return self.load(kind, self.at(record, str(8 * index)), 8)
+
+    def load_u32(self, pointer: str) -> str:
+        return self.let(f"zext i32 {self.load('i32', pointer, 4)} to i64")
+
+    def load_plane(self, base: str, offset: str) -> str:
+        return self.load(PLANE, self.at(base, offset), PLANE_BYTES)
+
+    def store_plane(self, value: str, base: str, offset: str) -> None:
+        self.store(PLANE, value, self.at(base, offset), PLANE_BYTES)
+
+    # -- bits ------------------------------------------------------------------------------------
+
+    def op(self, name: str, a: str, b: str) -> str:
+        return self.let(f"{name} {PLANE} {a}, {b}")
+
+    def invert(self, a: str) -> str:
+        return self.op("xor", a, ONES)
+
+    def broadcast(self, word: str) -> str:
+        """A plane of copies of an i32, for masks of all zeros or all ones."""
+        one = self.let(f"insertelement <16 x i32> poison, i32 {word}, i64 0")
+        all_ = self.let(
+            f"shufflevector <16 x i32> {one}, <16 x i32> poison, <16 x i32> zeroinitializer"
+        )
+        return self.let(f"bitcast <16 x i32> {all_} to {PLANE}")
+
+    def ternary(self, a: str, b: str, c: str, table: int) -> str:
+        """Any function of three planes: one instruction on AVX-512, its formula elsewhere."""
+        if self.ternary_instruction:
+            args = ", ".join(f"{PLANE} {x}" for x in (a, b, c))
+            return self.let(f"call {PLANE} @llvm.x86.avx512.pternlog.q.512({args}, i32 {table})")
+        formula = _FORMULAS.get(table)
+        return formula(self, a, b, c) if formula else self.lut(table, [a, b, c])
+
+    def lut(self, table: int, inputs: list[str]) -> str:
+        """A function of up to three planes by its truth table, as a small expression."""
+        k = len(inputs)
+        if k == 3 and self.ternary_instruction:
+            return self.ternary(*inputs, table)
+        if table == 0:
+            return "zeroinitializer"
+        if table == (1 << (1 << k)) - 1:
+            return ONES
+        x, rest, half = inputs[0], inputs[1:], 1 << (k - 1)
+        low, high = table & ((1 << half) - 1), table >> half
+        if low == high:
+            return self.lut(low, rest)
+        if low == high ^ ((1 << half) - 1):
+            return self.op("xor", x, self.lut(low, rest))
+        if low == 0:
+            return self.op("and", x, self.lut(high, rest))
+        if high == 0:
+            return self.op("and", self.invert(x), self.lut(low, rest))
+        if high == (1 << half) - 1:
+            return self.op("or", x, self.lut(low, rest))
+        if low == (1 << half) - 1:
+            return self.op("or", self.invert(x), self.lut(high, rest))
+        return self.select(x, self.lut(high, rest), self.lut(low, rest))
+
+    def select(self, x: str, one: str, zero: str) -> str:
+        """x ? one : zero, bit by bit."""
+        if self.ternary_instruction:
+            return self.ternary(x, one, zero, SELECT)
+        return self.op("xor", zero, self.op("and", x, self.op("xor", one, zero)))
+
+
+class Loop:
+    """The index and carried values of a loop; see `Function.loop`."""
+
+    def __init__(self, index: str, carried: list[str]) -> None:
+        self.index = index
+        self.carried = carried
+        self.next: list[str] = []
+
+    @property
+    def result(self) -> list[str]:
+        """Values after the loop: the head's phis."""
+        return self.carried
+
+
+def _majority(f: Function, a: str, b: str, c: str) -> str:
+    return f.op("or", f.op("and", a, b), f.op("and", c, f.op("xor", a, b)))
+
+
+_FORMULAS: Final[dict[int, Callable[[Function, str, str, str], str]]] = {
+    AND_XOR: lambda f, a, b, c: f.op("and", a, f.op("xor", b, c)),
+    XOR_AND: lambda f, a, b, c: f.op("xor", a, f.op("and", b, c)),
+    OR_XOR: lambda f, a, b, c: f.op("or", a, f.op("xor", b, c)),
+    SUM: lambda f, a, b, c: f.op("xor", a, f.op("xor", b, c)),
+    MAJORITY: _majority,
+    SELECT: lambda f, a, b, c: f.select(a, b, c),
+}

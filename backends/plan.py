@@ -1,0 +1,573 @@
+"""Plan: a graph lowered to steps over numbered planes, independent of the target.
+
+A plane holds one bit of every sample of a batch block. Each value's elements are mapped to planes
+(`Storage`), so that reshapes cost nothing; each step is one template applied to a table of rows.
+"Code for shapes, data for wiring": what a backend compiles are templates, what it loads are rows.
+Values that convolutions read past their edge carry a halo of planes that stay False.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.backends.cones import ConeCutter, Expr, legal_for_cones
+from lgir.body import FIRST_TAP, Body
+from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold, Value
+from lgir.registry import PASSES
+from lgir.simulate import tap_index
+
+ZERO_PLANE: Final = 0
+ONE_PLANE: Final = 1
+BUFFER: Final = 0b10
+"""The one-input table that copies."""
+
+Planes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PackStep:
+    """Samples to planes. Bit (feature f, level l) is `x[f] > levels[l, f]` and goes to
+    `planes[l, f]`; a bit input has one level and bit `x[f] != 0`.
+    """
+
+    input: int
+    dtype: str
+    levels: npt.NDArray[np.float32] | None
+    planes: Planes
+
+
+@dataclass(frozen=True)
+class GateStep:
+    """Independent gates of one table: row (operand planes..., output plane).
+
+    `table` is None for wide gates (fan-in 4 to 6), whose tables are data: `tables` (n,) uint64.
+    """
+
+    fanin: int
+    table: int | None
+    rows: Planes
+    tables: npt.NDArray[np.uint64] | None = None
+
+
+@dataclass(frozen=True)
+class ConeStep:
+    """Cones of one template at every position of a space (n0, n1, n2).
+
+    Attributes:
+        leaves: (n, L) planes of the leaves at position 0, `masks` (n, M + 1) as in `ConeGroup`.
+        out: (n,) planes of the result at position 0.
+        in_step, out_step: planes to advance per position along each axis; "cut" leaves advance
+            as the output does.
+        shifts: (m,) planes to add to tap leaves for each copy that is ORed; (0,) for none.
+    """
+
+    expr: Expr
+    leaves: Planes
+    masks: npt.NDArray[np.bool_]
+    out: Planes
+    space: tuple[int, int, int]
+    in_step: tuple[int, int, int]
+    out_step: tuple[int, int, int]
+    shifts: Planes
+
+
+@dataclass(frozen=True)
+class SumStep:
+    """Class scores of one output: `planes` (groups, bits) are counted."""
+
+    output: int
+    planes: Planes
+    tau: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class ExportStep:
+    """Bits of one output, as they are: `planes` (elements,)."""
+
+    output: int
+    planes: Planes
+
+
+Step = PackStep | GateStep | ConeStep | SumStep | ExportStep
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order and the number of planes they use. Planes 0 and 1 hold False and True;
+    `zeroed` are ranges (first, count) that must be False before the first block and that no step
+    writes except inside their cells.
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    num_planes: int
+    zeroed: tuple[tuple[int, int], ...]
+    gates: int
+    """Gates evaluated per sample: gates of every body times its positions."""
+
+
+@dataclass
+class _Storage:
+    """Where a value lives: the plane of each element and, if regular, its affine layout."""
+
+    planes: Planes
+    strides: tuple[int, ...] | None = None
+    low: Shape = ()
+    high: Shape = ()
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+
+
+class _Allocator:
+    """First-fit allocation of plane ranges, with coalescing."""
+
+    def __init__(self, first: int) -> None:
+        self.size = first
+        self._free: list[tuple[int, int]] = []
+
+    def take(self, count: int) -> int:
+        for i, (start, length) in enumerate(self._free):
+            if length >= count:
+                rest = (start + count, length - count)
+                self._free[i : i + 1] = [rest] if rest[1] else []
+                return start
+        start, self.size = self.size, self.size + count
+        return start
+
+    def give(self, start: int, count: int) -> None:
+        merged = sorted([*self._free, (start, count)])
+        self._free = merged[:1]
+        for begin, length in merged[1:]:
+            last_begin, last_length = self._free[-1]
+            if last_begin + last_length == begin:
+                self._free[-1] = (last_begin, last_length + length)
+            else:
+                self._free.append((begin, length))
+
+
+def make_plan(graph: Graph) -> Plan:
+    """Lower `graph`. Where a convolution body holds constants or ignored inputs, the graph is
+    folded first: cone templates have no place for them.
+    """
+    conv = [op.body for _, op in graph.of_type(Logic) if op.positions > 1]
+    if not all(map(legal_for_cones, conv)):
+        graph = PASSES.get("fold")(graph)
+    return _Planner(graph).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.alloc = _Allocator(2)
+        self.steps: list[Step] = []
+        self.zeroed: list[tuple[int, int]] = []
+        self.storage: dict[str, _Storage] = {}
+        self.pads = _halos(graph)
+        self.root = _roots(graph)
+        self.readers = _readers(graph, self.root)
+
+    def plan(self) -> Plan:
+        graph = self.graph
+        gates = 0
+        for i, value in enumerate(graph.inputs):
+            if value.dtype == "bit":
+                self._pack(i, value, None)
+        for node in graph.nodes:
+            if isinstance(node.op, Threshold):
+                self._threshold(node, node.op)
+            elif isinstance(node.op, Reshape):
+                self._reshape(node, node.op)
+            elif isinstance(node.op, Logic):
+                gates += node.op.body.num_gates * node.op.positions
+                self._logic(node, node.op)
+            self._release(node)
+        for i, name in enumerate(graph.outputs):
+            self._output(i, name)
+        return Plan(graph, tuple(self.steps), self.alloc.size, tuple(self.zeroed), gates)
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def _allocate(self, value: Value) -> _Storage:
+        """Planes for `value`, with its halo; a halo's range is never reused, so it stays False."""
+        low, high = self.pads.get(value.name, ((0,) * (len(value.shape) - 1),) * 2)
+        channels, *space = value.shape
+        padded = [s + a + b for s, a, b in zip(space, low, high, strict=True)]
+        count = channels * math.prod(padded)
+        base = self.alloc.take(count)
+        storage = _Storage(np.zeros(0, np.int64), _row_major(padded), low, high)
+        if any(low) or any(high):
+            self.zeroed.append((base, count))
+        else:
+            storage.blocks.append((base, count))
+        grid = np.arange(base, base + count, dtype=np.int64).reshape(channels, *padded)
+        inner = tuple(slice(a, a + s) for a, s in zip(low, space, strict=True))
+        storage.planes = grid[(slice(None), *inner)]
+        self.storage[value.name] = storage
+        return storage
+
+    def _release(self, node: Node) -> None:
+        """Frees the planes of what nothing reads after `node`."""
+        if not isinstance(node.op, Reshape):
+            for root in {self.root[name] for name in node.inputs}:
+                self.readers[root] -= 1
+                self._free_if_dead(root)
+        self._free_if_dead(self.root[node.output])
+
+    def _free_if_dead(self, root: str) -> None:
+        if self.readers[root]:
+            return
+        for name, storage in self.storage.items():
+            if self.root[name] == root:
+                for start, count in storage.blocks:
+                    self.alloc.give(start, count)
+                storage.blocks = []
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    def _pack(
+        self, index: int, value: Value, levels: npt.NDArray[np.float32] | None, to: str = ""
+    ) -> None:
+        """Pack graph input `index` into the value named `to` (itself where it is bits)."""
+        bits = self.graph.values[to] if to else value
+        planes = self._allocate(bits).planes
+        count = 1 if levels is None else levels.shape[0]
+        by_level = np.moveaxis(planes.reshape(value.shape[0], count, -1), 1, 0)
+        self.steps.append(
+            PackStep(index, value.dtype, levels, np.ascontiguousarray(by_level.reshape(count, -1)))
+        )
+
+    def _threshold(self, node: Node, op: Threshold) -> None:
+        source, shape = node.inputs[0], self.graph.values[node.inputs[0]].shape
+        lead = op.levels.shape[:-1]
+        levels = op.levels.reshape(*lead, *(1,) * (len(shape) - len(lead)), op.num_levels)
+        flat = np.broadcast_to(levels, (*shape, op.num_levels)).reshape(-1, op.num_levels)
+        index, value = self._graph_input(source)
+        # A reshaped input has the same elements in the same order, so only the grouping of bits by
+        # this node's channels matters.
+        value = Value(value.name, value.dtype, shape)
+        self._pack(index, value, np.ascontiguousarray(flat.T), node.output)
+
+    def _graph_input(self, name: str) -> tuple[int, Value]:
+        """The graph input behind `name`, through reshapes."""
+        while True:
+            for i, value in enumerate(self.graph.inputs):
+                if value.name == name:
+                    return i, value
+            producer = self.graph.producer(name)
+            assert producer is not None
+            name = producer.inputs[0]
+
+    def _reshape(self, node: Node, op: Reshape) -> None:
+        source = self.storage.get(node.inputs[0])
+        if source is None:  # numbers, read by a Threshold later
+            return
+        self.storage[node.output] = _Storage(source.planes.reshape(op.shape))
+
+    # -- logic -----------------------------------------------------------------------------------
+
+    def _logic(self, node: Node, op: Logic) -> None:
+        if op.positions > 1:
+            self._cones(node, op)
+            return
+        shapes = [self.graph.values[name].shape for name in node.inputs]
+        every = [self.storage[name].planes.ravel() for name in node.inputs]
+        table = np.concatenate([*every, [ZERO_PLANE]])
+        self._gates(node, op.body, table[tap_index(op, shapes)[:, 0]])
+
+    def _gates(self, node: Node, body: Body, taps: Planes) -> None:
+        """A body evaluated once: its gates by level, then by table."""
+        plane = np.empty(body.num_nets, np.int64)
+        plane[0], plane[1] = ZERO_PLANE, ONE_PLANE
+        plane[FIRST_TAP : body.first_gate] = taps
+        level = body.levels()
+        last_use = _last_use(body, level)
+        gate_level = level[body.first_gate :]
+        keys = _table_keys(body)
+        kept: list[tuple[int, int]] = []
+        expiring: dict[int, list[tuple[int, int]]] = {}
+        for depth in np.unique(gate_level).tolist():
+            gates = np.flatnonzero(gate_level == depth)
+            gates = gates[np.argsort(keys.key[gates], kind="stable")]
+            base = self.alloc.take(len(gates))
+            plane[body.first_gate + gates] = np.arange(base, base + len(gates))
+            last = int(last_use[body.first_gate + gates].max())
+            if last > int(gate_level.max()):
+                kept.append((base, len(gates)))
+            else:
+                expiring.setdefault(last, []).append((base, len(gates)))
+            self._gate_steps(body, gates, keys, plane)
+            for start, count in expiring.pop(depth, []):
+                self.alloc.give(start, count)
+        planes = plane[body.outputs]
+        # Outputs that are taps would alias planes that die with their source: copy those.
+        copied = np.flatnonzero((body.outputs >= FIRST_TAP) & (body.outputs < body.first_gate))
+        if len(copied):
+            base = self.alloc.take(len(copied))
+            kept.append((base, len(copied)))
+            fresh = np.arange(base, base + len(copied))
+            self.steps.append(GateStep(1, BUFFER, np.column_stack([planes[copied], fresh])))
+            planes[copied] = fresh
+        shape = self.graph.values[node.output].shape
+        self.storage[node.output] = _Storage(planes.reshape(shape), blocks=kept)
+
+    def _gate_steps(self, body: Body, gates: Planes, keys: _TableKeys, plane: Planes) -> None:
+        edges = np.flatnonzero(np.diff(keys.key[gates])) + 1
+        for run in np.split(gates, edges):
+            fanin, table = keys.describe(int(keys.key[run[0]]))
+            operands = np.take_along_axis(body.fanin[run], keys.order[run], axis=1)[:, :fanin]
+            rows = np.column_stack([plane[operands], plane[body.first_gate + run]])
+            tables = keys.wide[run] if table is None else None
+            self.steps.append(GateStep(fanin, table, rows, tables))
+
+    def _cones(self, node: Node, op: Logic) -> None:
+        body = op.body
+        sources = [self._regular(name, op, i) for i, name in enumerate(node.inputs)]
+        out = self._allocate(self.graph.values[node.output])
+        assert out.strides is not None
+        taps = _tap_planes(body, sources)
+        place = np.full(body.num_nets, -1, np.int64)
+        place[FIRST_TAP : body.first_gate] = taps
+        origin = out.planes.reshape(len(body.outputs), -1)[:, 0]
+        groups = ConeCutter(body).groups()
+        roots = np.concatenate([g.roots for g in groups]) if groups else np.zeros(0, np.int64)
+        # A root that is an output is computed in place of its first channel; others in scratch.
+        channel_nets, first_channel = np.unique(body.outputs, return_index=True)
+        is_output = np.isin(roots, channel_nets)
+        place[roots[is_output]] = origin[
+            first_channel[np.searchsorted(channel_nets, roots[is_output])]
+        ]
+        inner = roots[~is_output]
+        # Scratch channels are laid out as the output's, halo included.
+        extent = out.strides[0] * (op.space[0] + out.low[0] + out.high[0])
+        scratch = self.alloc.take(len(inner) * extent) if len(inner) else 0
+        place[inner] = scratch + np.arange(len(inner)) * extent
+        strides = sources[0].strides
+        assert strides is not None
+        space = _three(op.space, 1)
+        out_step = _three(out.strides, 0)
+        in_step = _three(tuple(s * t for s, t in zip(strides, op.stride, strict=True)), 0)
+        for group in sorted(groups, key=lambda g: g.level):
+            shifts = group.shifts @ np.array(strides, dtype=np.int64)
+            self.steps.append(
+                ConeStep(
+                    group.expr,
+                    place[group.leaves],
+                    group.masks,
+                    place[group.roots],
+                    space,
+                    in_step,
+                    out_step,
+                    shifts,
+                )
+            )
+        self._copy_channels(body, out, place, sources, op)
+        if len(inner):
+            self.alloc.give(scratch, len(inner) * extent)
+
+    def _copy_channels(
+        self, body: Body, out: _Storage, place: Planes, sources: list[_Storage], op: Logic
+    ) -> None:
+        """Output channels that repeat another one, or are a tap or a constant."""
+        planes = out.planes.reshape(len(body.outputs), -1)
+        nets, first = np.unique(body.outputs, return_index=True)
+        original = first[np.searchsorted(nets, body.outputs)]
+        rows = []
+        again = np.flatnonzero(original != np.arange(len(original)))
+        rows.append(np.stack([planes[original[again]], planes[again]], axis=-1).reshape(-1, 2))
+        plain = np.flatnonzero(
+            (body.outputs < body.first_gate) & (original == np.arange(len(original)))
+        )
+        if len(plain):
+            strides = np.array(sources[0].strides, dtype=np.int64)
+            grid = np.indices(op.space).reshape(len(op.space), -1).T * np.array(op.stride)
+            walk = grid @ strides
+            nets_ = body.outputs[plain].astype(np.int64)
+            constant = nets_ < FIRST_TAP
+            start = np.where(constant, nets_, place[nets_])
+            source = start[:, None] + np.where(constant[:, None], 0, walk[None])
+            rows.insert(0, np.stack([source, planes[plain]], axis=-1).reshape(-1, 2))
+        for table in rows:
+            if len(table):
+                self.steps.append(GateStep(1, BUFFER, table))
+
+    def _regular(self, name: str, op: Logic, index: int) -> _Storage:
+        """The storage of an input that a convolution can walk: affine, with its halo."""
+        storage = self.storage[name]
+        low, high = self.pads[name]
+        fits = storage.strides is not None and storage.low == low and storage.high == high
+        if fits:
+            return storage
+        value = self.graph.values[name]
+        fresh = self._allocate(value)
+        rows = np.column_stack([storage.planes.ravel(), fresh.planes.ravel()])
+        self.steps.append(GateStep(1, BUFFER, rows))
+        fresh.blocks += storage.blocks  # freed together
+        return fresh
+
+    # -- outputs ---------------------------------------------------------------------------------
+
+    def _output(self, index: int, name: str) -> None:
+        producer = self.graph.producer(name)
+        if producer is not None and isinstance(producer.op, GroupSum):
+            op = producer.op
+            planes = self.storage[producer.inputs[0]].planes.reshape(op.groups, -1)
+            self.steps.append(SumStep(index, planes, op.tau, op.beta))
+        else:
+            self.steps.append(ExportStep(index, self.storage[name].planes.ravel()))
+
+
+@dataclass(frozen=True)
+class _TableKeys:
+    """Per gate: a sort key that names its fan-in and canonical table, the operand order that makes
+    the table canonical, and the table as uint64 for wide gates.
+    """
+
+    key: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
+    wide: npt.NDArray[np.uint64]
+
+    @staticmethod
+    def describe(key: int) -> tuple[int, int | None]:
+        fanin, table = key >> 32, key & 0xFFFF_FFFF
+        return fanin, table if fanin <= 3 else None
+
+
+def _table_keys(body: Body) -> _TableKeys:
+    arity = np.maximum(body.arity().astype(np.int64), 1)
+    order = np.tile(np.arange(body.k), (body.num_gates, 1))
+    wide = body.table.astype(np.uint64)
+    key = np.zeros(body.num_gates, np.int64)
+    for k in range(1, body.k + 1):
+        mine = np.flatnonzero(arity == k)
+        spread = 1 << (body.k - k)
+        narrow = np.zeros(len(mine), np.uint64)
+        for i in range(1 << k):
+            bit = (wide[mine] >> np.uint64(i * spread)) & np.uint64(1)
+            narrow |= bit << np.uint64(i)
+        wide[mine] = narrow
+        if k > 3:
+            key[mine] = k << 32
+            continue
+        best = narrow.copy()
+        for permutation in _permutations(k)[1:]:
+            other = _permute(narrow, permutation)
+            better = other < best
+            best[better] = other[better]
+            order[np.ix_(mine[better], range(k))] = permutation
+        key[mine] = (k << 32) | best.astype(np.int64)
+    return _TableKeys(key, order, wide)
+
+
+def _permutations(k: int) -> list[tuple[int, ...]]:
+    return list(itertools.permutations(range(k)))
+
+
+def _permute(table: npt.NDArray[np.uint64], order: tuple[int, ...]) -> npt.NDArray[np.uint64]:
+    """Tables after reordering operands: new operand c is old operand order[c]."""
+    k = len(order)
+    out = np.zeros_like(table)
+    for i in range(1 << k):
+        old = 0
+        for c, source in enumerate(order):
+            old |= (i >> (k - 1 - c) & 1) << (k - 1 - source)
+        out |= ((table >> np.uint64(old)) & np.uint64(1)) << np.uint64(i)
+    return out
+
+
+def _last_use(body: Body, level: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Level of the last gate that reads each net; one past the deepest for outputs."""
+    last = np.zeros(body.num_nets, np.int64)
+    gate_level = level[body.first_gate :].astype(np.int64)
+    for column in range(body.k):
+        np.maximum.at(last, body.fanin[:, column], gate_level)
+    last[body.outputs] = int(level.max(initial=0)) + 1
+    own = last[body.first_gate :]
+    last[body.first_gate :] = np.maximum(own, gate_level)
+    return last
+
+
+def _tap_planes(body: Body, sources: list[_Storage]) -> Planes:
+    """The plane that each tap reads at position 0; it may lie in the halo."""
+    taps = body.taps.astype(np.int64)
+    planes = np.zeros(len(taps), np.int64)
+    for i, source in enumerate(sources):
+        mine = taps[:, 0] == i
+        origin = source.planes.reshape(source.planes.shape[0], -1)[:, 0]
+        planes[mine] = origin[taps[mine, 1]] + taps[mine, 2:] @ np.array(source.strides, np.int64)
+    return planes
+
+
+def _row_major(extent: list[int]) -> tuple[int, ...]:
+    """Strides of the axes after the channel axis, in planes."""
+    return tuple(math.prod(extent[i + 1 :]) for i in range(len(extent)))
+
+
+def _three(axes: tuple[int, ...], fill: int) -> tuple[int, int, int]:
+    a, b, c = (fill,) * (3 - len(axes)) + tuple(axes)
+    return a, b, c
+
+
+def _roots(graph: Graph) -> dict[str, str]:
+    """Value -> the value whose planes it shares, through reshapes."""
+    root = {value.name: value.name for value in graph.inputs}
+    for node in graph.nodes:
+        shares = isinstance(node.op, Reshape)
+        root[node.output] = root[node.inputs[0]] if shares else node.output
+    return root
+
+
+def _readers(graph: Graph, root: dict[str, str]) -> dict[str, int]:
+    """How many nodes read each root; what graph outputs read is held to the end."""
+    readers = dict.fromkeys(graph.values, 0)
+    for node in graph.nodes:
+        if not isinstance(node.op, Reshape):
+            for name in {root[name] for name in node.inputs}:
+                readers[name] += 1
+    for name in graph.outputs:
+        producer = graph.producer(name)
+        if producer is not None and isinstance(producer.op, GroupSum):
+            name = producer.inputs[0]
+        readers[root[name]] += 1
+    return readers
+
+
+def _halos(graph: Graph) -> dict[str, tuple[Shape, Shape]]:
+    """Cells that convolutions read before and after each axis of a value, by value name.
+
+    Inputs of one node share their row strides: a template walks them with one offset.
+    """
+    pads: dict[str, tuple[Any, Any]] = {}
+    nodes = [(n, op) for n, op in graph.of_type(Logic) if op.positions > 1]
+    for node, op in nodes:
+        last = (np.array(op.space) - 1) * np.array(op.stride)
+        for i, name in enumerate(node.inputs):
+            space = np.array(graph.values[name].shape[1:])
+            offsets = op.body.taps[op.body.taps[:, 0] == i, 2:].astype(np.int64)
+            zero = np.zeros((1, len(space)), np.int64)
+            low = np.concatenate([zero, -offsets]).max(axis=0)
+            high = np.concatenate([zero, offsets + last - space + 1]).max(axis=0)
+            if name in pads:
+                low, high = np.maximum(low, pads[name][0]), np.maximum(high, pads[name][1])
+            pads[name] = (low, high)
+    changed = True
+    while changed:
+        changed = False
+        for node, _ in nodes:
+            extents = {
+                name: np.array(graph.values[name].shape[1:]) + pads[name][0] + pads[name][1]
+                for name in node.inputs
+            }
+            widest = np.max(list(extents.values()), axis=0)
+            for name, extent in extents.items():
+                missing = widest - extent
+                missing[0] = 0  # the slowest axis has no part in the strides
+                if missing.any():
+                    pads[name] = (pads[name][0], pads[name][1] + missing)
+                    changed = True
+    return {n: (tuple(map(int, a)), tuple(map(int, b))) for n, (a, b) in pads.items()}
