@@ -1,0 +1,197 @@
+"""Do two graphs compute the same? Bit-parallel random simulation, the check after every pass.
+
+Samples are drawn where networks are sensitive: sparse, dense and uniform bits, all zeros and all
+ones (which show what padding reads), and numbers on and beside the thresholds that read them.
+Outputs are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import GraphError, unknown_name
+from lgir.graph import Graph, Logic, Threshold, Value
+from lgir.simulate import evaluate, pack, unpack
+
+Array = npt.NDArray[Any]
+
+METHODS: Final = ("sim",)
+
+MIN_SAMPLES: Final = 64
+MAX_SAMPLES: Final = 1024
+_WORK: Final = 1 << 22  # gate evaluations (of 64 samples) that one simulation may cost
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A sample on which two graphs differ.
+
+    Attributes:
+        inputs: one array per graph input, of its shape: bool, uint8 or float32.
+        output: name of the first graph's output that differs; `index` is the element in it.
+        left, right: what the two graphs give there.
+    """
+
+    inputs: tuple[Array, ...]
+    output: str
+    index: tuple[int, ...]
+    left: float | bool
+    right: float | bool
+
+    def __str__(self) -> str:
+        at = ",".join(map(str, self.index))
+        return f"%{self.output}[{at}] is {self.left} in one and {self.right} in the other"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a check: `equivalent` is True, False, or None where it is not known."""
+
+    equivalent: bool | None
+    method: str
+    samples: int = 0
+    counterexample: Counterexample | None = None
+
+    def __str__(self) -> str:
+        if self.equivalent is None:
+            return f"unknown: {self.method} came to no answer"
+        if self.counterexample is not None:
+            return f"different: {self.counterexample} on the sample {self._shown_sample()}"
+        if self.method == "sim":
+            return f"equal on {self.samples:,} simulated samples (not a proof)"
+        return f"equivalent: proved by {self.method}"
+
+    def _shown_sample(self) -> str:
+        assert self.counterexample is not None
+        arrays = [x.astype(int) if x.dtype == bool else x for x in self.counterexample.inputs]
+        if sum(x.size for x in arrays) > 64:
+            return "in verdict.counterexample.inputs"
+        return "; ".join(str(x.tolist()) for x in arrays)
+
+
+def verify_graphs(
+    a: Graph, b: Graph, method: str = "sim", *, samples: int | None = None, seed: int = 0
+) -> Verdict:
+    """Compare the outputs of two graphs.
+
+    Args:
+        method: "sim" simulates random samples: quick, and it can only refute.
+        samples: how many; by default 64 to 1,024 by the size of the graphs.
+        seed: of the samples.
+
+    Raises:
+        GraphError: the graphs differ in the number or types of inputs or outputs.
+        UnknownNameError: no such method.
+    """
+    if method not in METHODS:
+        raise unknown_name("verification method", method, METHODS)
+    count = samples if samples is not None else min(default_samples(a), default_samples(b))
+    return Simulation(a, samples=count, seed=seed).compare(b)
+
+
+def check_signature(a: Graph, b: Graph) -> None:
+    """Raises GraphError where inputs (name and type) or outputs (type, in order) differ."""
+    if a.inputs != b.inputs:
+        ours, theirs = (", ".join(map(str, g.inputs)) for g in (a, b))
+        raise GraphError(f"the graphs differ in inputs: {ours} against {theirs}")
+    left, right = ([g.values[name].type for name in g.outputs] for g in (a, b))
+    if left != right:
+        raise GraphError(
+            f"the graphs differ in outputs: {', '.join(left)} against {', '.join(right)}"
+        )
+
+
+def default_samples(graph: Graph) -> int:
+    """As many samples as cost little: a multiple of 64 from 64 to 1,024."""
+    work = sum(
+        op.body.num_gates * op.positions * max(1, (1 << op.body.k) // 4)
+        for _, op in graph.of_type(Logic)
+    )
+    words = _WORK // max(work, 1)
+    return int(min(max(64 * words, MIN_SAMPLES), MAX_SAMPLES))
+
+
+class Simulation:
+    """The outputs of one graph on drawn samples, to hold other graphs against."""
+
+    def __init__(self, graph: Graph, *, samples: int | None = None, seed: int = 0) -> None:
+        self.graph = graph
+        self.samples = default_samples(graph) if samples is None else samples
+        if self.samples < 1:
+            raise GraphError(f"samples={samples} is not a positive number")
+        self.inputs = draw_samples(graph, self.samples, seed)
+        self._packed = {
+            v.name: pack(x) if v.dtype == "bit" else x
+            for v, x in zip(graph.inputs, self.inputs, strict=True)
+        }
+        self._expected = self._outputs(graph)
+
+    def compare(self, other: Graph) -> Verdict:
+        """A verdict on `other`; its counterexample is the first differing sample."""
+        check_signature(self.graph, other)
+        found = self._outputs(other)
+        for name, left, right in zip(self.graph.outputs, self._expected, found, strict=True):
+            same = left == right if left.dtype == bool else _same_floats(left, right)
+            if not same.all():
+                sample, *index = (int(i) for i in np.argwhere(~same)[0])
+                at = (sample, *index)
+                example = Counterexample(
+                    tuple(x[sample].copy() for x in self.inputs),
+                    name,
+                    tuple(index),
+                    left[at].item(),
+                    right[at].item(),
+                )
+                return Verdict(False, "sim", self.samples, example)
+        return Verdict(True, "sim", self.samples)
+
+    def _outputs(self, graph: Graph) -> list[Array]:
+        values = evaluate(graph, self._packed, self.samples)
+        types = graph.values
+        return [
+            unpack(values[name], self.samples) if types[name].dtype == "bit" else values[name]
+            for name in graph.outputs
+        ]
+
+
+def _same_floats(a: Array, b: Array) -> Array:
+    """Bit equality, so that 0.0 differs from -0.0 and NaN equals itself."""
+    if a.dtype == np.float32:
+        return a.view(np.uint32) == b.view(np.uint32)
+    return a == b
+
+
+def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
+    """`n` samples of each input: bool (n, *shape) for bit, uint8 for u8, float32 for f32."""
+    rng = np.random.default_rng(seed)
+    return [_draw(graph, value, n, rng) for value in graph.inputs]
+
+
+def _draw(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
+    shape = (n, *value.shape)
+    if value.dtype == "bit":
+        density = rng.choice([0.5, 0.5, 0.1, 0.9], size=(n,) + (1,) * len(value.shape))
+        density[:1], density[1:2] = 0.0, 1.0
+        return rng.random(shape, dtype=np.float32) < density
+    found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
+    levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])
+    levels = np.unique(levels[np.isfinite(levels)])
+    if not len(levels):
+        levels = np.zeros(1, np.float32)
+    near = levels[rng.integers(len(levels), size=shape)]
+    if value.dtype == "f32":
+        towards = np.where(rng.random(shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
+        near = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, towards))
+        spread = max(float(levels[-1] - levels[0]), 1.0)
+        far = rng.uniform(float(levels[0]) - spread, float(levels[-1]) + spread, size=shape)
+        return np.where(rng.random(shape) < 0.5, near, far).astype(np.float32)
+    low, high = (0, 255) if value.dtype == "u8" else (-(1 << 20), 1 << 20)
+    near = np.clip(np.floor(near) + rng.integers(0, 2, size=shape), low, high)
+    far = rng.integers(low, high + 1, size=shape)
+    x = np.where(rng.random(shape) < 0.5, near, far)
+    x[:1], x[1:2] = low, high
+    return x.astype(np.uint8 if value.dtype == "u8" else np.int32)

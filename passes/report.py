@@ -1,0 +1,113 @@
+"""What a pipeline did: one row per pass, as a table for people and a dict for machines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lgir.graph import Graph, Logic
+
+
+@dataclass(frozen=True)
+class Size:
+    """How big a graph is: nodes, distinct gates, and gates counted at every position."""
+
+    nodes: int
+    gates: int
+    unrolled: int
+
+    @staticmethod
+    def of(graph: Graph) -> Size:
+        bodies = [(op.body.num_gates, op.positions) for _, op in graph.of_type(Logic)]
+        return Size(len(graph.nodes), sum(g for g, _ in bodies), sum(g * p for g, p in bodies))
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """One pass: what went in, what came out, how long it took and how it was verified.
+
+    `verified` is "unchanged", "sim 1024" (the method and the samples tried), or "" where nobody
+    looked. `seconds` is the pass alone; `verify_seconds` the check after it.
+    """
+
+    name: str
+    before: Size
+    after: Size
+    seconds: float
+    verified: str
+    verify_seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "pass": self.name,
+            "gates_in": self.before.gates,
+            "gates_out": self.after.gates,
+            "unrolled_in": self.before.unrolled,
+            "unrolled_out": self.after.unrolled,
+            "nodes_in": self.before.nodes,
+            "nodes_out": self.after.nodes,
+            "seconds": self.seconds,
+            "verified": self.verified,
+            "verify_seconds": self.verify_seconds,
+        }
+
+
+@dataclass
+class Report:
+    """Rows in the order the passes ran; `str(report)` is a table."""
+
+    pipeline: str
+    before: Size
+    rows: list[PassRow] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def after(self) -> Size:
+        return self.rows[-1].after if self.rows else self.before
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return {
+            "pipeline": self.pipeline,
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "seconds": self.seconds,
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        header = ("pass", "gates in", "gates out", "unrolled in", "unrolled out", "nodes", "ms")
+        lines = [(*header, "verified")]
+        for row in self.rows:
+            lines.append(
+                (
+                    row.name,
+                    f"{row.before.gates:,}",
+                    f"{row.after.gates:,}",
+                    f"{row.before.unrolled:,}",
+                    f"{row.after.unrolled:,}",
+                    str(row.after.nodes),
+                    f"{row.seconds * 1e3:.1f}",
+                    row.verified or "-",
+                )
+            )
+        before, after = self.before, self.after
+        lines.append(
+            (
+                "total",
+                f"{before.gates:,}",
+                f"{after.gates:,}",
+                f"{before.unrolled:,}",
+                f"{after.unrolled:,}",
+                str(after.nodes),
+                f"{self.seconds * 1e3:.1f}",
+                "",
+            )
+        )
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        table = []
+        for line in lines:
+            cells = [line[0].ljust(widths[0])]
+            cells += [c.rjust(w) for c, w in zip(line[1:-1], widths[1:-1], strict=True)]
+            table.append("  ".join([*cells, line[-1]]).rstrip())
+        return "\n".join(table)

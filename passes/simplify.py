@@ -1,0 +1,165 @@
+"""`fold` and `cse`: the normalising sweep of `lgir.passes.normalise` over all bodies of a graph.
+
+Nodes are visited in topological order and carry what is known of their channels to their readers
+(`lgir.passes.facts`), so constants and equal channels cross nodes, thresholds and reshapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lgir.body import FIRST_TAP, Body
+from lgir.graph import Graph, Logic, Node, Op, Reshape, Threshold, Value
+from lgir.passes.facts import (
+    CONST_FALSE,
+    CONST_TRUE,
+    logic_facts,
+    no_facts,
+    reshape_facts,
+    tap_reach,
+    threshold_facts,
+)
+from lgir.passes.normalise import Literals, first_equal, normalise
+from lgir.registry import register_pass
+
+
+@register_pass("fold")
+def fold(graph: Graph) -> Graph:
+    """Fold constants, buffers, inverters and inputs that a gate ignores; bypass empty nodes.
+
+    Inverters move into the tables of their readers. A gate that turns out to be constant or equal
+    to a net or its complement goes; what it alone read is left to `dce`.
+    """
+    return _Sweep(graph, share=False).run()
+
+
+@register_pass("cse")
+def cse(graph: Graph) -> Graph:
+    """Merge gates, taps, channels and nodes that compute the same or the complement.
+
+    Structural hashing on normalised operands: folds as `fold` does on the way.
+    """
+    return _Sweep(graph, share=True).run()
+
+
+class _Sweep:
+    """One pass over the nodes of a graph."""
+
+    def __init__(self, graph: Graph, share: bool) -> None:
+        self.graph = graph
+        self.share = share
+        self.facts: dict[str, Literals] = {v.name: no_facts(v) for v in graph.inputs}
+        self.alias: dict[str, str] = {}
+        self.reshaped: dict[str, str] = {}  # output of a Reshape -> what it reads
+        self.seen: dict[tuple[str, tuple[str, ...]], list[tuple[Op, str]]] = {}
+
+    def run(self) -> Graph:
+        nodes = []
+        for old in self.graph.nodes:
+            inputs = tuple(self.alias.get(name, name) for name in old.inputs)
+            node = old if inputs == old.inputs else replace(old, inputs=inputs)
+            node = self._visit(node)
+            source = self._same_as(node)
+            if source is not None and node.output not in self.graph.outputs:
+                self.alias[node.output] = source
+            else:
+                nodes.append(node)
+        if len(nodes) == len(self.graph.nodes) and all(
+            new is old for new, old in zip(nodes, self.graph.nodes, strict=True)
+        ):
+            return self.graph
+        return self.graph.with_nodes(nodes)
+
+    def _value(self, name: str) -> Value:
+        return self.graph.values[name]
+
+    def _visit(self, node: Node) -> Node:
+        op, value = node.op, self._value(node.output)
+        if isinstance(op, Logic):
+            return self._visit_logic(node, op)
+        if isinstance(op, Threshold):
+            self.facts[node.output] = threshold_facts(op, self._value(node.inputs[0]))
+        elif isinstance(op, Reshape):
+            source = self.reshaped.get(node.inputs[0])
+            if source is not None:
+                node = replace(node, inputs=(source,))
+            self.reshaped[node.output] = node.inputs[0]
+            before = self._value(node.inputs[0]).shape
+            self.facts[node.output] = reshape_facts(
+                self.facts[node.inputs[0]], before, op.shape
+            )
+        else:
+            self.facts[node.output] = no_facts(value)
+        return node
+
+    def _visit_logic(self, node: Node, op: Logic) -> Node:
+        body, taps = self._known_taps(node, op)
+        result = normalise(body, taps, self.share)
+        while self.share and not result.settled:
+            body = result.body
+            result = normalise(body, 2 * np.arange(FIRST_TAP, body.first_gate), share=True)
+        self.facts[node.output] = logic_facts(result.outputs)
+        if result.body is op.body:
+            return node
+        return replace(node, op=replace(op, body=result.body))
+
+    def _known_taps(self, node: Node, op: Logic) -> tuple[Body, Literals]:
+        """The body with taps led to the first of equal channels, and a literal for each tap."""
+        body = op.body
+        literals = 2 * np.arange(FIRST_TAP, body.first_gate, dtype=np.int32)
+        if not body.num_taps:
+            return body, literals
+        shapes = [self._value(name).shape for name in node.inputs]
+        never, always = tap_reach(op, shapes)
+        source, channel = body.taps[:, 0], body.taps[:, 1]
+        first = np.cumsum([0, *(shape[0] for shape in shapes)])
+        fact = np.concatenate([self.facts[name] for name in node.inputs])[first[source] + channel]
+        if self.share:
+            taps = body.taps.copy()
+            taps[:, 0] = np.array([node.inputs.index(name) for name in node.inputs])[source]
+            is_output = np.zeros(body.num_nets, bool)
+            is_output[body.outputs] = True
+            odd = (fact & 1).astype(bool)
+            known = (fact >= 0) & (~odd | (never & ~is_output[FIRST_TAP : body.first_gate]))
+            taps[:, 1] = np.where(known, fact >> 1, channel)
+            literals = 2 * (first_equal(list(taps.T)) + FIRST_TAP) + (known & odd)
+            literals = literals.astype(np.int32)
+            if not np.array_equal(taps, body.taps):
+                body = Body.build(taps, body.fanin, body.table, body.outputs)
+        literals[always | (fact == CONST_FALSE)] = 0
+        literals[never & ~always & (fact == CONST_TRUE)] = 1
+        return body, literals
+
+    def _same_as(self, node: Node) -> str | None:
+        """The name of a value that `node` computes again, if there is one."""
+        op = node.op
+        if isinstance(op, Reshape) and op.shape == self._value(node.inputs[0]).shape:
+            return node.inputs[0]
+        if isinstance(op, Logic):
+            source = self._forwarded(node, op)
+            if source is not None:
+                return source
+        if not self.share:
+            return None
+        known = self.seen.setdefault((node.op_type, node.inputs), [])
+        for other, name in known:
+            if other == op:
+                return name
+        known.append((op, node.output))
+        return None
+
+    def _forwarded(self, node: Node, op: Logic) -> str | None:
+        """The input that a Logic node hands on unchanged, if it does no more than that."""
+        body = op.body
+        if (body.outputs < FIRST_TAP).any() or (body.outputs >= body.first_gate).any():
+            return None
+        taps = body.taps[body.outputs - FIRST_TAP]
+        name = node.inputs[int(taps[0, 0])]
+        expected = np.zeros_like(taps)
+        expected[:, 0] = taps[0, 0]
+        expected[:, 1] = np.arange(len(taps))
+        whole = self._value(name).shape == self._value(node.output).shape
+        steps = all(s == 1 or n == 1 for s, n in zip(op.stride, op.space, strict=True))
+        return name if whole and steps and np.array_equal(taps, expected) else None
