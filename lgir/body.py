@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int32]
 
 _LEVEL_CHUNK: Final = 4096
+_LEVEL_SWEEPS: Final = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,18 +140,25 @@ class Body:
     def levels(self) -> IntArray:
         """(num_nets,) int32: 0 for constants and taps, else 1 + the deepest operand's level.
 
-        Gates are relaxed in chunks until each chunk settles: a few vectorised sweeps for the
-        shallow bodies of real networks, and still linear in chunks for one long chain.
+        Gates are relaxed in chunks, a few vectorised sweeps for the shallow bodies of real
+        networks; a chunk that does not settle soon (a long chain) is walked gate by gate.
         """
         level = np.zeros(self.num_nets, np.int32)
         for start in range(0, self.num_gates, _LEVEL_CHUNK):
             fanin = self.fanin[start : start + _LEVEL_CHUNK]
-            own = level[self.first_gate + start : self.first_gate + start + len(fanin)]
-            while True:
+            first = self.first_gate + start
+            own = level[first : first + len(fanin)]
+            for _ in range(_LEVEL_SWEEPS):
                 new = 1 + level[fanin].max(axis=1)
                 if np.array_equal(new, own):
                     break
                 own[:] = new
+            else:
+                above = np.where(fanin < first, level[fanin], 0).max(axis=1).tolist()
+                within: list[int] = []
+                for deepest, operands in zip(above, (fanin - first).tolist(), strict=True):
+                    within.append(1 + max([deepest, *(within[x] for x in operands if x >= 0)]))
+                own[:] = within
         return level
 
     def widened(self, k: int) -> Body:

@@ -177,8 +177,9 @@ class _Parser(Lexer):
 
     def threshold(self) -> Op:
         self.expect("levels", "=")
+        numbers = self.number_list()
         try:
-            levels = np.array(self.number_list(), dtype=np.float64)
+            levels = np.array(numbers, dtype=np.float64)
         except ValueError:
             raise self.error("the lists of levels differ in length") from None
         with np.errstate(over="ignore"):
