@@ -17,19 +17,24 @@ def write_atomically(path: str | PathLike[str], data: bytes) -> None:
     A reader sees the old file or the new one, whole, and a failed write leaves the old one.
     Raises FormatError where the folder cannot be written or `path` is a folder or a device.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link, and its target is replaced
-    if target.exists() and not target.is_file():
-        raise FormatError(f"cannot write {path}: it exists and is not a regular file")
-    temporary = target.parent / f".lgir-{secrets.token_hex(6)}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        os.replace(temporary, target)
+        target = Path(os.path.realpath(path))  # a link stays a link, and its target is replaced
+        if target.exists() and not target.is_file():
+            raise FormatError(f"cannot write {path}: it exists and is not a regular file")
+        temporary = target.parent / f".lgir-{secrets.token_hex(6)}.tmp"
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+            os.replace(temporary, target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+    except FormatError:
+        raise
     except OSError as error:
         raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    except ValueError as error:  # a NUL in the path
+        raise FormatError(f"cannot write {path}: {error}") from None
 
 
 def read_file(path: str | PathLike[str], limit: int) -> bytes:
@@ -42,8 +47,9 @@ def read_file(path: str | PathLike[str], limit: int) -> bytes:
         if size > limit:
             raise FormatError(f"cannot read {path}: it has {size:,} bytes, more than {limit:,}")
         return target.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        if isinstance(error, FormatError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise FormatError(f"cannot read {path}: {reason}") from None
+    except FormatError:
+        raise
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL in the path
+        raise FormatError(f"cannot read {path}: {error}") from None
