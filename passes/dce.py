@@ -140,5 +140,3 @@ def _shrink_logic(
     return replace(
         node, op=replace(op, body=new), inputs=tuple(node.inputs[i] for i in used.tolist())
     )
-
-

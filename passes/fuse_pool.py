@@ -19,7 +19,6 @@ import numpy.typing as npt
 from lgir.body import FIRST_TAP, Body
 from lgir.graph import Graph, Logic, Node
 from lgir.passes.facts import tap_reach
-from lgir.passes.normalise import first_equal
 from lgir.registry import register_pass
 
 IntArray = npt.NDArray[np.int32]
@@ -86,9 +85,7 @@ def _spread(body: Body, channel: IntArray, *, least: bool) -> IntArray:
     return found
 
 
-def _fused_body(
-    conv: Logic, pool: Body, window: IntArray, cell: npt.NDArray[np.integer]
-) -> Body:
+def _fused_body(conv: Logic, pool: Body, window: IntArray, cell: npt.NDArray[np.integer]) -> Body:
     k = max(conv.body.k, pool.k)
     cone, pool = conv.body.widened(k), pool.widened(k)
     copies = len(window)
@@ -117,18 +114,27 @@ def _fused_body(
     channel = _spread(pool, pool.taps[:, 1], least=True)[pool.first_gate :]
     order = np.lexsort(
         (
-            np.concatenate([np.repeat(np.arange(copies), cone.num_gates),
-                            np.full(pool.num_gates, copies)]),
+            np.concatenate(
+                [np.repeat(np.arange(copies), cone.num_gates), np.full(pool.num_gates, copies)]
+            ),
             np.concatenate([np.tile(owner, copies), channel]),
         )
     )
-    merged = first_equal(list(shifted.T))
-    kept = np.flatnonzero(merged == np.arange(len(shifted)))
-    new_id = np.arange(FIRST_TAP + len(shifted) + len(fanin), dtype=np.int32)
-    tap_place = np.cumsum(merged == np.arange(len(shifted))) - 1
-    new_id[FIRST_TAP:first_copy] = FIRST_TAP + tap_place[merged]
-    new_id[first_copy + order] = FIRST_TAP + len(kept) + np.arange(len(order), dtype=np.int32)
-    return Body.build(shifted[kept], new_id[fanin[order]], table[order], new_id[outputs])
+    taps, place = unique_rows(shifted)
+    new_id = np.arange(first_pool + pool.num_gates, dtype=np.int32)
+    new_id[FIRST_TAP:first_copy] = FIRST_TAP + place
+    new_id[first_copy + order] = FIRST_TAP + len(taps) + np.arange(len(order), dtype=np.int32)
+    return Body.build(taps, new_id[fanin[order]], table[order], new_id[outputs])
+
+
+def unique_rows(rows: IntArray) -> tuple[IntArray, npt.NDArray[np.int64]]:
+    """The distinct rows in lexicographic order, and the place of each row among them."""
+    order = np.lexsort(rows.T[::-1])
+    ranked = rows[order]
+    new = np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.cumsum(new) - 1
+    return ranked[new], place
 
 
 def _owners(body: Body) -> IntArray:

@@ -63,10 +63,7 @@ def normalise(body: Body, taps: Literals, share: bool) -> Normalised:
         nets, t = _fold_level([lit[column[gates]] for column in columns], table[gates], body.k)
         own = (gates + body.first_gate).astype(np.int32)
         literal = own * 2
-        if body.k > 1:
-            single = nets[1] == FALSE
-        else:
-            single = np.ones(len(gates), bool)
+        single = nets[1] == FALSE if body.k > 1 else np.ones(len(gates), bool)
         literal[single] = 2 * nets[0][single] + (t[single] & 1).astype(np.int32)
         if share:
             _share_level(nets, t, np.flatnonzero(~single), literal, body.k)
@@ -89,7 +86,9 @@ def level_groups(body: Body) -> list[Index]:
     return np.split(order, np.flatnonzero(np.diff(level[order])) + 1)
 
 
-def _fold_level(literals: list[Literals], t: npt.NDArray[Any], k: int) -> tuple[list[Literals], Any]:
+def _fold_level(
+    literals: list[Literals], t: npt.NDArray[Any], k: int
+) -> tuple[list[Literals], Any]:
     """Operand literals and tables of some gates in normal form.
 
     Normal form: operands are distinct nets in ascending order, the table depends on each of them,

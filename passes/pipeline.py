@@ -7,6 +7,7 @@ calls one hook between passes, which serves timing, dumping and verifying alike.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import sys
@@ -22,7 +23,7 @@ from lgir.passes.report import PassRow, Report, Size
 from lgir.registry import PASSES
 
 PIPELINES: Final[dict[str, str]] = {
-    "default": "fix(merge,fold,cse,dce),fuse-pool,dce",
+    "default": "fix(merge,fold,cse,dce),fuse-pool,fix(fold,dce)",
     "none": "",
 }
 """Named pipelines; a name may stand wherever a pass may."""
@@ -149,10 +150,8 @@ class Pipeline:
                 raise _Stop
 
         start = time.perf_counter()
-        try:
+        with contextlib.suppress(_Stop):
             runner.run_all(self.steps, hook)
-        except _Stop:
-            pass
         runner.report.seconds = time.perf_counter() - start
         return runner.graph, runner.report
 

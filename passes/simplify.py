@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lgir.body import FIRST_TAP, Body
 from lgir.graph import Graph, Logic, Node, Op, Reshape, Threshold, Value
@@ -39,7 +40,8 @@ def fold(graph: Graph) -> Graph:
 def cse(graph: Graph) -> Graph:
     """Merge gates, taps, channels and nodes that compute the same or the complement.
 
-    Structural hashing on normalised operands: folds as `fold` does on the way.
+    Structural hashing on normalised operands: folds as `fold` does on the way. Taps are put in
+    lexicographic order, which a shift of all of them preserves.
     """
     return _Sweep(graph, share=True).run()
 
@@ -87,9 +89,7 @@ class _Sweep:
                 node = replace(node, inputs=(source,))
             self.reshaped[node.output] = node.inputs[0]
             before = self._value(node.inputs[0]).shape
-            self.facts[node.output] = reshape_facts(
-                self.facts[node.inputs[0]], before, op.shape
-            )
+            self.facts[node.output] = reshape_facts(self.facts[node.inputs[0]], before, op.shape)
         else:
             self.facts[node.output] = no_facts(value)
         return node
@@ -108,29 +108,32 @@ class _Sweep:
     def _known_taps(self, node: Node, op: Logic) -> tuple[Body, Literals]:
         """The body with taps led to the first of equal channels, and a literal for each tap."""
         body = op.body
-        literals = 2 * np.arange(FIRST_TAP, body.first_gate, dtype=np.int32)
         if not body.num_taps:
-            return body, literals
+            return body, np.zeros(0, np.int32)
         shapes = [self._value(name).shape for name in node.inputs]
         never, always = tap_reach(op, shapes)
         source, channel = body.taps[:, 0], body.taps[:, 1]
         first = np.cumsum([0, *(shape[0] for shape in shapes)])
         fact = np.concatenate([self.facts[name] for name in node.inputs])[first[source] + channel]
+        false = always | (fact == CONST_FALSE)
+        true = never & ~always & (fact == CONST_TRUE)
+        odd = np.zeros(body.num_taps, bool)
+        root = np.arange(body.num_taps)
         if self.share:
-            taps = body.taps.copy()
-            taps[:, 0] = np.array([node.inputs.index(name) for name in node.inputs])[source]
             is_output = np.zeros(body.num_nets, bool)
             is_output[body.outputs] = True
-            odd = (fact & 1).astype(bool)
-            known = (fact >= 0) & (~odd | (never & ~is_output[FIRST_TAP : body.first_gate]))
+            free = never & ~is_output[FIRST_TAP : body.first_gate]
+            known = (fact >= 0) & ((fact & 1 == 0) | free)
+            taps = body.taps.copy()
+            taps[:, 0] = np.array([node.inputs.index(name) for name in node.inputs])[source]
             taps[:, 1] = np.where(known, fact >> 1, channel)
-            literals = 2 * (first_equal(list(taps.T)) + FIRST_TAP) + (known & odd)
-            literals = literals.astype(np.int32)
-            if not np.array_equal(taps, body.taps):
-                body = Body.build(taps, body.fanin, body.table, body.outputs)
-        literals[always | (fact == CONST_FALSE)] = 0
-        literals[never & ~always & (fact == CONST_TRUE)] = 1
-        return body, literals
+            order = np.lexsort(taps.T[::-1])
+            body = _with_taps(body, taps, order)
+            false, true, odd = false[order], true[order], (known & (fact & 1 == 1))[order]
+            root = first_equal(list(body.taps.T))
+        literals = 2 * (root + FIRST_TAP) + odd
+        literals[false], literals[true] = 0, 1
+        return body, literals.astype(np.int32)
 
     def _same_as(self, node: Node) -> str | None:
         """The name of a value that `node` computes again, if there is one."""
@@ -163,3 +166,12 @@ class _Sweep:
         whole = self._value(name).shape == self._value(node.output).shape
         steps = all(s == 1 or n == 1 for s, n in zip(op.stride, op.space, strict=True))
         return name if whole and steps and np.array_equal(taps, expected) else None
+
+
+def _with_taps(body: Body, taps: npt.NDArray[np.int32], order: npt.NDArray[np.intp]) -> Body:
+    """The body reading `taps` instead of its own, row by row, and then put in `order`."""
+    if np.array_equal(taps, body.taps) and np.array_equal(order, np.arange(len(order))):
+        return body
+    new_id = np.arange(body.num_nets, dtype=np.int32)
+    new_id[FIRST_TAP + order] = np.arange(FIRST_TAP, body.first_gate, dtype=np.int32)
+    return Body.build(taps[order], new_id[body.fanin], body.table, new_id[body.outputs])
