@@ -161,8 +161,9 @@ class Simulation:
 def _same_floats(a: Array, b: Array) -> Array:
     """Bit equality, so that 0.0 differs from -0.0 and NaN equals itself."""
     if a.dtype == np.float32:
-        return a.view(np.uint32) == b.view(np.uint32)
-    return a == b
+        a, b = a.view(np.uint32), b.view(np.uint32)
+    same: Array = a == b
+    return same
 
 
 def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
@@ -182,7 +183,7 @@ def _draw(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array
     levels = np.unique(levels[np.isfinite(levels)])
     if not len(levels):
         levels = np.zeros(1, np.float32)
-    near = levels[rng.integers(len(levels), size=shape)]
+    near: Array = levels[rng.integers(len(levels), size=shape)]
     if value.dtype == "f32":
         towards = np.where(rng.random(shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
         near = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, towards))
@@ -191,7 +192,7 @@ def _draw(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array
         return np.where(rng.random(shape) < 0.5, near, far).astype(np.float32)
     low, high = (0, 255) if value.dtype == "u8" else (-(1 << 20), 1 << 20)
     near = np.clip(np.floor(near) + rng.integers(0, 2, size=shape), low, high)
-    far = rng.integers(low, high + 1, size=shape)
-    x = np.where(rng.random(shape) < 0.5, near, far)
+    other: Array = rng.integers(low, high + 1, size=shape)
+    x = np.where(rng.random(shape) < 0.5, near, other)
     x[:1], x[1:2] = low, high
     return x.astype(np.uint8 if value.dtype == "u8" else np.int32)

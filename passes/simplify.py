@@ -99,7 +99,8 @@ class _Sweep:
         result = normalise(body, taps, self.share)
         while self.share and not result.settled:
             body = result.body
-            result = normalise(body, 2 * np.arange(FIRST_TAP, body.first_gate), share=True)
+            own = 2 * np.arange(FIRST_TAP, body.first_gate, dtype=np.int32)
+            result = normalise(body, own, share=True)
         self.facts[node.output] = logic_facts(result.outputs)
         if result.body is op.body:
             return node

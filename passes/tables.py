@@ -59,15 +59,16 @@ def _swap_mask(k: int, j: int) -> int:
 def swap_adjacent(t: Tables, k: int, j: int) -> Tables:
     """The tables with inputs j and j + 1 exchanged."""
     s = step(k, j + 1)
-    moved = ((t >> s) ^ t) & _swap_mask(k, j)
-    return t ^ moved ^ (moved << s)
+    moved: Tables = ((t >> s) ^ t) & _swap_mask(k, j)
+    swapped: Tables = t ^ moved ^ (moved << s)
+    return swapped
 
 
 def merge_adjacent(t: Tables, k: int, j: int) -> Tables:
     """The tables where input j + 1 is fed the same net as input j; only j matters afterwards."""
-    high = variable_table(k, j)
-    taken = cofactor(t, k, j + 1, True) & high
-    return taken | (cofactor(t, k, j + 1, False) & low_mask(k, j))
+    high: Tables = cofactor(t, k, j + 1, True) & variable_table(k, j)
+    low: Tables = cofactor(t, k, j + 1, False) & low_mask(k, j)
+    return high | low
 
 
 @cache
