@@ -78,7 +78,7 @@ class DifflogicFrontend(Frontend):
                 weights, wiring = data[:2]
                 stack.dense(wiring, raw_tables(weights, f"{where} weights"), where)
             elif kind == "group_sum":
-                stack.group_sum(*data, 0.0, where)
+                stack.group_sum(data[0], data[1], 0.0, where)
             else:
                 stack.flatten()
         return stack.build()

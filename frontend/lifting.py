@@ -25,8 +25,10 @@ class Frontend(abc.ABC):
         """Whether the module or the state_dict's keys are of this framework, complete or not."""
 
     @abc.abstractmethod
-    def lift(self, source: Source, **options: Any) -> Graph:
-        """The graph. Options are keyword-only parameters; raises LiftError saying what lacks."""
+    def lift(self, source: Source, *args: Any, **options: Any) -> Graph:
+        """The graph. A frontend's options are keyword-only parameters of its own `lift`; raises
+        LiftError saying what the source lacks.
+        """
 
 
 def lift_model(

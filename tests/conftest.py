@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -30,3 +34,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), f"differs from {path}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def mnist_test() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """MNIST's 10,000 test images (N, 28, 28) and labels; skips where the data is not at hand."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    files = [folder / f"mnist_{what}_test.npy.xz" for what in "xy"]
+    if not all(f.exists() for f in files):
+        pytest.skip("MNIST is not here")
+    x, y = (np.load(io.BytesIO(lzma.decompress(f.read_bytes()))) for f in files)
+    return x.reshape(-1, 28, 28), y

@@ -1,0 +1,160 @@
+"""difflogic: modules by shape alone, state_dicts with their wiring, and what is refused without."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lgir
+from lgir.errors import LiftError
+
+torch.set_num_threads(1)
+
+REAL = Path(__file__).parents[2] / "shared" / "checkpoints" / "difflogic_mnist"
+
+
+class LogicLayer(nn.Module):
+    """A stand-in with the documented layout: `weights` saved, `indices` a plain attribute."""
+
+    def __init__(self, in_dim, out_dim):
+        super().__init__()
+        self.in_dim, self.out_dim = in_dim, out_dim
+        self.weights = nn.Parameter(torch.randn(out_dim, 16))
+        wires = torch.randperm(2 * out_dim) % in_dim
+        self.indices = (wires[:out_dim], wires[out_dim:])
+
+    def forward(self, x):
+        a, b = x[:, self.indices[0]].bool(), x[:, self.indices[1]].bool()
+        out = torch.zeros_like(a)
+        op = self.weights.argmax(-1)
+        for case, (p, q) in enumerate([(~a, ~b), (~a, b), (a, ~b), (a, b)]):
+            out |= p & q & (op >> (3 - case) & 1).bool()
+        return out.float()
+
+
+class GroupSum(nn.Module):
+    def __init__(self, k, tau):
+        super().__init__()
+        self.k, self.tau = k, tau
+
+    def forward(self, x):
+        return x.reshape(len(x), self.k, -1).sum(-1) / self.tau
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    layers = [LogicLayer(48, 60), LogicLayer(60, 80), LogicLayer(80, 50)]
+    return nn.Sequential(nn.Flatten(), *layers, GroupSum(10, tau=3.0)).eval()
+
+
+@pytest.fixture
+def wiring(model):
+    return [m.indices for m in model if isinstance(m, LogicLayer)]
+
+
+def check(graph, model, n=130):
+    x = torch.randint(0, 2, (n, 48)).float()
+    got = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(got, model(x).numpy())
+
+
+def test_a_module_lifts_exactly(model):
+    graph = lgir.lift(model)
+    check(graph, model)
+    assert graph.metadata["source"] == "difflogic"
+
+
+def test_nested_modules_lift(model):
+    check(lgir.lift(nn.Sequential(model[:2], model[2:], nn.Identity())), model)
+
+
+def test_a_state_dict_with_wiring_lifts(model, wiring):
+    check(lgir.lift(model.state_dict(), indices=wiring, groups=10, tau=3.0), model)
+
+
+def test_files_of_weights_and_wiring_lift(model, wiring, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    torch.save(wiring, tmp_path / "indices.pt")
+    graph = lgir.lift(tmp_path / "net.pt", indices=tmp_path / "indices.pt", groups=10, tau=3)
+    check(graph, model)
+
+
+def test_without_groups_the_bits_come_out(model, wiring):
+    graph = lgir.lift(model.state_dict(), indices=wiring)
+    check(graph, model[:-1])
+
+
+def test_thresholds_are_compiled_in(model):
+    graph = lgir.lift(model, thresholds=127)
+    assert graph.inputs[0].type == "u8[48]"
+    x = torch.randint(0, 256, (99, 48), dtype=torch.uint8)
+    got = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(got, model((x > 127).float()).numpy())
+
+
+def test_layers_are_ordered_by_number_not_as_text():
+    torch.manual_seed(1)
+    deep = nn.Sequential(*[LogicLayer(20, 20) for _ in range(12)])
+    state = dict(sorted(deep.state_dict().items()))
+    assert list(state)[1] == "1.weights"
+    assert list(state)[2] == "10.weights"
+    graph = lgir.lift(state, indices=[m.indices for m in deep])
+    assert graph.nodes == lgir.lift(deep).nodes
+
+
+def test_a_state_dict_without_wiring_is_refused_with_the_reason(model):
+    with pytest.raises(LiftError, match=r"outside the state_dict.*indices="):
+        lgir.lift(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w[:2], "indices hold 2, the state_dict has 3 layers"),
+        (lambda w: [w[0], w[1], w[2][0]], "not a pair"),
+        (lambda w: [w[0], w[1], (w[2][0], w[2][1][:-1])], "expected two integer vectors"),
+        (lambda w: [w[0], w[1], (w[2][0].float(), w[2][1].float())], "integer vectors"),
+        (lambda w: [w[1], w[0], w[2]], "60 gates, but wiring of shape"),
+        (lambda w: [w[0], w[1], (w[2][0] + 80, w[2][1])], r"layer 2: gate 0 is wired to input"),
+        (lambda w: {"a": 1}, "indices hold a dict"),
+    ],
+)
+def test_wrong_wiring_is_refused(model, wiring, change, message):
+    with pytest.raises(LiftError, match=message):
+        lgir.lift(model.state_dict(), indices=change(wiring))
+
+
+def test_other_modules_inside_are_refused(model):
+    with pytest.raises(LiftError, match="a Linear is no layer of gates"):
+        lgir.lift(nn.Sequential(model, nn.Linear(10, 10)))
+
+
+def test_too_small_an_input_shape_is_refused(model):
+    with pytest.raises(LiftError, match=r"gate .* is wired to input"):
+        lgir.lift(model, input_shape=40)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the trained checkpoint is not here")
+def test_a_real_checkpoint_gives_its_own_scores():
+    graph = lgir.lift(
+        REAL / "state_dict.pt", indices=REAL / "indices.pt", groups=10, tau=20, thresholds=127,
+        input_shape=784,
+    )  # fmt: skip
+    exe, reference = lgir.compile(graph, backend="reference"), np.load(REAL / "reference.npz")
+    scores = exe(reference["images"].reshape(-1, 784))
+    np.testing.assert_array_equal(scores, reference["scores"])
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the trained checkpoint is not here")
+def test_a_real_checkpoint_gives_its_own_labels_on_the_whole_test_set(mnist_test):
+    graph = lgir.lift(
+        REAL / "state_dict.pt", indices=REAL / "indices.pt", groups=10, tau=20, thresholds=127,
+        input_shape=784,
+    )  # fmt: skip
+    x, y = mnist_test
+    labels = lgir.compile(graph, backend="reference").predict(x.reshape(-1, 784))
+    np.testing.assert_array_equal(labels, np.load(REAL / "reference.npz")["all_labels_pred"])
+    assert (labels == y).mean() == pytest.approx(0.9247)
