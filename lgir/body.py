@@ -9,6 +9,7 @@ amaranth's netlists and costs 9 to 32 bytes a gate; an object per gate would cos
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -148,8 +149,9 @@ class Body:
             fanin = self.fanin[start : start + _LEVEL_CHUNK]
             first = self.first_gate + start
             own = level[first : first + len(fanin)]
+            columns = np.ascontiguousarray(fanin.T)
             for _ in range(_LEVEL_SWEEPS):
-                new = 1 + level[fanin].max(axis=1)
+                new = 1 + reduce(np.maximum, [level[column] for column in columns])
                 if np.array_equal(new, own):
                     break
                 own[:] = new
@@ -208,14 +210,18 @@ class Body:
 
 def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
     """`values` as an array of integers, uint64 where Python's ints need it."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise GraphError(f"body array {name} has rows of different lengths") from None
     if array.dtype.kind in "iu":
-        return array
+        # What a body holds must not change, or become read-only, under its maker's hands.
+        return array.copy() if array is values and array.flags.writeable else array
     if array.size == 0:
         return array.astype(np.int64)
     # numpy makes floats or objects of ints that straddle int64 and uint64.
     exact = np.array(values, dtype=object)
-    if not all(isinstance(v, int | np.integer) for v in exact.flat):
+    if array.dtype == bool or not all(isinstance(v, int | np.integer) for v in exact.flat):
         raise GraphError(f"body array {name} must hold integers, not {array.dtype}")
     try:
         return exact.astype(np.uint64)

@@ -22,7 +22,7 @@ from lgir.graph import (
     infer_value,
 )
 from lgir.ops import OP_TABLES, OR
-from lgir.verifier import verify_node
+from lgir.verifier import verify_input, verify_node
 
 
 class GraphBuilder:
@@ -51,7 +51,9 @@ class GraphBuilder:
                 return name
 
     def input(self, name: str, dtype: str, shape: Shape) -> Value:
+        """A graph input; `shape` is without the batch axis."""
         value = Value(name, dtype, tuple(shape))
+        verify_input(value)
         self._inputs.append(value)
         self._values[name] = value
         return value
@@ -68,7 +70,12 @@ class GraphBuilder:
 
     def threshold(self, x: Value, levels: npt.ArrayLike, name: str | None = None) -> Value:
         """Bits `x > level`; levels (L,) or (*lead, L), see `Threshold`."""
-        return self.add(Threshold(np.asarray(levels, dtype=np.float32)), [x], name or None)
+        try:
+            with np.errstate(over="ignore"):
+                array = np.array(levels, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise GraphError("levels must be numbers, as many for each feature") from None
+        return self.add(Threshold(array), [x], name)
 
     def logic(
         self,
@@ -120,6 +127,12 @@ class GraphBuilder:
         """Logical OR over windows; `padding` cells on every side read False."""
         stride = tuple(stride or kernel)
         padding = tuple(padding or (0,) * len(kernel))
+        rank = len(x.shape) - 1
+        if not len(kernel) == len(stride) == len(padding) == rank or min(*kernel, *stride) < 1:
+            raise GraphError(
+                f"pooling {x.type} takes {rank} positive sizes each for its kernel {kernel} and "
+                f"stride {stride}, and as many for its padding {padding}"
+            )
         space = tuple(
             (size + 2 * p - k) // s + 1
             for size, k, s, p in zip(x.shape[1:], kernel, stride, padding, strict=True)
