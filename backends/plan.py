@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from lgir.backends.cones import ConeCutter, Expr, legal_for_cones
 from lgir.body import FIRST_TAP, Body
+from lgir.errors import BackendError
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold, Value
 from lgir.registry import PASSES
 from lgir.simulate import tap_index
@@ -100,15 +101,13 @@ Step = PackStep | GateStep | ConeStep | SumStep | ExportStep
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in order and the number of planes they use. Planes 0 and 1 hold False and True;
-    `zeroed` are ranges (first, count) that must be False before the first block and that no step
-    writes except inside their cells.
+    """Steps in order and the number of planes they use. Planes 0 and 1 hold False and True; every
+    other plane must be False before the first block, and halos then stay so.
     """
 
     graph: Graph
     steps: tuple[Step, ...]
     num_planes: int
-    zeroed: tuple[tuple[int, int], ...]
     gates: int
     """Gates evaluated per sample: gates of every body times its positions."""
 
@@ -137,6 +136,10 @@ class _Allocator:
                 rest = (start + count, length - count)
                 self._free[i : i + 1] = [rest] if rest[1] else []
                 return start
+        return self.take_fresh(count)
+
+    def take_fresh(self, count: int) -> int:
+        """Planes that nothing has used before."""
         start, self.size = self.size, self.size + count
         return start
 
@@ -166,7 +169,6 @@ class _Planner:
         self.graph = graph
         self.alloc = _Allocator(2)
         self.steps: list[Step] = []
-        self.zeroed: list[tuple[int, int]] = []
         self.storage: dict[str, _Storage] = {}
         self.pads = _halos(graph)
         self.root = _roots(graph)
@@ -189,21 +191,23 @@ class _Planner:
             self._release(node)
         for i, name in enumerate(graph.outputs):
             self._output(i, name)
-        return Plan(graph, tuple(self.steps), self.alloc.size, tuple(self.zeroed), gates)
+        return Plan(graph, tuple(self.steps), self.alloc.size, gates)
 
     # -- values ----------------------------------------------------------------------------------
 
     def _allocate(self, value: Value) -> _Storage:
-        """Planes for `value`, with its halo; a halo's range is never reused, so it stays False."""
+        """Planes for `value`. A range with a halo is neither used before nor reused, so that the
+        halo stays False.
+        """
         low, high = self.pads.get(value.name, ((0,) * (len(value.shape) - 1),) * 2)
         channels, *space = value.shape
         padded = [s + a + b for s, a, b in zip(space, low, high, strict=True)]
         count = channels * math.prod(padded)
-        base = self.alloc.take(count)
         storage = _Storage(np.zeros(0, np.int64), _row_major(padded), low, high)
         if any(low) or any(high):
-            self.zeroed.append((base, count))
+            base = self.alloc.take_fresh(count)
         else:
+            base = self.alloc.take(count)
             storage.blocks.append((base, count))
         grid = np.arange(base, base + count, dtype=np.int64).reshape(channels, *padded)
         inner = tuple(slice(a, a + s) for a, s in zip(low, space, strict=True))
@@ -418,8 +422,13 @@ class _Planner:
             op = producer.op
             planes = self.storage[producer.inputs[0]].planes.reshape(op.groups, -1)
             self.steps.append(SumStep(index, planes, op.tau, op.beta))
-        else:
+        elif name in self.storage:
             self.steps.append(ExportStep(index, self.storage[name].planes.ravel()))
+        else:
+            raise BackendError(
+                f"output %{name} is an input passed through as numbers; only bits and scores can "
+                "be compiled"
+            )
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,13 @@ def evaluate(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]], n: int) -> di
     """
     values: dict[str, Any] = dict(inputs)
     for node in graph.nodes:
-        values[node.output] = _evaluate_node(node, [values[name] for name in node.inputs], n)
+        inputs = [values[name] for name in node.inputs]
+        packed = graph.values[node.output].dtype == "bit"
+        values[node.output] = _evaluate_node(node, inputs, n, packed)
     return values
 
 
-def _evaluate_node(node: Node, inputs: Sequence[Any], n: int) -> Any:
+def _evaluate_node(node: Node, inputs: Sequence[Any], n: int, packed: bool) -> Any:
     op = node.op
     if isinstance(op, Logic):
         return evaluate_logic(op, inputs)
@@ -60,11 +62,13 @@ def _evaluate_node(node: Node, inputs: Sequence[Any], n: int) -> Any:
         return evaluate_threshold(op, inputs[0])
     if isinstance(op, GroupSum):
         bits = unpack(inputs[0], n)
-        count = bits.reshape(n, op.groups, -1).sum(axis=-1).astype(np.float32)
+        size = bits.shape[1] // op.groups
+        count = bits.reshape(n, op.groups, size).sum(axis=-1).astype(np.float32)
         scores: npt.NDArray[np.float32] = (count + np.float32(op.beta)) / np.float32(op.tau)
         return scores
     assert isinstance(op, Reshape)
-    return inputs[0].reshape(*op.shape, inputs[0].shape[-1])
+    words = inputs[0].shape[-1]
+    return inputs[0].reshape(*op.shape, words) if packed else inputs[0].reshape(n, *op.shape)
 
 
 def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
@@ -74,7 +78,7 @@ def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
     shape = op.levels.shape[:-1] + (1,) * (x.ndim - 1 - lead) + op.levels.shape[-1:]
     bits = x.astype(np.float32, copy=False)[..., None] > op.levels.reshape(shape)
     bits = np.moveaxis(bits, -1, 2)  # (n, C, L, ...)
-    return pack(bits.reshape(len(x), -1, *x.shape[2:]))
+    return pack(bits.reshape(len(x), x.shape[1] * op.num_levels, *x.shape[2:]))
 
 
 def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
@@ -88,7 +92,7 @@ def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
         part = slice(start, start + step)
         nets = evaluate_body(op.body, planes[:, part][index], order)
         out[:, :, part] = nets[op.body.outputs]
-    return out.reshape(-1, *op.space, words)
+    return out.reshape(len(op.body.outputs), *op.space, words)
 
 
 def tap_index(op: Logic, shapes: Sequence[Shape]) -> npt.NDArray[np.int64]:
@@ -117,7 +121,7 @@ def tap_index(op: Logic, shapes: Sequence[Shape]) -> npt.NDArray[np.int64]:
 
 def _stack_planes(inputs: Sequence[Words]) -> Words:
     words = inputs[0].shape[-1]
-    flat = [x.reshape(-1, words) for x in inputs]
+    flat = [x.reshape(math.prod(x.shape[:-1]), words) for x in inputs]
     return np.concatenate([*flat, np.zeros((1, words), np.uint64)])
 
 

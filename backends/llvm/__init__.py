@@ -1,12 +1,14 @@
 """The LLVM backend: bit-packed inference on the CPU, 512 samples to a block.
 
-`lgir.backends.plan` turns the graph into steps over planes, `kernels` writes one LLVM function per
-template, `program` fills row tables, `jit` compiles, and the executable splits batches over threads.
+`lgir.backends.plan` turns the graph into steps over planes, `kernels` writes one LLVM function a
+template, `program` fills row tables, `jit` compiles, and the executable splits batches by thread.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +76,7 @@ class LlvmExecutable(Executable):
         blocks = -(-n // BLOCK)
         parts = min(threads, blocks)
         edges = [blocks * i // parts * BLOCK for i in range(parts + 1)] if parts else []
-        ranges = list(zip(edges, edges[1:], strict=False))
+        ranges = list(itertools.pairwise(edges))
         if len(ranges) == 1:
             flags = [self._run_range(records, arrays, results, n, *ranges[0])]
         elif ranges:
@@ -118,9 +120,7 @@ class LlvmExecutable(Executable):
         self._idle.append(planes)
         return int(context[Context.ERROR])
 
-    def _context(
-        self, arrays: list[Array], results: list[Array], n: int
-    ) -> npt.NDArray[np.int64]:
+    def _context(self, arrays: list[Array], results: list[Array], n: int) -> npt.NDArray[np.int64]:
         context = np.zeros(self._program.output_slot(len(results)), np.int64)
         context[Context.SAMPLES] = n
         for i, array in enumerate(arrays):
@@ -135,8 +135,7 @@ class LlvmExecutable(Executable):
         try:
             return self._idle.pop()
         except IndexError:
-            # One plane more, written by widened samples and read by nobody.
-            size = (self.plan.num_planes + 2) * PLANE_BYTES
+            size = self._program.workspace_bytes + PLANE_BYTES
             try:
                 return np.zeros(size, np.uint8)
             except MemoryError:
@@ -153,7 +152,7 @@ class LlvmExecutable(Executable):
         if value.dtype != "bit":
             return result
         bits = np.unpackbits(result, axis=-1, bitorder="little")
-        return bits.transpose(0, 2, 1).reshape(-1, *value.shape)[:n].astype(bool)
+        return bits.transpose(0, 2, 1).reshape(len(bits) * BLOCK, *value.shape)[:n].astype(bool)
 
     def _explain(self, samples: list[Array]) -> None:
         for value, array in zip(self.graph.inputs, samples, strict=True):
@@ -189,8 +188,8 @@ class LlvmExecutable(Executable):
 
 def _rows(array: Array) -> Array:
     """(n, features), features adjacent and at least TILE of them; bool as bytes."""
-    flat = np.ascontiguousarray(array).reshape(len(array), -1) if _scattered(array) else array
-    flat = flat.reshape(len(array), -1)
+    adjacent = np.ascontiguousarray(array) if _scattered(array) else array
+    flat = adjacent.reshape(len(array), math.prod(array.shape[1:]))
     if flat.dtype == np.bool_:
         flat = flat.view(np.uint8)
     if flat.shape[1] < TILE:

@@ -57,7 +57,7 @@ class Function:
 
     @contextmanager
     def loop(
-        self, stop: str, *carried: tuple[str, str], step: int = 1, start: str = "0"
+        self, stop: str, *carried: tuple[str, str], step: int | str = 1, start: str = "0"
     ) -> Iterator[Loop]:
         """`for i in range(start, stop, step)`, not entered where start >= stop.
 

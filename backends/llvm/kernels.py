@@ -27,6 +27,8 @@ from lgir.backends.llvm.ir import (
 PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
 TILE: Final = 64
 """Features packed at a time: one AVX-512 register of bytes."""
+MASK_BYTES: Final = TILE * PLANE_BYTES + PLANE_BYTES
+"""A tile's masks of one level, padded so that tiles do not share cache sets."""
 ADDER: Final = 16
 """Planes that one round of the GroupSum adder takes in."""
 _ROWS_AT_ONCE: Final = 4
@@ -49,6 +51,8 @@ class Field(IntEnum):
     LEVEL_TABLE = 5
     ALWAYS = 6
     SLOT = 7
+    SCRATCH = 8
+    TILES_AT_ONCE = 9
     # sums: COUNT is the number of groups; SLOT the output's place in the context
     BITS = 3
     TAU = 4
@@ -154,9 +158,7 @@ def cone_kernel(name: str, expr: Expr, copies: int, *, ternary: bool) -> str:
 
 
 def _walk(f: Function, step_a: str, a: str, step_b: str, b: str) -> str:
-    return f.let(
-        f"add i64 {f.let(f'mul i64 {step_a}, {a}')}, {f.let(f'mul i64 {step_b}, {b}')}"
-    )
+    return f.let(f"add i64 {f.let(f'mul i64 {step_a}, {a}')}, {f.let(f'mul i64 {step_b}, {b}')}")
 
 
 def _tree(
@@ -186,10 +188,11 @@ def _tree(
 def pack_kernel(name: str, dtype: str, check: bool, *, ternary: bool) -> str:
     """Samples (n, features) to planes, thresholds fused in: bit = x > level.
 
-    512 samples of 64 features at a time: each row of 64 features is compared at once to a 64-bit
-    mask, the masks of samples s, s+64, ... share a vector, and the 64 vectors are transposed as a
-    64x64 bit matrix (Hacker's Delight, 7-3), whose rows then are whole planes. With `check`, the
-    error flag is set where a bit input is neither 0 nor 1, or a number is NaN.
+    Each row of 64 features is compared at once to a 64-bit mask; the masks of samples s, s+64, ...
+    share a vector, and the 64 vectors of a tile are transposed as a 64x64 bit matrix (Hacker's
+    Delight, 7-3), whose rows then are whole planes. Eight samples are read side by side, so that
+    memory sees eight sequential streams, and masks are held for a few tiles at a time. With
+    `check`, the error flag is set where a bit input is neither 0 nor 1, or a number is NaN.
     """
     f = Function(name, PARAMS, ternary=ternary)
     size = 1 if dtype == "u8" else 4
@@ -197,6 +200,8 @@ def pack_kernel(name: str, dtype: str, check: bool, *, ternary: bool) -> str:
     tiles, features = f.field("%step", Field.COUNT), f.field("%step", Field.FEATURES)
     levels, level_table = f.field("%step", Field.LEVELS), f.field("%step", Field.LEVEL_TABLE, "ptr")
     always, slot = f.field("%step", Field.ALWAYS, "ptr"), f.field("%step", Field.SLOT)
+    buffer = f.at("%planes", f.field("%step", Field.SCRATCH))
+    at_once = f.field("%step", Field.TILES_AT_ONCE)
     start = f.field("%context", Context.START)
     batch = f.field("%context", Context.SAMPLES)
     where = f.at("%context", f.let(f"mul i64 {slot}, 8"))
@@ -205,33 +210,55 @@ def pack_kernel(name: str, dtype: str, check: bool, *, ternary: bool) -> str:
     left = f.let(f"sub i64 {batch}, {start}")
     last = f.let(f"add i64 {f.let(f'call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})')}, -1")
     last_tile = f.let(f"sub i64 {features}, {TILE}")
-    buffer = f.let(f"alloca [{TILE * PLANE_BYTES} x i8], align {PLANE_BYTES}")
     bad = f.let("alloca i64, align 8")
     f.store("i64", "0", bad, 8)
-    with f.loop(tiles) as tile:
-        wanted = f.let(f"mul i64 {tile.index}, {TILE}")
-        column = f.let(f"call i64 @llvm.smin.i64(i64 {wanted}, i64 {last_tile})")
-        x = f.at(first, f.let(f"mul i64 {column}, {size}"))
-        with f.loop(levels) as level:
-            base = f.let(f"add i64 {f.let(f'mul i64 {level.index}, {features}')}, {column}")
-            limit = f.at(level_table, f.let(f"mul i64 {base}, {size}"))
-            threshold = _load_tile(f, limit, dtype)
-            tile_index = f.let(f"add i64 {f.let(f'mul i64 {level.index}, {tiles}')}, {tile.index}")
-            forced = f.load("i64", f.at(always, f.let(f"mul i64 {tile_index}, 8")), 8)
-            with f.loop("8") as group, f.loop(str(TILE)) as s:
-                r = f.let(f"add i64 {f.let(f'mul i64 {group.index}, {TILE}')}, {s.index}")
+
+    def column_of(tile: str) -> str:
+        """First feature of a tile; the last tile overlaps its neighbour rather than run over."""
+        wanted = f.let(f"mul i64 {tile}, {TILE}")
+        return f.let(f"call i64 @llvm.smin.i64(i64 {wanted}, i64 {last_tile})")
+
+    def masks_of(tile: str, chunk: str, level: str) -> str:
+        """Where the masks of a tile and level are held."""
+        local = f.let(f"mul i64 {f.let(f'sub i64 {tile}, {chunk}')}, {levels}")
+        return f.at(buffer, f.let(f"mul i64 {f.let(f'add i64 {local}, {level}')}, {MASK_BYTES}"))
+
+    with f.loop(tiles, step=at_once) as chunk:
+        end = f.let(f"add i64 {chunk.index}, {at_once}")
+        stop = f.let(f"call i64 @llvm.smin.i64(i64 {end}, i64 {tiles})")
+        with f.loop(str(TILE)) as s:
+            rows = []
+            for group in range(8):
+                r = f.let(f"add i64 {s.index}, {group * TILE}")
                 safe = f.let(f"call i64 @llvm.smin.i64(i64 {r}, i64 {last})")
-                row = _load_tile(f, f.at(x, f.let(f"mul i64 {safe}, {stride}")), dtype)
-                mask = f.let(f"or i64 {_compare(f, row, threshold, dtype)}, {forced}")
-                cell = f.let(
-                    f"add i64 {f.let(f'mul i64 {s.index}, {PLANE_BYTES}')}, "
-                    f"{f.let(f'mul i64 {group.index}, 8')}"
-                )
-                f.store("i64", mask, f.at(buffer, cell), 8)
+                rows.append(f.at(first, f.let(f"mul i64 {safe}, {stride}")))
+            line = f.let(f"mul i64 {s.index}, {PLANE_BYTES}")
+            with f.loop(stop, start=chunk.index) as tile:
+                column = column_of(tile.index)
+                at = f.let(f"mul i64 {column}, {size}")
+                values = [_load_tile(f, f.at(row, at), dtype) for row in rows]
                 if check:
-                    wrong = f.let(f"or i64 {f.load('i64', bad, 8)}, {_wrong(f, row, dtype)}")
+                    wrong = f.load("i64", bad, 8)
+                    for value in values:
+                        wrong = f.let(f"or i64 {wrong}, {_wrong(f, value, dtype)}")
                     f.store("i64", wrong, bad, 8)
-            _transpose(f, buffer, f.at(table, f.let(f"mul i64 {base}, 4")))
+                with f.loop(levels) as level:
+                    base = f.let(f"add i64 {f.let(f'mul i64 {level.index}, {features}')}, {column}")
+                    limit = f.at(level_table, f.let(f"mul i64 {base}, {size}"))
+                    threshold = _load_tile(f, limit, dtype)
+                    index = f.let(f"mul i64 {level.index}, {tiles}")
+                    index = f.let(f"shl i64 {f.let(f'add i64 {index}, {tile.index}')}, 3")
+                    forced = f.load("i64", f.at(always, index), 8)
+                    cell = f.at(masks_of(tile.index, chunk.index, level.index), line)
+                    for group, value in enumerate(values):
+                        mask = f.let(f"or i64 {_compare(f, value, threshold, dtype)}, {forced}")
+                        f.store("i64", mask, f.at(cell, str(8 * group)), 8)
+        with f.loop(stop, start=chunk.index) as tile:
+            column = column_of(tile.index)
+            with f.loop(levels) as level:
+                base = f.let(f"add i64 {f.let(f'mul i64 {level.index}, {features}')}, {column}")
+                masks = masks_of(tile.index, chunk.index, level.index)
+                _transpose(f, masks, f.at(table, f.let(f"mul i64 {base}, 4")))
     if check:
         flag = f.at("%context", str(8 * Context.ERROR))
         f.store("i64", f.let(f"or i64 {f.load('i64', flag, 8)}, {f.load('i64', bad, 8)}"), flag, 8)
@@ -309,7 +336,10 @@ def _exchange(f: Function, rows: list[str], distance: int, reach: int) -> list[s
     for i in range(8):
         if not i & distance:
             a, b = rows[i], rows[i + distance]
-            up, down = f.op("shl", b, f"splat (i64 {reach})"), f.op("lshr", a, f"splat (i64 {reach})")
+            up, down = (
+                f.op("shl", b, f"splat (i64 {reach})"),
+                f.op("lshr", a, f"splat (i64 {reach})"),
+            )
             out[i], out[i + distance] = f.select(keep, a, up), f.select(keep, down, b)
     return out
 
@@ -395,7 +425,7 @@ def export_kernel(name: str, *, ternary: bool) -> str:
         offset = f.load_u32(f.at(rows, f.let(f"mul i64 {i.index}, 4")))
         value = f.load_plane("%planes", offset)
         target = f.at(out, f.let(f"mul i64 {i.index}, {PLANE_BYTES}"))
-        f.store(PLANE, value, target, PLANE_BYTES)
+        f.store(PLANE, value, target, 1)
     f.emit("ret void")
     return f.text()
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lgir.backends.llvm.ir import PLANE_BYTES
 from lgir.backends.llvm.kernels import (
     ADDER,
+    MASK_BYTES,
     TILE,
     Context,
     Field,
@@ -42,8 +43,12 @@ _ATTRIBUTES: Final = (
 )
 _DECLARATIONS: Final = "declare i64 @llvm.smin.i64(i64, i64)\n"
 _TERNARY: Final = (
-    "declare <8 x i64> @llvm.x86.avx512.pternlog.q.512(<8 x i64>, <8 x i64>, <8 x i64>, i32 immarg)\n"
+    "declare <8 x i64> @llvm.x86.avx512.pternlog.q.512("
+    "<8 x i64>, <8 x i64>, <8 x i64>, i32 immarg)\n"
 )
+
+_MASKS_AT_ONCE: Final = 16
+"""Tiles times levels whose masks are held at once while packing: 64 KiB."""
 
 Record = npt.NDArray[np.int64]
 
@@ -79,6 +84,9 @@ class Program:
         self.names: list[str] = []
         self.pack_variants: dict[int, dict[str, PackVariant]] = {}
         self.logic: list[int] = []
+        # Behind the planes: one that nothing reads, then room for the packer's masks.
+        self.scratch = (plan.num_planes + 1) * PLANE_BYTES
+        self.workspace_bytes = self.scratch
         self.records = np.zeros((len(plan.steps), Field.SIZE), np.int64)
         for i, step in enumerate(plan.steps):
             self.names.append(self._lower(i, step))
@@ -184,7 +192,14 @@ class Program:
         record[Field.ROWS] = self._pointer(_offsets(planes))
         record[Field.COUNT], record[Field.FEATURES] = tiles, width
         record[Field.LEVELS], record[Field.LEVEL_TABLE] = count, self._pointer(table)
-        record[Field.ALWAYS], record[Field.SLOT] = self._pointer(always), self.input_slot(step.input)
+        record[Field.ALWAYS], record[Field.SLOT] = (
+            self._pointer(always),
+            self.input_slot(step.input),
+        )
+        at_once = max(1, _MASKS_AT_ONCE // count)
+        record[Field.SCRATCH], record[Field.TILES_AT_ONCE] = self.scratch, at_once
+        room = self.scratch + min(at_once, tiles) * count * MASK_BYTES
+        self.workspace_bytes = max(self.workspace_bytes, room)
         kind = "f32_bits" if dtype == "f32" and step.dtype == "bit" else dtype
         name = f"pack_{kind}{'_checked' if check else ''}"
         if name not in self._kernels:
