@@ -148,9 +148,10 @@ def verify_body(body: Body, rank: int, channels: tuple[int, ...], fail: Fail) ->
         fail("has no output channel")
     if body.num_gates:
         own = np.arange(body.first_gate, body.num_nets, dtype=np.int32)
-        bad = (body.fanin < 0).any(axis=1) | (body.fanin >= own[:, None]).any(axis=1)
-        if bad.any():
-            g = int(np.flatnonzero(bad)[0])
+        columns = body.fanin.T
+        if any((column < 0).any() or (column >= own).any() for column in columns):
+            bad = (columns < 0) | (columns >= own)
+            g = int(np.flatnonzero(bad.any(axis=0))[0])
             fail(
                 f"gate {g} (net {own[g]}) reads nets {body.fanin[g].tolist()}; operands must lie "
                 f"in 0..{own[g] - 1} (a cycle or an index out of range)"

@@ -154,24 +154,26 @@ def _share_level(
 def first_equal(columns: list[npt.NDArray[Any]]) -> Index:
     """(n,) index of the first row equal to each row, rows being spread over equal-length columns.
 
-    Rows are sorted by a 64-bit hash and neighbours compared in full, so that a collision of hashes
-    costs a missed merge and never a wrong one.
+    Rows are sorted by a hash, and neighbours of one hash compared in full.
     """
-    key = row_hash(columns)
-    order = np.argsort(key, kind="stable")
-    ranked = key[order]
-    same = ranked[1:] == ranked[:-1]
+    n = len(columns[0])
+    low = np.uint64((1 << n.bit_length()) - 1)
+    # The row's number fills the hash's low bits: sorting values beats sorting indices fourfold.
+    key = np.sort((row_hash(columns) & ~low) | np.arange(n, dtype=np.uint64))
+    order = (key & low).astype(np.int64)
+    key &= ~low
+    same = key[1:] == key[:-1]
     where = np.flatnonzero(same)
-    if len(where):
-        here, there = order[where + 1], order[where]
-        equal = np.ones(len(where), bool)
+    here, there = order[where + 1], order[where]
+    if all(np.array_equal(column[here], column[there]) for column in columns):
+        start = np.concatenate([[True], ~same])
+    else:  # two rows share a hash
+        order = np.lexsort(columns)
+        start = np.concatenate([[True], np.zeros(n - 1, bool)])
         for column in columns:
-            equal &= column[here] == column[there]
-        same[where] = equal
-    start = np.concatenate([[True], ~same])
-    group_first = order[np.flatnonzero(start)]
-    first = np.empty(len(key), np.int64)
-    first[order] = group_first[np.cumsum(start) - 1]
+            start[1:] |= column[order[1:]] != column[order[:-1]]
+    first = np.empty(n, np.int64)
+    first[order] = order[np.flatnonzero(start)][np.cumsum(start) - 1]
     return first
 
 
@@ -216,8 +218,12 @@ def _rebuild(
     keep[target] = True
     new_id = np.cumsum(keep, dtype=np.int32) - 1
     kept = np.flatnonzero(keep[first:])
-    fanin = np.stack([new_id[column[kept]] for column in columns], axis=1)
-    new = Body.build(body.taps, fanin, table[kept], new_id[target])
+    if len(kept) < body.num_gates:
+        columns, table = [new_id[column[kept]] for column in columns], table[kept]
+    fanin = np.empty((len(kept), k), np.int32)
+    for j, column in enumerate(columns):
+        fanin[:, j] = column
+    new = Body.build(body.taps, fanin, table, new_id[target])
     literals = np.where(source == FALSE, outputs, 2 * new_id[source] + (outputs & 1))
     return body if new == body else new, literals.astype(np.int32)
 
