@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
-STEPS: Final = 800
-BATCH: Final = 128
+STEPS: Final = 1200
+BATCH: Final = 64
 LEARNING_RATE: Final = 0.06
 LEVELS: Final = (2, 5, 8, 11, 14)
 """Thresholds on pixels 0..16."""
@@ -69,9 +69,9 @@ def digits_model(seed: int = 0) -> LogicNet:
         LogicTreeConv2d(32, 128, padding=1, groups=4, seed=seed + 1),
         OrPool2d(2),
         nn.Flatten(),
-        LogicDense(512, 2560, seed=seed + 2),
-        LogicDense(2560, 1280, seed=seed + 3),
-        GroupSum(10, tau=6),
+        LogicDense(512, 4000, seed=seed + 2),
+        LogicDense(4000, 3000, seed=seed + 3),
+        GroupSum(10, tau=12),
         input_shape=(1, 8, 8),
         input_dtype="u8",
     )
@@ -87,7 +87,7 @@ def train_digits(
 
     Args:
         progress: called after each step with (steps done, steps in all, loss).
-        steps: batches of 128.
+        steps: how many batches of 64.
         seed: of the wiring and of the order of samples.
 
     Returns:
@@ -97,7 +97,7 @@ def train_digits(
 
     x_train, y_train, x_test, y_test = map(torch.from_numpy, digits_data())
     model = digits_model(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.002)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=steps)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
