@@ -92,9 +92,7 @@ def check_samples(inputs: Sequence[Value], samples: Sequence[Any]) -> tuple[list
 
 
 def _check_one(value: Value, x: Any) -> Array:
-    if _is_torch(x):
-        x = x.detach().cpu().numpy()
-    array = np.asarray(x)
+    array = _as_array(value, x)
     if array.ndim != len(value.shape) + 1 or array.shape[1:] != value.shape:
         raise InputError(
             f"input %{value.name} expects (N, {', '.join(map(str, value.shape))}), got "
@@ -120,6 +118,21 @@ def _check_one(value: Value, x: Any) -> Array:
         return array.astype(np.uint8)
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
+
+
+def _as_array(value: Value, x: Any) -> Array:
+    """`x` as numpy sees it, without a copy where that can be."""
+    try:
+        if _is_torch(x):
+            torch = sys.modules["torch"]
+            x = x.detach().cpu()
+            return np.asarray((x.float() if x.dtype == torch.bfloat16 else x).numpy())
+        return np.asarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:  # sparse, on no device, ragged, ...
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"input %{value.name}: {reason} (give a dense tensor of real numbers)"
+        ) from None
 
 
 def check_bits(value: Value, array: Array) -> None:
