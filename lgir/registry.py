@@ -58,19 +58,24 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        importlib.import_module(self.package)
+        self._loaded = True  # at once, since what is imported may ask this registry
+        try:
+            importlib.import_module(self.package)
+            self._load_entry_points()
+        except BaseException:
+            self._loaded = False
+            raise
+
+    def _load_entry_points(self) -> None:
         for point in entry_points(group=self.package):
             try:
                 item = point.load()
             except Exception as error:
-                self._loaded = False
                 raise LgirError(
                     f"entry point {point.name!r} of {self.package} ({point.value}) "
                     f"cannot be loaded: {error}"
                 ) from error
-            if point.name not in self._items:
-                self._items[point.name] = item
+            self._items.setdefault(point.name, item)
 
 
 def _same_definition(a: Any, b: Any) -> bool:

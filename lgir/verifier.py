@@ -97,6 +97,8 @@ def verify_node(node: Node, inputs: tuple[Value, ...]) -> None:
     def fail(message: str) -> NoReturn:
         raise GraphError(f"node %{node.output} ({node.op_type}): {message}")
 
+    if type(node.op) not in _CHECKS:
+        fail(f"is no operator; known: {', '.join(op.__name__ for op in _CHECKS)}")
     if not isinstance(node.op, Logic) and len(inputs) != 1:
         fail(f"takes one input, not {len(inputs)}")
     _CHECKS[type(node.op)](node.op, inputs, fail)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -99,6 +101,10 @@ RULES: dict[str, tuple[Callable[[], object], str]] = {
     "undefined": (lambda: graph_of(Node(GroupSum(1), ("y",), "z")), "node %z reads %y, .*a cycle"),
     "cycle": (lambda: graph_of(Node(GroupSum(1), ("z",), "z")), "node %z reads %z, .*a cycle"),
     "no-output": (lambda: Graph("g", (X,), (), ()), "graph 'g' has no output"),
+    "operator": (
+        lambda: graph_of(Node("relu", ("x",), "y")),  # type: ignore[arg-type]
+        "node %y .str.: is no operator; known: Threshold, Logic, GroupSum, Reshape",
+    ),
     "output": (lambda: Graph("g", (X,), (), ("y",)), "output %y is not defined"),
     "metadata": (lambda: Graph("g", (X,), (), ("x",), {"a": 1}), "not .'a', 1."),  # type: ignore
     "two-inputs": (lambda: graph_of(Node(GroupSum(1), ("x", "x"), "y")), "takes one input, not 2"),
@@ -285,6 +291,21 @@ def test_registry_refuses_odd_and_taken_names() -> None:
     with pytest.raises(LgirError, match="thing name '' must be"):
         registry.register("")
     assert dict(registry.items()) == {"a-b": one}
+
+
+def test_registry_takes_entry_points_and_names_a_broken_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = EntryPoint("extra", "operator:add", "lgir.backends")
+    broken = EntryPoint("broken", "no_such_module:x", "lgir.backends")
+    points = [good, broken]
+    monkeypatch.setattr("lgir.registry.entry_points", lambda group: points)
+    registry: Registry[Callable[..., object]] = Registry("thing", "lgir.backends")
+    for _ in range(2):  # a failed load is tried again, not taken for done
+        with pytest.raises(LgirError, match=r"entry point 'broken' of lgir\.backends .*No module named"):
+            registry.get("extra")
+    points.remove(broken)
+    assert registry.get("extra") is operator.add
 
 
 # Zoo
