@@ -101,6 +101,7 @@ def _arrays(op: Op) -> dict[str, Any]:
     """The operator's attributes as the file has them: arrays, tuples of ints, ints."""
     if isinstance(op, Logic):
         body = op.body
+        body = Body.build(body.taps, body.fanin, body.table, body.outputs)  # without padding
         return {
             "space": op.space, "stride": op.stride, "taps": body.taps, "fanin": body.fanin,
             "table": body.table, "outputs": body.outputs,
@@ -129,7 +130,7 @@ def _encode(graph: Graph) -> ModelProto:
         producer_version=__version__,
     )
     model.opset_import.add(domain=DOMAIN, version=VERSION)
-    for key, text in graph.metadata.items():
+    for key, text in sorted(graph.metadata.items()):
         model.metadata_props.add(key=key, value=text)
     model.graph.name = graph.name
     inner = [n.output for n in graph.nodes if n.output not in graph.outputs]

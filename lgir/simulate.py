@@ -48,9 +48,9 @@ def evaluate(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]], n: int) -> di
     """
     values: dict[str, Any] = dict(inputs)
     for node in graph.nodes:
-        inputs = [values[name] for name in node.inputs]
+        operands = [values[name] for name in node.inputs]
         packed = graph.values[node.output].dtype == "bit"
-        values[node.output] = _evaluate_node(node, inputs, n, packed)
+        values[node.output] = _evaluate_node(node, operands, n, packed)
     return values
 
 
@@ -152,7 +152,9 @@ def evaluate_tables(table: npt.NDArray[np.unsignedinteger], inputs: Sequence[Wor
     k = len(inputs)
     wide = table.astype(np.uint64)
     unit = (len(wide),) + (1,) * (inputs[0].ndim - 1)
-    layer = [((wide >> np.uint64(i) & np.uint64(1)) * _ONES).reshape(unit) for i in range(1 << k)]
+    layer: list[Words] = [
+        ((wide >> np.uint64(i) & np.uint64(1)) * _ONES).reshape(unit) for i in range(1 << k)
+    ]
     for x in reversed(inputs):  # the last input is the least significant index bit
         layer = [(x & one) | (~x & zero) for zero, one in zip(layer[::2], layer[1::2], strict=True)]
     return layer[0]

@@ -33,7 +33,7 @@ def dumps(graph: Graph, *, full: bool = False) -> str:
     levels are cut short, with a line that says what is missing.
     """
     lines = [f"lgir {TEXT_VERSION}", f"graph {_string(graph.name)} {{"]
-    for key, text in graph.metadata.items():
+    for key, text in sorted(graph.metadata.items()):
         lines.append(f"  metadata {_string(key)} = {_string(text)}")
     for value in graph.inputs:
         lines.append(f"  input {_name(value.name)} : {value.type}")
