@@ -37,6 +37,7 @@ class Target:
 def _initialise() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
 
 
 def resolve_target(name: str, features: str = "") -> Target:

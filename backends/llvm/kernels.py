@@ -141,7 +141,7 @@ def cone_kernel(name: str, expr: Expr, copies: int, *, ternary: bool) -> str:
                 at_in, at_out = x.carried
                 total = ""
                 for shift in shifts:
-                    tap = f.let(f"add i64 {at_in}, {shift}") if copies > 1 else at_in
+                    tap = f.opaque(f.let(f"add i64 {at_in}, {shift}")) if copies > 1 else at_in
                     pending = list(zip(kinds, leaves, strict=True))
                     value = _tree(f, expr, pending, list(mask), {"tap": tap, "cut": at_out})
                     if total:
