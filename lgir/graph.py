@@ -175,6 +175,7 @@ class Graph:
     def __post_init__(self) -> None:
         from lgir.verifier import verify_graph
 
+        object.__setattr__(self, "metadata", dict(self.metadata))
         object.__setattr__(self, "values", verify_graph(self))
 
     def __str__(self) -> str:

@@ -3,6 +3,24 @@
 Statements are read token by token (see `lgir.lexer`); the lines of a body, of which a network has
 millions, are matched by one regular expression each. A name must be defined above its use, which
 is what rules out cycles.
+
+    text      = "lgir" INT, "graph" STRING "{", {statement}, "}"
+    statement = "metadata" STRING "=" STRING
+              | "input" NAME type
+              | NAME "=" "threshold" NAME "{" "levels" "=" LIST "}" type
+              | NAME "=" "logic" "(" NAME {"," NAME} ")" ["over" DIMS] ["stride" DIMS] body type
+              | NAME "=" "groupsum" NAME "{" "groups" "=" INT "," "tau" "=" NUMBER ","
+                "beta" "=" NUMBER "}" type
+              | NAME "=" "reshape" NAME type
+              | "output" NAME {"," NAME}
+    type      = ":" DTYPE "[" INT {"," INT} "]"
+    body      = "{", {tap}, {gate}, "yield" operand {"," operand}, "}"
+    tap       = NET "=" "tap" INT "[" INT {"," INT} "]"
+    gate      = NET "=" (OPERATION | "lut" HEX) [operand {"," operand}]
+    operand   = NET | "true" | "false"
+
+NAME is %word or %"any text", NET is %word, DIMS is 14x14. A comma in the notation above ends a
+line; a semicolon in the text starts a comment.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from random_graphs import random_graph
@@ -398,6 +398,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+@settings(max_examples=300)
 @given(mutated())
 def test_mutated_files_load_or_raise_format_errors_only(data: bytes) -> None:
     with contextlib.suppress(FormatError):

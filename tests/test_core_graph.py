@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import pickle
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 
@@ -64,6 +65,18 @@ def test_graphs_are_navigated_by_name() -> None:
     assert [node for node, _ in graph.of_type(Logic)] == [first]
     assert graph.with_nodes([first], ["a"]).outputs == ("a",)
     assert repr(graph) == "<Graph 'g': 2 nodes, 1 distinct gates>"
+
+
+def test_graphs_keep_their_own_metadata() -> None:
+    b = lgir.GraphBuilder("g", {"a": "1"})
+    graph = b.build(b.input("x", "bit", (1,)))
+    b.metadata["b"] = "2"
+    assert graph.metadata == {"a": "1"}
+
+
+def test_graphs_can_be_pickled() -> None:
+    graph = build_net("logictreenet-8")
+    assert pickle.loads(pickle.dumps(graph)) == graph
 
 
 def test_operators_compare_arrays_by_content() -> None:
@@ -302,7 +315,9 @@ def test_registry_takes_entry_points_and_names_a_broken_one(
     monkeypatch.setattr("lgir.registry.entry_points", lambda group: points)
     registry: Registry[Callable[..., object]] = Registry("thing", "lgir.backends")
     for _ in range(2):  # a failed load is tried again, not taken for done
-        with pytest.raises(LgirError, match=r"entry point 'broken' of lgir\.backends .*No module named"):
+        with pytest.raises(
+            LgirError, match=r"entry point 'broken' of lgir\.backends .*No module named"
+        ):
             registry.get("extra")
     points.remove(broken)
     assert registry.get("extra") is operator.add

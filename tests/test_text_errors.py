@@ -6,7 +6,7 @@ import contextlib
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
 
@@ -144,6 +144,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
+@settings(max_examples=300)
 @given(mutated())
 def test_mutated_text_parses_or_raises_lgir_errors_only(text: str) -> None:
     with contextlib.suppress(ParseError, GraphError):
