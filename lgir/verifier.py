@@ -140,6 +140,9 @@ def _check_logic(op: Logic, inputs: tuple[Value, ...], fail: Fail) -> None:
 
 def verify_body(body: Body, rank: int, channels: tuple[int, ...], fail: Fail) -> None:
     """Checks ids, tables and taps of `body` against inputs with these channel counts."""
+    for name in ("taps", "fanin", "outputs"):
+        if getattr(body, name).dtype != np.int32:
+            fail(f"{name} is {getattr(body, name).dtype}, not int32 (make bodies with Body.build)")
     if body.rank != rank:
         fail(f"taps have {body.rank} offsets, the iteration space has {rank} axes")
     if not 1 <= body.k <= MAX_FANIN:

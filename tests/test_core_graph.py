@@ -208,6 +208,15 @@ def test_broken_rule_is_named(rule: str) -> None:
         (
             Body(
                 np.zeros((1, 2), np.int32),
+                np.full((1, 2), 2, np.int64),  # type: ignore[arg-type]
+                np.array([8], np.uint8),
+                np.array([3], np.int32),
+            ),
+            r"fanin is int64, not int32 \(make bodies with Body.build\)",
+        ),
+        (
+            Body(
+                np.zeros((1, 2), np.int32),
                 np.full((1, 2), 2, np.int32),
                 np.array([8], np.uint16),
                 np.array([3], np.int32),
