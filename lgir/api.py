@@ -15,7 +15,7 @@ from lgir.graph import Graph
 from lgir.registry import BACKENDS
 
 if TYPE_CHECKING:
-    from lgir.bench import BenchReport
+    from lgir.benchmark import BenchReport
     from lgir.equivalence import Verdict
     from lgir.passes.pipeline import Report
 
@@ -76,6 +76,6 @@ def bench(
     graph: Graph, backends: Sequence[str] = ("llvm", "reference"), **options: Any
 ) -> BenchReport:
     """Figures of several backends side by side, after a check that their outputs are equal."""
-    from lgir.bench import bench_graph
+    from lgir.benchmark import bench_graph
 
     return bench_graph(graph, backends=backends, **options)

@@ -16,14 +16,16 @@ from lgir.cli.common import (
     json_option,
     load_option,
     model_source,
+    note,
     print_json,
     status,
     write_arrays,
 )
-from lgir.errors import FormatError
+from lgir.errors import FormatError, LiftError
 
 if TYPE_CHECKING:
     from lgir.executable import Array
+    from lgir.graph import Graph
 
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that split a batch."
@@ -110,6 +112,7 @@ def run(
     show_default=True,
     help="Runs behind each median.",
 )
+@click.option("--no-torch", is_flag=True, help="Leave out the row of PyTorch's eval mode.")
 @json_option
 def bench(
     files: tuple[str, ...],
@@ -120,12 +123,14 @@ def bench(
     batch: int | None,
     threads: int,
     repeats: int,
+    no_torch: bool,
     as_json: bool,
 ) -> None:
     """Measure backends side by side, after a check of equal outputs.
 
     Times are medians, end to end from a random array in memory to scores. MODEL or --net NAME; slow
-    backends get fewer samples a run, and the table says how many.
+    backends get fewer samples a run, and the table says how many. Where torch is installed, the
+    same network runs there too, in eval mode.
 
     \b
     lgir bench --net dense-6x8000
@@ -137,6 +142,7 @@ def bench(
     if rest:
         raise click.UsageError(f"unexpected argument {rest[0]!r}; one model is enough")
     preparation = {"lift": perf_counter() - start}
+    module = None if no_torch else _torch_module(graph)
     if passes != "none":
         start = perf_counter()
         with status("optimising"):
@@ -146,6 +152,7 @@ def bench(
         report = lgir.bench(
             graph,
             backends,
+            module=module,
             samples=samples,
             batch=batch,
             threads=threads,
@@ -176,6 +183,20 @@ def demo(train: bool, output: str | None, as_json: bool) -> None:
     report = run_demo(console(stderr=as_json), train=train, output=output)
     if as_json:
         print_json(report.to_dict())
+
+
+def _torch_module(graph: Graph) -> Any:
+    """The model as it was lifted, as a torch module; None, with a note, where there is none."""
+    try:
+        from lgir.frontend.rebuild import rebuild
+    except ImportError:
+        note("no row for PyTorch, which is not installed")
+        return None
+    try:
+        return rebuild(graph)
+    except LiftError as error:
+        note(f"no row for PyTorch: {error}")
+        return None
 
 
 def _read_array(path: str) -> Array:

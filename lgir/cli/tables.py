@@ -20,16 +20,15 @@ def report_table(report: Report, title: str | None = None) -> Table:
     table.add_column("pass", footer="in all")
     table.add_column("gates in", justify="right", footer=f"{before.gates:,}")
     table.add_column("gates out", justify="right", footer=f"{after.gates:,}")
-    table.add_column("removed", justify="right", footer=_share(before.gates, after.gates))
+    table.add_column("change", justify="right", footer=_change(before.gates, after.gates))
     rolled = before.gates != before.unrolled
     if rolled:
-        footer = f"{before.unrolled:,} → {after.unrolled:,}"
-        table.add_column("evaluated a sample", justify="right", footer=footer)
+        table.add_column("evaluated\na sample", justify="right", footer=f"{after.unrolled:,}")
     table.add_column("ms", justify="right", footer=f"{1e3 * report.seconds:.1f}")
     table.add_column("verified")
     for row in report.rows:
         gates = row.before.gates, row.after.gates
-        cells = [row.name, f"{gates[0]:,}", f"{gates[1]:,}", _share(*gates)]
+        cells = [row.name, f"{gates[0]:,}", f"{gates[1]:,}", _change(*gates)]
         if rolled:
             cells.append(f"{row.after.unrolled:,}")
         unchanged = row.verified == "unchanged"
@@ -38,5 +37,5 @@ def report_table(report: Report, title: str | None = None) -> Table:
     return table
 
 
-def _share(before: int, after: int) -> str:
-    return f"{100 * (before - after) / before:.1f} %" if before and before != after else ""
+def _change(before: int, after: int) -> str:
+    return f"{100 * (after - before) / before:+.1f} %" if before and before != after else ""
