@@ -144,3 +144,45 @@ def test_one_line_and_exit_code_2(case: str, folder: Path, monkeypatch: pytest.M
     monkeypatch.chdir(folder)
     expect_error(*CASES[case])
     assert sorted(folder.iterdir()) == before, "a failed command leaves no file behind"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch = pytest.importorskip("torch")
+    from lgir.frontend.digits import demo_checkpoint
+
+    path = tmp_path_factory.mktemp("checkpoints")
+    data = demo_checkpoint().read_bytes()
+    (path / "truncated.pt").write_bytes(data[: len(data) // 2])
+    middle = len(data) // 3
+    (path / "corrupt.pt").write_bytes(data[:1000] + bytes(middle) + data[1000 + middle :])
+    (path / "empty.pt").write_bytes(b"")
+    (path / "text.pt").write_text("not a checkpoint")
+    torch.save(torch.nn.Linear(2, 2), path / "pickled.pt")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), path / "linear.pt")
+    state = torch.load(demo_checkpoint(), weights_only=True)
+    key = next(key for key in state if key.endswith("indices"))
+    state[key] = state[key].clone()
+    state[key][0, 0] = 1_000_000
+    torch.save(state, path / "wiring.pt")
+    return path
+
+
+CHECKPOINT_CASES = {
+    "truncated": ("lift truncated.pt -o a.onnx", r"truncated\.pt: truncated or corrupt"),
+    "corrupt": ("dump corrupt.pt", r"corrupt\.pt: truncated or corrupt"),
+    "empty": ("dump empty.pt", r"empty\.pt: the file is empty"),
+    "no checkpoint": ("dump text.pt", r"text\.pt: not a PyTorch"),
+    "pickled module": ("dump pickled.pt", r"pickled\.pt: holds a pickled .*save model\.state_dict"),
+    "another network": ("dump linear.pt", r"linear\.pt: no frontend knows this model"),
+    "wiring out of range": ("dump wiring.pt", r"wired to input 1000000"),
+    "unknown framework": ("dump linear.pt --set framework=diflogic", r"did you mean 'difflogic'\?"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINT_CASES)
+def test_bad_checkpoints(case: str, checkpoints: Path, monkeypatch: pytest.MonkeyPatch):
+    before = sorted(checkpoints.iterdir())
+    monkeypatch.chdir(checkpoints)
+    expect_error(*CHECKPOINT_CASES[case])
+    assert sorted(checkpoints.iterdir()) == before
