@@ -7,7 +7,7 @@ attribute of each LogicLayer, and GroupSum leaves no trace. What the file lacks 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,20 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
+from lgir.frontend.architecture import read_architecture
 from lgir.frontend.checkpoint import Source, array_of, read_checkpoint
 from lgir.frontend.decode import raw_tables
+from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, walk
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Stack, plain_metadata
 from lgir.graph import Graph
 from lgir.registry import register_frontend
 
-_WEIGHTS: Final = re.compile(r"(?:.*\.)?(\d+)\.weights")
+_WEIGHTS: Final = re.compile(r"((?:.*\.)?(\d+))\.weights")
 
 _NO_WIRING: Final = (
     "difflogic keeps the wiring outside the state_dict, so these weights alone are no network; "
     "lift the module itself, or save [layer.indices for each LogicLayer] beside it and pass "
     "indices=[(a, b), ...] or the path of that file"
 )
+
+Wiring = npt.NDArray[np.integer]
 
 
 @register_frontend("difflogic")
@@ -38,17 +42,19 @@ class DifflogicFrontend(Frontend):
     def recognise(self, source: Source) -> bool:
         if source.module is not None:
             return any(_is_logic_layer(m) for m in source.module.modules())
-        return bool(_weight_keys(source)) and len(_weight_keys(source)) == len(source.state)
+        # "light" variants add a grad_mask; buffers of other names belong to other frameworks.
+        keys = [k for k in source.state if not k.endswith(".grad_mask")]
+        return bool(keys) and all(_WEIGHTS.fullmatch(k) for k in keys)
 
     def lift(
         self,
         source: Source,
         *,
         indices: Sequence[Any] | str | Path | None = None,
+        architecture: Mapping[str, Any] | Sequence[Any] | str | Path | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
         tau: float = 1.0,
-        thresholds: npt.ArrayLike | None = None,
         name: str = "model",
     ) -> Graph:
         """The graph of a difflogic network.
@@ -56,31 +62,34 @@ class DifflogicFrontend(Frontend):
         Args:
             source: a module needs no further options.
             indices: a pair (a, b) of (out,) input numbers per LogicLayer, or a file of them.
-            input_shape: of one sample; the highest input in use decides where None.
+            architecture: the layers of the network, see `lgir.frontend.architecture`; or say what
+                matters with the following two.
+            input_shape: of one sample; the first layer's width or highest wire where None.
             groups: classes of the final GroupSum; a state_dict does not tell. None: bits out.
             tau: GroupSum's divisor.
-            thresholds: numbers t: the graph takes uint8 samples and computes bits x > t.
             name: the graph's name.
         """
+        state = dict(source.state)
         if source.module is not None:
-            layers = _layers_of(source.module, source.label)
+            entries = _entries_of_module(source, state)
+        elif architecture is not None:
+            described = read_architecture(architecture)
+            entries = described.layers
+            input_shape = input_shape or described.input_shape
         else:
-            layers = _layers_of_state(source, indices)
+            keys = _layer_keys(source)
+            entries = [{"type": "LogicLayer", "key": key} for key in keys]
             if groups is not None:
-                layers.append(("group_sum", (groups, tau)))
-        first = next(data for kind, data in layers if kind == "dense")
-        shape = _shape(input_shape, first, source)
-        metadata = plain_metadata("difflogic", source.notes)
-        stack = Stack(name, shape, thresholds=thresholds, metadata=metadata)
-        for i, (kind, data) in enumerate(layers):
-            where = f"{source.label}: layer {i}"
-            if kind == "dense":
-                weights, wiring = data[:2]
-                stack.dense(wiring, raw_tables(weights, f"{where} weights"), where)
-            elif kind == "group_sum":
-                stack.group_sum(data[0], data[1], 0.0, where)
-            else:
-                stack.flatten()
+                entries.append({"type": "GroupSum", "k": groups, "tau": tau})
+        if source.module is None:
+            _add_wiring(state, entries, source, indices)
+        stack = Stack(
+            name,
+            _shape(input_shape, entries, state),
+            "bit",
+            plain_metadata("difflogic", source.notes),
+        )
+        lift_layers(stack, source.label, entries, state, {"LogicLayer": _logic_layer})
         return stack.build()
 
 
@@ -88,33 +97,30 @@ def _is_logic_layer(module: Any) -> bool:
     return type(module).__name__ == "LogicLayer" and hasattr(module, "weights")
 
 
-def _layers_of(module: Any, label: str) -> list[tuple[str, Any]]:
-    """(kind, data) of the leaf modules in order: dense (weights, wiring, in_dim), group_sum."""
-    layers: list[tuple[str, Any]] = []
-    for leaf in module.modules():
-        kind = type(leaf).__name__
-        if _is_logic_layer(leaf):
-            wiring = _pair(getattr(leaf, "indices", None), f"{label}: layer {len(layers)}")
-            layers.append(("dense", (array_of(leaf.weights), wiring, int(leaf.in_dim))))
-        elif kind == "GroupSum":
-            layers.append(("group_sum", (int(leaf.k), float(leaf.tau))))
-        elif kind == "Flatten":
-            layers.append(("flatten", ()))
-        elif not list(leaf.children()) and kind not in ("Dropout", "Identity"):
-            raise LiftError(f"{label}: a {kind} is no layer of gates and cannot be lifted")
-    return layers
+def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
+    entries = []
+    for key, module in walk(source.module, source.label, ["LogicLayer"]):
+        entries.append(entry_of(module, key, ["in_dim"]))
+        if _is_logic_layer(module):
+            where = f"{source.label}: LogicLayer {key!r}"
+            prefix = f"{key}." if key else ""
+            state[f"{prefix}indices"] = _pair(getattr(module, "indices", None), where)
+    return entries
 
 
-def _weight_keys(source: Source) -> list[str]:
-    keys = [key for key in source.state if _WEIGHTS.fullmatch(key)]
-    # By layer number: stores such as safetensors sort keys as text, "10" before "2".
-    return sorted(keys, key=lambda key: int(_WEIGHTS.fullmatch(key)[1]))  # type: ignore[index]
+def _layer_keys(source: Source) -> list[str]:
+    """Prefixes of the layers by number: stores such as safetensors sort keys as text."""
+    found = [m for m in map(_WEIGHTS.fullmatch, source.state) if m]
+    return [m[1] for m in sorted(found, key=lambda m: int(m[2]))]
 
 
-def _layers_of_state(
-    source: Source, indices: Sequence[Any] | str | Path | None
-) -> list[tuple[str, Any]]:
-    keys = _weight_keys(source)
+def _add_wiring(
+    state: dict[str, Any],
+    entries: Sequence[Entry],
+    source: Source,
+    indices: Sequence[Any] | str | Path | None,
+) -> None:
+    keys = [e["key"] for e in entries if e["type"] == "LogicLayer"]
     if not keys:
         raise LiftError(f"{source.label}: has no tensor '<i>.weights', as difflogic names them")
     if indices is None:
@@ -123,16 +129,14 @@ def _layers_of_state(
     if not isinstance(pairs, Sequence) or len(pairs) != len(keys):
         count = len(pairs) if isinstance(pairs, Sequence) else f"a {type(pairs).__name__}"
         raise LiftError(
-            f"{source.label}: indices hold {count}, the state_dict has {len(keys)} layers "
+            f"{source.label}: indices hold {count}, the network has {len(keys)} LogicLayers "
             f"({', '.join(keys)}); give one pair (a, b) a layer"
         )
-    return [
-        ("dense", (source.state[key], _pair(pair, f"indices of {key}"), None))
-        for key, pair in zip(keys, pairs, strict=True)
-    ]
+    for key, pair in zip(keys, pairs, strict=True):
+        state[f"{key}.indices"] = _pair(pair, f"{source.label}: indices of layer {key!r}")
 
 
-def _pair(pair: Any, where: str) -> npt.NDArray[np.integer]:
+def _pair(pair: Any, where: str) -> Wiring:
     """(out, 2) input numbers from a pair of equally long integer vectors."""
     if pair is None:
         raise LiftError(f"{where}: has no indices")
@@ -148,8 +152,17 @@ def _pair(pair: Any, where: str) -> npt.NDArray[np.integer]:
     return np.stack([a, b], axis=1)
 
 
-def _shape(given: Sequence[int] | int | None, first: Any, source: Source) -> tuple[int, ...]:
-    _, wiring, in_dim = first
+def _logic_layer(stack: Stack, layer: Layer) -> None:
+    weights = layer.tensor("weights", "f", (None, 16))
+    indices = layer.tensor("indices", "i", (None, 2))
+    stack.dense(indices, raw_tables(weights, layer.where), layer.where)
+
+
+def _shape(
+    given: Sequence[int] | int | None, entries: Sequence[Entry], state: Mapping[str, Any]
+) -> tuple[int, ...]:
     if given is not None:
         return (given,) if isinstance(given, int) else tuple(given)
-    return (in_dim if in_dim is not None else int(wiring.max()) + 1,)
+    first = next(e for e in entries if e["type"] == "LogicLayer")
+    key = f"{first['key']}.indices" if first["key"] else "indices"
+    return (int(first.get("in_dim") or state[key].max() + 1),)

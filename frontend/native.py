@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from lgir.errors import LgirError, LiftError, unknown_name
+from lgir.errors import LiftError
 from lgir.frontend.checkpoint import Source, source_of
 from lgir.frontend.decode import raw_tables
+from lgir.frontend.layerwise import Layer, lift_layers
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Stack, plain_metadata
 from lgir.graph import Graph
@@ -42,22 +43,15 @@ class LgirFrontend(Frontend):
         architecture = _decode(source.state[key], source.label)
         prefix = key.removesuffix(_KEY)
         try:
-            given = architecture["input"]
-            stack = Stack(
-                name,
-                given["shape"],
-                dtype=given["dtype"],
-                metadata=plain_metadata("lgir", source.notes),
-            )
-            for i, layer in enumerate(architecture["layers"]):
-                _LAYERS.get(layer["type"], _unknown)(stack, layer, _Tensors(source, f"{prefix}{i}"))
-            return stack.build()
-        except LgirError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            shape, dtype = architecture["input"]["shape"], architecture["input"]["dtype"]
+            entries = [{"key": f"{prefix}{i}", **e} for i, e in enumerate(architecture["layers"])]
+            stack = Stack(name, shape, dtype, plain_metadata("lgir", source.notes))
+        except (KeyError, TypeError, ValueError) as error:
             raise LiftError(
                 f"{source.label}: its architecture is damaged ({type(error).__name__}: {error})"
             ) from error
+        lift_layers(stack, source.label, entries, source.state, _HANDLERS)
+        return stack.build()
 
 
 def architecture_of(model: Any | str | Path) -> dict[str, Any]:
@@ -99,71 +93,38 @@ def _decode(array: np.ndarray[Any, Any], label: str) -> dict[str, Any]:
     return architecture
 
 
-class _Tensors:
-    """The tensors of one layer, by short name, with shapes checked."""
-
-    def __init__(self, source: Source, layer: str) -> None:
-        self._source, self.layer = source, layer
-
-    def __call__(self, name: str, shape: Sequence[int], kind: str) -> Any:
-        """A tensor of this shape whose dtype is of `kind` ("f" or "i")."""
-        key = f"{self.layer}.{name}"
-        array = self._source.state.get(key)
-        if not isinstance(array, np.ndarray):
-            raise LiftError(f"{self._source.label}: lacks the tensor {key}")
-        if array.shape != tuple(shape) or array.dtype.kind != kind:
-            raise LiftError(
-                f"{self._source.label}: {key} is {array.dtype}{list(array.shape)}, its "
-                f"architecture says {list(shape)}"
-            )
-        return array
+def _dense(stack: Stack, layer: Layer) -> None:
+    gates = layer.integer("out_features")
+    weight = layer.tensor("weight", "f", (gates, 16))
+    indices = layer.tensor("indices", "i", (2, gates))
+    stack.dense(indices.T, raw_tables(weight, layer.name("weight")), layer.where)
 
 
-def _dense(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    gates = layer["out_features"]
-    table = raw_tables(tensors("weight", (gates, 16), "f"), f"{tensors.layer}.weight")
-    stack.dense(tensors("indices", (2, gates), "i").T, table, f"layer {tensors.layer}")
-
-
-def _conv(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    kernels, leaves = layer["out_channels"], 1 << layer["depth"]
-    weight = tensors("weight", (kernels, leaves - 1, 16), "f")
+def _conv(stack: Stack, layer: Layer) -> None:
+    kernels, leaves = layer.integer("out_channels"), 1 << min(layer.integer("depth"), 32)
+    weight = layer.tensor("weight", "f", (kernels, leaves - 1, 16))
     stack.conv(
-        tensors("leaves", (kernels, leaves, 3), "i"),
-        raw_tables(weight, f"{tensors.layer}.weight"),
-        window=tuple(layer["receptive_field"]),
-        stride=tuple(layer["stride"]),
-        padding=tuple(layer["padding"]),
-        where=f"layer {tensors.layer}",
+        layer.tensor("leaves", "i", (kernels, leaves, 3)),
+        raw_tables(weight, layer.name("weight")),
+        window=layer.integers("receptive_field", 2),
+        stride=layer.integers("stride", 2),
+        padding=layer.integers("padding", 2),
+        where=layer.where,
     )
 
 
-def _or_pool(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    kernel, stride = tuple(layer["kernel_size"]), tuple(layer["stride"])
-    stack.or_pool(kernel, stride, (0, 0), f"layer {tensors.layer}")
+def _or_pool(stack: Stack, layer: Layer) -> None:
+    kernel, stride = layer.integers("kernel_size", 2), layer.integers("stride", 2)
+    stack.or_pool(kernel, stride, (0, 0), layer.where)
 
 
-def _group_sum(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    stack.group_sum(layer["k"], layer["tau"], layer["beta"], f"layer {tensors.layer}")
+def _thermometer(stack: Stack, layer: Layer) -> None:
+    stack.threshold(layer.tensor("levels", "f", layer.get("shape")), layer.where)
 
 
-def _thermometer(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    stack.threshold(tensors("levels", layer["shape"], "f"))
-
-
-def _flatten(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    stack.flatten()
-
-
-def _unknown(stack: Stack, layer: Mapping[str, Any], tensors: _Tensors) -> None:
-    raise unknown_name("layer", layer["type"], _LAYERS)
-
-
-_LAYERS: Final = {
+_HANDLERS: Final = {
     "LogicDense": _dense,
     "LogicTreeConv2d": _conv,
     "OrPool2d": _or_pool,
-    "GroupSum": _group_sum,
     "Thermometer": _thermometer,
-    "Flatten": _flatten,
 }

@@ -266,11 +266,14 @@ def with_state(change):
     ("change", "message"),
     [
         (lambda s: s.pop("0.leaves"), r"lacks the tensor 0\.leaves"),
-        (lambda s: s.update({"0.weight": torch.zeros(3, 7, 16)}), r"0\.weight is .*architecture"),
+        (
+            lambda s: s.update({"0.weight": torch.zeros(3, 7, 16)}),
+            r"0\.weight is .*expected floats \[12, 7, 16\]",
+        ),
         (lambda s: s.update({"2.indices": torch.zeros(2, 36)}), r"2\.indices is float32"),
-        (lambda s: s["2.indices"].fill_(9999), "layer 2: gate 0 is wired to input 9999"),
-        (lambda s: s["2.indices"].fill_(-1), "layer 2: gate 0 is wired to input -1"),
-        (lambda s: s["0.leaves"].fill_(2), "layer 0: gate 0 is wired to channel 2"),
+        (lambda s: s["2.indices"].fill_(9999), "LogicDense '2': gate 0 is wired to input 9999"),
+        (lambda s: s["2.indices"].fill_(-1), "LogicDense '2': gate 0 is wired to input -1"),
+        (lambda s: s["0.leaves"].fill_(2), "LogicTreeConv2d '0': gate 0 is wired to channel 2"),
         (lambda s: s["2.weight"].fill_(float("nan")), r"2\.weight holds NaN"),
     ],
 )
@@ -289,16 +292,16 @@ def with_architecture(old, new):
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        (b"LogicDense", b"LogicDance", UnknownNameError, "did you mean 'LogicDense'"),
+        (b"LogicDense", b"LogicDance", LiftError, "did you mean 'LogicDense'"),
         (b'"lgir_architecture":1', b'"lgir_architecture":9', LiftError, "version 9"),
         (b'"k":6', b'"k":7', LiftError, "36 bits do not split into 7"),
-        (b'"k":6', b'"j":6', LiftError, "damaged"),
+        (b'"k":6', b'"j":6', LiftError, "must give k"),
         (b"}]}", b"}", LiftError, "damaged"),
         (b"[2,9,7]", b"[2,9]", LiftError, "check input_shape"),
         (b"[2,9,7]", b"[2,2,7]", LiftError, "does not fit"),
         (b"[2,9,7]", b"[2,0,7]", LiftError, "positive"),
         (b'"dtype":"bit"', b'"dtype":"b16"', LiftError, "not one of"),
-        (b'"depth":3', b'"depth":"x"', LiftError, "damaged"),
+        (b'"depth":3', b'"depth":"x"', LiftError, "whole numbers"),
     ],
 )
 def test_damaged_architectures_are_refused(old, new, error, message):

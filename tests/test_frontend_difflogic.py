@@ -113,12 +113,12 @@ def test_a_state_dict_without_wiring_is_refused_with_the_reason(model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w[:2], "indices hold 2, the state_dict has 3 layers"),
+        (lambda w: w[:2], "indices hold 2, the network has 3 LogicLayers"),
         (lambda w: [w[0], w[1], w[2][0]], "not a pair"),
         (lambda w: [w[0], w[1], (w[2][0], w[2][1][:-1])], "expected two integer vectors"),
         (lambda w: [w[0], w[1], (w[2][0].float(), w[2][1].float())], "integer vectors"),
         (lambda w: [w[1], w[0], w[2]], "60 gates, but wiring of shape"),
-        (lambda w: [w[0], w[1], (w[2][0] + 80, w[2][1])], r"layer 2: gate 0 is wired to input"),
+        (lambda w: [w[0], w[1], (w[2][0] + 80, w[2][1])], "LogicLayer '3': gate 0 is wired to"),
         (lambda w: {"a": 1}, "indices hold a dict"),
     ],
 )

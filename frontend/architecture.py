@@ -1,0 +1,123 @@
+"""Architecture descriptions: what a state_dict leaves out, as a small dict or JSON file.
+
+    {"framework": "torchlogix",
+     "input": {"shape": [1, 28, 28]},
+     "layers": [{"type": "LogicConv2d", "key": "0", "padding": 1, "parametrization": "raw"},
+                "OrPooling2d(2, 2, 0)", "Flatten()", "LogicDense(2592, 3000)",
+                {"type": "GroupSum", "k": 10, "tau": 10.0}]}
+
+A layer is a dict of constructor arguments or the constructor call as text, which is read and never
+run. `key` is its prefix in the state_dict; without one it is the layer's number, as in
+nn.Sequential.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lgir.errors import FormatError, LiftError
+from lgir.frontend.layerwise import Entry
+
+_POSITIONAL: Final[Mapping[str, Sequence[str]]] = {
+    "LogicLayer": ("in_dim", "out_dim"),
+    "LogicDense": ("in_dim", "out_dim"),
+    **dict.fromkeys(
+        ("LogicConv2d", "LogicConv3d", "LogicConvTranspose2d", "LogicConvTranspose3d"),
+        (
+            "in_dim",
+            "channels",
+            "num_kernels",
+            "tree_depth",
+            "receptive_field_size",
+            "stride",
+            "padding",
+        ),
+    ),
+    "OrPooling2d": ("kernel_size", "stride", "padding"),
+    "OrPooling3d": ("kernel_size", "stride", "padding"),
+    "GroupSum": ("k", "tau", "beta"),
+    "Flatten": ("start_dim", "end_dim"),
+}
+"""Names of the arguments that constructors take by position."""
+
+_GATES: Final[Entry] = {"lut_rank": 2, "parametrization": "raw"}
+
+_DEFAULTS: Final[Mapping[str, Entry]] = {
+    "LogicDense": _GATES,
+    "LogicConv2d": _GATES,
+    "LogicConv3d": _GATES,
+    "LogicConvTranspose2d": _GATES,
+    "LogicConvTranspose3d": _GATES,
+    "LearnableBinarization": {"temperature_softplus": 0.1},
+}
+"""Defaults that a call written as text stands for, where the state_dict cannot tell."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A description that was read: `input_shape` and `input_dtype` are None where not said."""
+
+    framework: str | None
+    layers: list[Entry]
+    input_shape: tuple[int, ...] | None
+    input_dtype: str | None
+
+
+def read_architecture(given: Mapping[str, Any] | Sequence[Any] | str | Path) -> Architecture:
+    """A description from a dict, a list of layers, or the path of a JSON file.
+
+    Raises FormatError where the file cannot be read, LiftError where the description is wrong.
+    """
+    label = "architecture"
+    if isinstance(given, str | Path):
+        label = str(given)
+        try:
+            given = json.loads(Path(given).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FormatError(f"{label}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"{label}: not JSON ({error})") from error
+    description = given if isinstance(given, Mapping) else {"layers": given}
+    layers = description.get("layers")
+    if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
+        raise LiftError(f'{label}: needs "layers", a list of layers')
+    entries = []
+    for number, layer in enumerate(layers):
+        entry = parse_call(layer, label) if isinstance(layer, str) else layer
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+            raise LiftError(f'{label}: layer {number} must be a dict with a "type", or a call')
+        entries.append({"key": str(number), **entry})
+    # Files of other tools say in words what the input is; only a dict is understood.
+    data = description.get("input")
+    data = data if isinstance(data, Mapping) else {}
+    shape, dtype = data.get("shape"), data.get("dtype")
+    framework = description.get("framework")
+    return Architecture(framework, entries, tuple(shape) if shape else None, dtype)
+
+
+def parse_call(text: str, label: str) -> Entry:
+    """`LogicDense(2592, 3000, parametrization="warp")` as an entry. Nothing is run.
+
+    Raises LiftError where it is no call with literal arguments.
+    """
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError("not a call")
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id  # type: ignore[attr-defined]
+        positional = [ast.literal_eval(a) for a in call.args]
+        keywords = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, AttributeError, RecursionError) as error:
+        raise LiftError(
+            f"{label}: {text!r} is no constructor call with plain arguments ({error})"
+        ) from error
+    names = _POSITIONAL.get(name, ())
+    if len(positional) > len(names):
+        raise LiftError(f"{label}: {text!r} has {len(positional)} arguments; name them")
+    given = dict(zip(names, positional, strict=False))
+    return {"type": name, **_DEFAULTS.get(name, {}), **given, **keywords}

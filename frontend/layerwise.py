@@ -1,0 +1,164 @@
+"""Layer by layer: what all frontends of feed-forward models share.
+
+A model is a list of entries (a layer's type and constructor arguments, as a dict) beside a
+state_dict. A frontend is a table from type to handler; a live module is walked into the same
+entries, so that modules and files take one path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import GraphError, LgirError, LiftError, unknown_name
+from lgir.frontend.stack import Stack
+from lgir.graph import Shape
+
+Entry = dict[str, Any]
+
+_REQUIRED: Final = object()
+
+_NO_OPS: Final = ("Identity", "Dropout", "DummyBinarization")
+
+
+class Layer:
+    """One entry and its tensors, with errors that name the layer."""
+
+    def __init__(self, label: str, entry: Entry, state: Mapping[str, Any]) -> None:
+        self.entry, self._state = entry, state
+        self.type = str(entry.get("type"))
+        self.key = str(entry.get("key", ""))
+        self.where = f"{label}: {self.type} {self.key!r}" if self.key else f"{label}: {self.type}"
+
+    def name(self, tensor: str) -> str:
+        return f"{self.key}.{tensor}" if self.key else tensor
+
+    def has(self, tensor: str) -> bool:
+        return isinstance(self._state.get(self.name(tensor)), np.ndarray)
+
+    def ndim(self, tensor: str) -> int:
+        return int(np.ndim(self._state.get(self.name(tensor))))
+
+    def tensor(self, name: str, kind: str, shape: Sequence[int | None]) -> npt.NDArray[Any]:
+        """The layer's tensor, of this shape (None fits any length) and of kind "f" or "i"."""
+        if not self.has(name):
+            raise LiftError(f"{self.where}: lacks the tensor {self.name(name)}")
+        array: npt.NDArray[Any] = self._state[self.name(name)]
+        fits = array.ndim == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind not in {"f": "f", "i": "iu"}[kind]:
+            want = ", ".join("?" if n is None else str(n) for n in shape)
+            raise LiftError(
+                f"{self.where}: {self.name(name)} is {array.dtype}{list(array.shape)}, expected "
+                f"{'floats' if kind == 'f' else 'integers'} [{want}]"
+            )
+        return array
+
+    def get(self, name: str, default: Any = _REQUIRED) -> Any:
+        """A constructor argument; LiftError where it is needed and absent."""
+        value = self.entry.get(name, default)
+        if value is _REQUIRED:
+            raise LiftError(f"{self.where}: the architecture must give {name}")
+        return value
+
+    def integer(self, name: str, default: Any = _REQUIRED) -> int:
+        return self.integers(name, 1, default)[0]
+
+    def integers(self, name: str, count: int, default: Any = _REQUIRED) -> Shape:
+        """`count` non-negative integers; one stands for all."""
+        value = self.get(name, default)
+        many = tuple(value) if isinstance(value, list | tuple) else (value,) * count
+        whole = all(isinstance(n, int | np.integer) and n >= 0 for n in many)
+        if len(many) != count or not whole:
+            raise LiftError(f"{self.where}: {name}={value!r} must be {count} whole numbers")
+        return tuple(int(n) for n in many)
+
+    def number(self, name: str, default: Any = _REQUIRED) -> float:
+        value = self.get(name, default)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise LiftError(f"{self.where}: {name}={value!r} must be a number") from None
+
+
+Handler = Callable[[Stack, Layer], None]
+
+
+def lift_layers(
+    stack: Stack,
+    label: str,
+    entries: Sequence[Entry],
+    state: Mapping[str, Any],
+    handlers: Mapping[str, Handler],
+) -> None:
+    """Put every entry on `stack`. Raises LiftError naming the layer that does not fit."""
+    known = {**COMMON_HANDLERS, **handlers}
+    for entry in entries:
+        layer = Layer(label, entry, state)
+        if layer.type in _NO_OPS:
+            continue
+        if layer.type not in known:
+            raise LiftError(f"{label}: {unknown_name('layer', layer.type, known)}")
+        try:
+            known[layer.type](stack, layer)
+        except GraphError as error:
+            raise LiftError(f"{layer.where}: {error}") from error
+        except LgirError:
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise LiftError(f"{layer.where}: damaged ({type(error).__name__}: {error})") from error
+
+
+def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, Any]]:
+    """(key, module) of the layers inside `module`, in order of registration.
+
+    A container's forward is not read: `lgir.lift` runs module and graph against each other.
+    Raises LiftError at a leaf that is no layer of gates.
+    """
+    names = {*known, *COMMON_HANDLERS, *_NO_OPS}
+    found: list[tuple[str, Any]] = []
+    pending = [("", module)]
+    while pending:
+        key, current = pending.pop()
+        kind = type(current).__name__
+        children = list(current.named_children())
+        if kind in names:
+            found.append((key, current))
+        elif children:
+            prefix = f"{key}." if key else ""
+            pending += [(prefix + name, child) for name, child in reversed(children)]
+        else:
+            raise LiftError(f"{label}: a {kind} is no layer of gates and cannot be lifted")
+    return found
+
+
+def entry_of(module: Any, key: str, arguments: Iterable[str]) -> Entry:
+    """The entry of a live layer: its type and those of `arguments` it has as attributes."""
+    entry: Entry = {"type": type(module).__name__, "key": key}
+    for name in (*arguments, *_COMMON_ARGUMENTS.get(entry["type"], ())):
+        if hasattr(module, name):
+            entry[name] = getattr(module, name)
+    return entry
+
+
+def _flatten(stack: Stack, layer: Layer) -> None:
+    if (layer.get("start_dim", 1), layer.get("end_dim", -1)) != (1, -1):
+        raise LiftError(f"{layer.where}: only Flatten(1, -1) can be lifted")
+    stack.flatten()
+
+
+def _group_sum(stack: Stack, layer: Layer) -> None:
+    k, tau, beta = layer.integer("k"), layer.number("tau", 1.0), layer.number("beta", 0.0)
+    stack.group_sum(k, tau, beta, layer.where)
+
+
+COMMON_HANDLERS: Final[dict[str, Handler]] = {"Flatten": _flatten, "GroupSum": _group_sum}
+
+_COMMON_ARGUMENTS: Final = {
+    "Flatten": ("start_dim", "end_dim"),
+    "GroupSum": ("k", "tau", "beta"),
+}
