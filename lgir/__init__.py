@@ -9,6 +9,7 @@ Importing lgir is cheap: torch, llvmlite and onnx are loaded by what needs them.
 """
 
 from importlib.metadata import version as _version
+from pathlib import Path as _Path
 
 from lgir.api import bench, compile, lift, optimize, verify
 from lgir.body import Body
@@ -23,6 +24,12 @@ from lgir.summary import summarize
 from lgir.text import dumps, parse
 
 __version__ = _version("lgir")
+
+# Python started in the root of a source tree finds this folder before the installed package; the
+# sibling folders that are lgir.passes, lgir.backends and lgir.frontend must then be found too.
+_tree = _Path(__file__).parent.parent
+if (_tree / "pyproject.toml").is_file() and (_tree / "passes").is_dir():
+    __path__.append(str(_tree))
 
 __all__ = [
     "Body",

@@ -10,10 +10,11 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import Parameter, signature
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -155,7 +156,8 @@ def read_model(path: str, **settings: Any) -> Graph:
         if path.endswith(".lgir") or _is_text(file.read(64)):
             file.seek(0)
             return _parse(file.read(), path)
-    return lgir.lift(path, **settings)
+    graph = lgir.lift(path, **settings)
+    return graph if "name" in settings else replace(graph, name=Path(path).stem)
 
 
 def _is_text(head: bytes) -> bool:
