@@ -199,8 +199,17 @@ def test_compile_names_its_stages_and_emits_them(folder: Path, tmp_path: Path):
     assert "asm" in json.loads(ok("compile", folder / "model.onnx", "--json"))["stage_lines"]
 
 
+def test_options_reach_the_backends_that_take_them(folder: Path):
+    asm = ok("compile", folder / "model.onnx", "--target", "generic", "--emit", "asm")
+    assert "xmm" in asm
+    assert "ymm" not in asm
+    result = cli("bench", folder / "model.onnx", "--no-torch", "--target", "sse9", "--samples", 64)
+    assert (result.exit_code, "unknown target 'sse9'" in result.stderr) == (2, True)
+
+
 def test_bench_prints_a_table_or_json(folder: Path):
-    command = ("bench", "--net", NET, "-b", "reference", "--samples", 100, "--repeats", 1)
+    command = ("bench", "--net", NET, "-b", "reference", "--samples", 100, "--repeats", 1,
+               "--no-torch")  # fmt: skip
     assert "gate-evals/s" in ok(*command)
     data = json.loads(ok(*command, "--json"))
     assert data["rows"][0]["backend"] == "reference"
@@ -230,3 +239,14 @@ def test_output_replaces_the_old_file_or_leaves_it(folder: Path, tmp_path: Path)
     ok("opt", folder / "model.onnx", "-p", "fold", "-o", out)
     assert lgir.load(out).inputs == build_net(NET).inputs
     assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_bench_compares_with_torch_where_the_model_is_one_of_layers(folder: Path):
+    pytest.importorskip("torch")
+    command = ("bench", "-b", "reference", "--samples", 100, "--repeats", 1, "--json")
+    rows = json.loads(ok(*command, "--net", NET))["rows"]
+    assert [row["backend"] for row in rows] == ["reference", "pytorch"]
+    ok("opt", folder / "model.onnx", "-o", folder / "small.onnx")
+    result = cli(*command, folder / "small.onnx")
+    assert [row["backend"] for row in json.loads(result.stdout)["rows"]] == ["reference"]
+    assert result.stderr.startswith("no row for PyTorch: node %")

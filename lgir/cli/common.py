@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from inspect import Parameter, signature
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,15 +214,37 @@ def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | No
         raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")
 
 
-def compile_graph(graph: Graph, backend: str, **options: Any) -> Executable:
-    """`lgir.compile` with the options that were given (not None), checked against the backend's."""
-    import lgir
+def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: adds what backends can be told, and hands over what was given as `options`."""
+
+    @click.option("--target", help="Instruction set: native, avx512, avx2, generic (llvm).")
+    @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f,+gfni (llvm).")
+    @wraps(command)
+    def with_options(*args: Any, target: str | None, features: str | None, **kw: Any) -> Any:
+        given = {"target": target, "features": features}
+        options = {name: value for name, value in given.items() if value is not None}
+        return command(*args, options=options, **kw)
+
+    return with_options
+
+
+def options_for(backends: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each backend those of `options` that it takes; BackendError for one that none takes."""
     from lgir.registry import BACKENDS
 
-    given = {name: value for name, value in options.items() if value is not None}
-    parameters = signature(BACKENDS.get(backend)).parameters.values()
-    if not any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
-        for name in given.keys() - {p.name for p in parameters}:
-            raise BackendError(f"backend {backend!r} has no option --{name}; leave it out")
+    takes = {name: signature(BACKENDS.get(name)).parameters for name in backends}
+    for option in options:
+        if not any(option in parameters for parameters in takes.values()):
+            names = " and ".join(map(repr, backends))
+            raise BackendError(f"backend {names} has no option --{option}; leave it out")
+    return {
+        name: {key: value for key, value in options.items() if key in parameters}
+        for name, parameters in takes.items()
+    }
+
+
+def compile_graph(graph: Graph, backend: str, options: Mapping[str, Any]) -> Executable:
+    """`lgir.compile` with options that the backend must have."""
+    given = options_for([backend], options)[backend]
     with status(f"compiling with {backend}"):
         return lgir.compile(graph, backend=backend, **given)

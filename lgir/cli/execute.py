@@ -11,12 +11,14 @@ import numpy as np
 import lgir
 from lgir.cli.common import (
     ModelSource,
+    backend_options,
     compile_graph,
     console,
     json_option,
     load_option,
     model_source,
     note,
+    options_for,
     print_json,
     status,
     write_arrays,
@@ -38,6 +40,7 @@ threads_option = click.option(
 @load_option
 @click.option("-b", "--backend", default="llvm", show_default=True, help="See 'lgir backends'.")
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@backend_options
 @threads_option
 @click.option("--labels", is_flag=True, help="Class labels (argmax) instead of scores.")
 @click.option(
@@ -48,6 +51,7 @@ def run(
     source: ModelSource,
     backend: str,
     passes: str | None,
+    options: dict[str, Any],
     threads: int | None,
     labels: bool,
     output: str | None,
@@ -66,7 +70,7 @@ def run(
     samples = [_read_array(path) for path in inputs]
     if passes is not None:
         graph, _ = lgir.optimize(graph, passes)
-    exe = compile_graph(graph, backend)
+    exe = compile_graph(graph, backend, options)
     if labels:
         names, results = ["labels"], (exe.predict(*samples, threads=threads),)
     else:
@@ -96,6 +100,7 @@ def run(
     metavar="PIPELINE",
     help="Optimise first; 'none' takes the model as it is.",
 )
+@backend_options
 @click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")
 @click.option(
@@ -119,6 +124,7 @@ def bench(
     source: ModelSource,
     backends: tuple[str, ...],
     passes: str,
+    options: dict[str, Any],
     samples: int | None,
     batch: int | None,
     threads: int,
@@ -158,6 +164,7 @@ def bench(
             threads=threads,
             repeats=repeats,
             preparation=preparation,
+            options=options_for(backends, options),
             progress=progress,
         )
     if as_json:

@@ -10,6 +10,7 @@ import click
 import lgir
 from lgir.cli.common import (
     ModelSource,
+    backend_options,
     compile_graph,
     console,
     json_option,
@@ -193,7 +194,7 @@ def verify(
 @load_option
 @click.option("-b", "--backend", default="llvm", show_default=True, help="See 'lgir backends'.")
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
-@click.option("--target", help="Instruction set to compile for, where the backend has a choice.")
+@backend_options
 @click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
 @output_option
 @json_option
@@ -202,7 +203,7 @@ def compile_(
     source: ModelSource,
     backend: str,
     passes: str | None,
-    target: str | None,
+    options: dict[str, Any],
     emit: str | None,
     output: str | None,
     as_json: bool,
@@ -219,7 +220,7 @@ def compile_(
     if passes is not None:
         graph, _ = lgir.optimize(graph, passes)
     start = perf_counter()
-    exe = compile_graph(graph, backend, target=target)
+    exe = compile_graph(graph, backend, options)
     seconds = perf_counter() - start
     if emit is not None:
         if emit not in exe.asm:
