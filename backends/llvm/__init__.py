@@ -59,12 +59,8 @@ class LlvmExecutable(Executable):
 
     @property
     def asm(self) -> dict[str, str]:
-        """Texts of the stages: "llvm" as generated, "llvm-opt" optimised, "asm" the machine's."""
-        return {
-            "llvm": self._program.text,
-            "llvm-opt": self._module.optimised(),
-            "asm": self._module.assembly(),
-        }
+        """Texts of the stages: "llvm" as generated and "asm", the machine's."""
+        return {"llvm": self._program.text, "asm": self._module.assembly()}
 
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
         threads = self.threads if threads is None else threads

@@ -112,12 +112,6 @@ class Function:
     def store_plane(self, value: str, base: str, offset: str) -> None:
         self.store(PLANE, value, self.at(base, offset), PLANE_BYTES)
 
-    def opaque(self, value: str) -> str:
-        """The same i64, hidden from the optimiser, which otherwise hoists every sum of a loop
-        invariant with it into a register of its own and spills them all.
-        """
-        return self.let(f'call i64 asm "", "=r,0"(i64 {value})')
-
     # -- bits ------------------------------------------------------------------------------------
 
     def op(self, name: str, a: str, b: str) -> str:

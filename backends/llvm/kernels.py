@@ -44,7 +44,8 @@ class Field(IntEnum):
     SPACE = 3
     IN_STEP = 6
     OUT_STEP = 9
-    SHIFTS = 12
+    COPIES = 12
+    SHIFTS = 13
     # packing: COUNT is the number of tiles
     FEATURES = 3
     LEVELS = 4
@@ -57,7 +58,7 @@ class Field(IntEnum):
     BITS = 3
     TAU = 4
     BETA = 5
-    SIZE = 28
+    SIZE = 32
 
 
 class Context(IntEnum):
@@ -114,11 +115,12 @@ def _wide_lut(f: Function, table: str, inputs: list[str]) -> str:
     return layer[0]
 
 
-def cone_kernel(name: str, expr: Expr, copies: int, *, ternary: bool) -> str:
-    """Rows (leaf offsets..., output offset, masks...): a tree looped over positions.
+def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
+    """Rows (leaf offsets..., output offset, masks...): a tree looped over positions, and at each
+    over the shifted copies that a pool ORs.
 
-    Leaf pointers and masks are loaded once a row; the loops over positions then hold nothing but
-    loads of planes, logic and one store.
+    Leaf pointers and masks are loaded once a row. The copies are a loop and not unrolled: with the
+    loads of several trees in flight, LLVM's scheduler spills masks to the stack.
     """
     f = Function(name, PARAMS, ternary=ternary)
     kinds, masks = expr.leaves(), expr.num_masks() + 1
@@ -127,7 +129,8 @@ def cone_kernel(name: str, expr: Expr, copies: int, *, ternary: bool) -> str:
     space = [f.field("%step", Field.SPACE + i) for i in range(3)]
     in_step = [f.field("%step", Field.IN_STEP + i) for i in range(3)]
     out_step = [f.field("%step", Field.OUT_STEP + i) for i in range(3)]
-    shifts = [f.field("%step", Field.SHIFTS + i) for i in range(copies)] if copies > 1 else ["0"]
+    copies = f.field("%step", Field.COPIES)
+    shifts = f.at("%step", str(8 * Field.SHIFTS))
     with f.loop(count) as row_loop:
         row = f.at(rows, f.let(f"mul i64 {row_loop.index}, {4 * words}"))
         word = [f.at(row, str(4 * i)) for i in range(words)]
@@ -139,16 +142,13 @@ def cone_kernel(name: str, expr: Expr, copies: int, *, ternary: bool) -> str:
             out_row = _walk(f, out_step[0], z.index, out_step[1], y.index)
             with f.loop(space[2], ("i64", in_row), ("i64", out_row)) as x:
                 at_in, at_out = x.carried
-                total = ""
-                for shift in shifts:
-                    tap = f.opaque(f.let(f"add i64 {at_in}, {shift}")) if copies > 1 else at_in
+                with f.loop(copies, (PLANE, "zeroinitializer")) as copy:
+                    shift = f.load("i64", f.at(shifts, f.let(f"mul i64 {copy.index}, 8")), 8)
+                    place = {"tap": f.let(f"add i64 {at_in}, {shift}"), "cut": at_out}
                     pending = list(zip(kinds, leaves, strict=True))
-                    value = _tree(f, expr, pending, list(mask), {"tap": tap, "cut": at_out})
-                    if total:
-                        total = f.ternary(total, value, mask[-1], OR_XOR)
-                    else:
-                        total = f.op("xor", value, mask[-1])
-                f.store_plane(total, out, at_out)
+                    value = _tree(f, expr, pending, list(mask), place)
+                    copy.next = [f.ternary(copy.carried[0], value, mask[-1], OR_XOR)]
+                f.store_plane(copy.result[0], out, at_out)
                 x.next = [
                     f.let(f"add i64 {at_in}, {in_step[2]}"),
                     f.let(f"add i64 {at_out}, {out_step[2]}"),

@@ -48,7 +48,7 @@ _TERNARY: Final = (
 )
 
 _MASKS_AT_ONCE: Final = 192
-"""Tiles times levels whose masks are held at once while packing: 780 KiB, whole rows for most nets."""
+"""Tiles times levels whose masks are held at once while packing, 780 KiB: mostly whole rows."""
 
 Record = npt.NDArray[np.int64]
 
@@ -148,10 +148,11 @@ class Program:
         record[Field.SPACE : Field.SPACE + 3] = step.space
         record[Field.IN_STEP : Field.IN_STEP + 3] = np.array(step.in_step) * PLANE_BYTES
         record[Field.OUT_STEP : Field.OUT_STEP + 3] = np.array(step.out_step) * PLANE_BYTES
+        record[Field.COPIES] = copies
         record[Field.SHIFTS : Field.SHIFTS + copies] = step.shifts * PLANE_BYTES
-        name = f'"cone{copies} {step.expr}"'
+        name = f'"cone {step.expr}"'
         if name not in self._kernels:
-            self._kernels[name] = cone_kernel(name, step.expr, copies, ternary=self.ternary)
+            self._kernels[name] = cone_kernel(name, step.expr, ternary=self.ternary)
         return name
 
     def _sum(self, record: Record, step: SumStep) -> str:

@@ -1,0 +1,212 @@
+"""The LLVM backend against the reference: every batch size, target, dtype and layout."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from random_graphs import random_graph, random_inputs
+
+import lgir
+from lgir.backends.llvm.jit import TARGETS, resolve_target
+from lgir.errors import BackendError, InputError, UnknownNameError
+from lgir.graph import Graph
+from lgir.zoo import build_net, dense_net, logictreenet
+
+BATCHES = (0, 1, 31, 63, 64, 65, 511, 512, 513, 10_000)
+
+
+def outputs(exe: lgir.Executable, samples: list[np.ndarray], **options: int) -> list[np.ndarray]:
+    result = exe(*samples, **options)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def assert_same(graph: Graph, samples: list[np.ndarray], exe: lgir.Executable) -> None:
+    expected = outputs(lgir.compile(graph, "reference"), samples)
+    for got, want in zip(outputs(exe, samples), expected, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+
+
+def runnable(target: str) -> bool:
+    try:
+        resolve_target(target)
+    except BackendError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs_match_the_reference(seed: int) -> None:
+    graph = random_graph(seed)
+    exe = lgir.compile(graph, "llvm")
+    for n in (0, 1, 65, 513):
+        assert_same(graph, random_inputs(graph, n, seed), exe)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_many_random_graphs_match_the_reference(target: str) -> None:
+    if not runnable(target):
+        pytest.skip(f"this CPU cannot run {target}")
+    for seed in range(300):
+        graph = random_graph(seed)
+        assert_same(graph, random_inputs(graph, 513, seed), lgir.compile(graph, target=target))
+
+
+@pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_targets_agree(target: str, seed: int) -> None:
+    if not runnable(target):
+        pytest.skip(f"this CPU cannot run {target}")
+    graph = random_graph(seed)
+    exe = lgir.compile(graph, "llvm", target=target)
+    assert_same(graph, random_inputs(graph, 65, seed), exe)
+
+
+def test_feature_flags_select_code_without_avx512() -> None:
+    graph = dense_net(2, 400, seed=1)
+    exe = lgir.compile(graph, "llvm", features="-avx512f,-avx512bw,-avx512vl,-avx512dq")
+    assert "pternlog" not in exe.asm["llvm"]
+    assert "zmm" not in exe.asm["asm"]
+    assert_same(graph, [np.random.default_rng(0).random((600, 784)) < 0.5], exe)
+
+
+@pytest.fixture(scope="module")
+def dense() -> tuple[Graph, lgir.Executable, lgir.Executable]:
+    graph = dense_net(3, 1000, seed=3)
+    return graph, lgir.compile(graph, "llvm"), lgir.compile(graph, "reference")
+
+
+@pytest.mark.parametrize("n", BATCHES)
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.float32])
+def test_every_batch_size_and_dtype(dense, n: int, dtype: type) -> None:
+    _, exe, reference = dense
+    x = np.random.default_rng(n).random((n, 784)) < 0.4
+    np.testing.assert_array_equal(exe(x.astype(dtype)), reference(x))
+
+
+@pytest.mark.parametrize("n", BATCHES)
+def test_every_batch_size_on_a_convolution(n: int) -> None:
+    graph, _ = lgir.optimize(logictreenet(8, seed=2), verify=None)
+    x = np.random.default_rng(n).integers(0, 256, (min(n, 1500), 3, 32, 32), dtype=np.uint8)
+    assert_same(graph, [x], lgir.compile(graph, "llvm"))
+
+
+def test_strided_samples(dense) -> None:
+    _, exe, reference = dense
+    x = np.random.default_rng(5).random((1400, 784)) < 0.5
+    expected = reference(x)
+    np.testing.assert_array_equal(exe(np.asfortranarray(x)), expected)
+    np.testing.assert_array_equal(exe(x[::2]), expected[::2])
+    np.testing.assert_array_equal(exe(x[::-1]), expected[::-1])
+    wide = np.zeros((1400, 2000), bool)
+    wide[:, 7:791] = x
+    np.testing.assert_array_equal(exe(wide[:, 7:791]), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_threads_split_the_batch(dense, threads: int) -> None:
+    _, exe, reference = dense
+    x = np.random.default_rng(6).random((2600, 784)) < 0.5
+    np.testing.assert_array_equal(exe(x, threads=threads), reference(x))
+
+
+def test_one_executable_serves_many_threads(dense) -> None:
+    _, exe, reference = dense
+    batches = [np.random.default_rng(i).random((700, 784)) < 0.5 for i in range(6)]
+    found: dict[int, np.ndarray] = {}
+
+    def work(i: int) -> None:
+        for _ in range(5):
+            found[i] = exe(batches[i])
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for i, x in enumerate(batches):
+        np.testing.assert_array_equal(found[i], reference(x))
+
+
+def test_values_that_are_not_bits_are_named(dense) -> None:
+    _, exe, _ = dense
+    x = np.zeros((700, 784), np.uint8)
+    x[600, 17] = 3
+    with pytest.raises(InputError, match=r"%x takes bits; found 3 at \[600, 17\]"):
+        exe(x)
+    floats = np.zeros((4, 784), np.float32)
+    floats[3, 783] = 0.5
+    with pytest.raises(InputError, match=r"found 0\.5 at \[3, 783\]"):
+        exe(floats)
+
+
+def test_nan_is_named() -> None:
+    b = lgir.GraphBuilder("floats")
+    x = b.input("x", "f32", (5,))
+    graph = b.build(b.threshold(x, [0.5]))
+    exe = lgir.compile(graph, "llvm")
+    samples = np.zeros((3, 5), np.float32)
+    samples[1, 2] = np.nan
+    with pytest.raises(InputError, match=r"%x holds NaN at \[1, 2\]"):
+        exe(samples)
+
+
+@pytest.mark.parametrize("levels", [[-1, 0, 254, 255, 256], [-0.5, 0.5, 254.5, 1e9, -1e9]])
+def test_levels_outside_a_byte(levels: list[float]) -> None:
+    b = lgir.GraphBuilder("levels")
+    x = b.input("x", "u8", (70,))
+    graph = b.build(b.threshold(x, levels))
+    samples = np.random.default_rng(0).integers(0, 256, (100, 70), dtype=np.uint8)
+    samples[0], samples[1] = 0, 255
+    assert_same(graph, [samples], lgir.compile(graph, "llvm"))
+
+
+@pytest.mark.parametrize("bits", [1, 3, 15, 16, 17, 31, 100])
+def test_group_sums_of_any_size(bits: int) -> None:
+    b = lgir.GraphBuilder("sums")
+    x = b.input("x", "bit", (7 * bits,))
+    graph = b.build(b.group_sum(x, 7, tau=3.0, beta=0.25))
+    samples = np.random.default_rng(bits).random((520, 7 * bits)) < 0.7
+    samples[0], samples[1] = True, False
+    assert_same(graph, [samples], lgir.compile(graph, "llvm"))
+
+
+def test_numbers_passed_through_are_refused() -> None:
+    b = lgir.GraphBuilder("numbers")
+    x = b.input("x", "u8", (4,))
+    with pytest.raises(BackendError, match="output %x is an input passed through"):
+        lgir.compile(b.build(x), "llvm")
+
+
+def test_unknown_targets_are_refused_with_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'avx512'"):
+        lgir.compile(dense_net(1, 400), "llvm", target="avx51")
+
+
+def test_stages_can_be_read(dense) -> None:
+    _, exe, _ = dense
+    assert "define void @lgir_run" in exe.asm["llvm"]
+    assert "lgir_run:" in exe.asm["asm"]
+
+
+def test_code_does_not_grow_with_the_model() -> None:
+    small = lgir.compile(dense_net(2, 400), "llvm").asm["llvm"]
+    large = lgir.compile(dense_net(4, 4000), "llvm").asm["llvm"]
+    assert len(large) <= len(small) * 1.05
+
+
+def test_gates_are_timed(dense) -> None:
+    _, exe, _ = dense
+    assert 0 < exe.time_gates(blocks=2, repeats=1) < 1e-3
+
+
+def test_logictreenet_matches_the_reference() -> None:
+    graph = build_net("logictreenet-32")
+    optimised, _ = lgir.optimize(graph, verify=None)
+    x = np.random.default_rng(0).integers(0, 256, (130, 3, 32, 32), dtype=np.uint8)
+    expected = lgir.compile(graph, "reference")(x)
+    for g in (graph, optimised):
+        np.testing.assert_array_equal(lgir.compile(g, "llvm")(x), expected)
