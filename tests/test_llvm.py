@@ -67,7 +67,7 @@ def test_targets_agree(target: str, seed: int) -> None:
 
 def test_feature_flags_select_code_without_avx512() -> None:
     graph = dense_net(2, 400, seed=1)
-    exe = lgir.compile(graph, "llvm", features="-avx512f,-avx512bw,-avx512vl,-avx512dq")
+    exe = lgir.compile(graph, "llvm", features="-avx512f")
     assert "pternlog" not in exe.asm["llvm"]
     assert "zmm" not in exe.asm["asm"]
     assert_same(graph, [np.random.default_rng(0).random((600, 784)) < 0.5], exe)

@@ -63,8 +63,11 @@ def resolve_target(name: str, features: str = "") -> Target:
             )
         base = Target(_X86_TARGETS[name], "")
     joined = ",".join(filter(None, [base.features, features]))
-    # A later flag wins in LLVM, but the test for AVX-512 must see one of each.
-    flags = {flag[1:]: flag[0] for flag in joined.split(",") if flag}
+    # A later flag wins in LLVM, and takes with it what depends on it.
+    flags: dict[str, str] = {}
+    for flag in filter(None, joined.split(",")):
+        flags.pop(flag[1:], None)
+        flags[flag[1:]] = flag[0]
     return Target(base.cpu, ",".join(sign + flag for flag, sign in flags.items()))
 
 
