@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from lgir.registry import BACKENDS, FRONTENDS, PASSES
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -45,3 +47,15 @@ def mnist_test() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         pytest.skip("MNIST is not here")
     x, y = (np.load(io.BytesIO(lzma.decompress(f.read_bytes()))) for f in files)
     return x.reshape(-1, 28, 28), y
+
+
+@pytest.fixture(autouse=True)
+def registries_as_before() -> Iterator[None]:
+    """Forget what a test registers, so that no test depends on another."""
+    before = []
+    for registry in (PASSES, BACKENDS, FRONTENDS):
+        registry.names()  # loads it
+        before.append((registry, dict(registry._items)))
+    yield
+    for registry, items in before:
+        registry._items = items

@@ -250,3 +250,15 @@ def test_bench_compares_with_torch_where_the_model_is_one_of_layers(folder: Path
     result = cli(*command, folder / "small.onnx")
     assert [row["backend"] for row in json.loads(result.stdout)["rows"]] == ["reference"]
     assert result.stderr.startswith("no row for PyTorch: node %")
+
+
+def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch):
+    def completed(line: str) -> list[str]:
+        at = str(len(line.split()) - 1)
+        env = {"_LGIR_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": at}
+        result = CliRunner().invoke(main, [], prog_name="lgir", env=env)
+        return [item.partition(",")[2] for item in result.stdout.split()]
+
+    assert completed("lgir comp") == ["compile"]
+    assert "reference" in completed("lgir run -b ref")
+    assert "dense-6x8000" in completed("lgir bench --net dense-6")

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from lgir.cli import main
-from lgir.registry import PASSES
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -20,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Holds digits.pt, samples.npy and my_passes.py; passes registered here are forgotten after."""
+    """Holds digits.pt, samples.npy and my_passes.py."""
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
     from lgir.frontend.digits import demo_checkpoint, digits_data
@@ -31,8 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (own,) = (block for block in blocks("python") if block.startswith("# my_passes.py"))
     (tmp_path / "my_passes.py").write_text(own)
     monkeypatch.chdir(tmp_path)
-    PASSES.names()
-    monkeypatch.setattr(PASSES, "_items", dict(PASSES._items))
     return tmp_path
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -24,6 +24,8 @@ import lgir
 from lgir.container import from_bytes
 from lgir.errors import BackendError, FormatError, GraphError, LgirError, ParseError
 from lgir.files import write_atomically
+from lgir.registry import BACKENDS
+from lgir.zoo import EXAMPLES, build_net
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +66,22 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2))
 
 
+def complete(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """Tab completion of one of `names()`."""
+    return lambda ctx, param, typed: [name for name in names() if name.startswith(typed)]
+
+
+def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "-b",
+        "--backend",
+        default="llvm",
+        show_default=True,
+        shell_complete=complete(BACKENDS.names),
+        help="See 'lgir backends'.",
+    )(command)
+
+
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(
         command
@@ -85,6 +103,7 @@ def load_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--load",
         "load",
         multiple=True,
+        type=click.Path(),
         expose_value=False,
         callback=load,
         metavar="FILE.py",
@@ -103,8 +122,6 @@ class ModelSource:
     def open(self, files: Sequence[str], missing: str) -> tuple[Graph, list[str]]:
         """The model and the arguments after it. UsageError with `missing` if there is none."""
         if self.net is not None:
-            from lgir.zoo import build_net
-
             return build_net(self.net, self.seed), list(files)
         if not files:
             raise click.UsageError(missing)
@@ -114,7 +131,12 @@ class ModelSource:
 def model_source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: adds `--net`, `--seed`, `--set`, and hands them over as one `source`."""
 
-    @click.option("--net", metavar="NAME", help="A random network, for example dense-6x8000.")
+    @click.option(
+        "--net",
+        metavar="NAME",
+        shell_complete=complete(lambda: EXAMPLES),
+        help="A random network, for example dense-6x8000.",
+    )
     @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --net.")
     @click.option(
         "--set",
@@ -230,8 +252,6 @@ def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def options_for(backends: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """For each backend those of `options` that it takes; BackendError for one that none takes."""
-    from lgir.registry import BACKENDS
-
     takes = {name: signature(BACKENDS.get(name)).parameters for name in backends}
     for option in options:
         if not any(option in parameters for parameters in takes.values()):

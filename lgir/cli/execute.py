@@ -11,8 +11,10 @@ import numpy as np
 import lgir
 from lgir.cli.common import (
     ModelSource,
+    backend_option,
     backend_options,
     compile_graph,
+    complete,
     console,
     json_option,
     load_option,
@@ -24,6 +26,7 @@ from lgir.cli.common import (
     write_arrays,
 )
 from lgir.errors import FormatError, LiftError
+from lgir.registry import BACKENDS
 
 if TYPE_CHECKING:
     from lgir.executable import Array
@@ -35,16 +38,20 @@ threads_option = click.option(
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="MODEL INPUT.npy")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL INPUT.npy")
 @model_source
 @load_option
-@click.option("-b", "--backend", default="llvm", show_default=True, help="See 'lgir backends'.")
+@backend_option
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
 @backend_options
 @threads_option
 @click.option("--labels", is_flag=True, help="Class labels (argmax) instead of scores.")
 @click.option(
-    "-o", "--output", metavar="FILE", help="A .npy file, .npz for several outputs, or .csv text."
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="A .npy file, .npz for several outputs, or .csv text.",
 )
 def run(
     files: tuple[str, ...],
@@ -80,7 +87,7 @@ def run(
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="[MODEL]")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="[MODEL]")
 @model_source
 @load_option
 @click.option(
@@ -90,6 +97,7 @@ def run(
     multiple=True,
     default=("llvm", "reference"),
     show_default=True,
+    shell_complete=complete(BACKENDS.names),
     help="Measure this backend (repeatable).",
 )
 @click.option(
@@ -175,7 +183,13 @@ def bench(
 
 @click.command()
 @click.option("--train", is_flag=True, help="Train the network anew first (a minute or two).")
-@click.option("-o", "--output", metavar="FILE", help="With --train: where the checkpoint goes.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="With --train: where the checkpoint goes.",
+)
 @json_option
 def demo(train: bool, output: str | None, as_json: bool) -> None:
     """See the whole path on a real trained network of handwritten digits.

@@ -10,6 +10,7 @@ import click
 import lgir
 from lgir.cli.common import (
     ModelSource,
+    backend_option,
     backend_options,
     compile_graph,
     console,
@@ -31,15 +32,24 @@ if TYPE_CHECKING:
     from lgir.graph import Graph
 
 output_option = click.option(
-    "-o", "--output", metavar="FILE", help="Where to write; the old file is replaced in one step."
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Where to write; the old file is replaced in one step.",
 )
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="CHECKPOINT")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="CHECKPOINT")
 @model_source
 @click.option(
-    "-o", "--output", required=True, metavar="FILE", help="A .onnx container, .lgir text, or -."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A .onnx container, .lgir text, or -.",
 )
 def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
     """Turn a trained checkpoint into a graph file.
@@ -56,7 +66,7 @@ def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="MODEL")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @click.option("--full", is_flag=True, help="Every gate: text that parses back to the same graph.")
 @click.option("--summary", is_flag=True, help="Gates per node, by operation, and depth.")
@@ -87,7 +97,7 @@ def dump(
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="MODEL")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @load_option
 @click.option(
@@ -152,11 +162,15 @@ def opt(
 
 
 @click.command()
-@click.argument("files", nargs=-1, metavar="A B")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="A B")
 @model_source
 @click.option("--method", default="sim", show_default=True, help="How to compare.")
 @click.option(
-    "-o", "--output", metavar="FILE", help="Where a counterexample goes: .npy, or .npz by input."
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Where a counterexample goes: .npy, or .npz by input.",
 )
 @json_option
 def verify(
@@ -189,10 +203,10 @@ def verify(
 
 
 @click.command("compile")
-@click.argument("files", nargs=-1, metavar="MODEL")
+@click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @load_option
-@click.option("-b", "--backend", default="llvm", show_default=True, help="See 'lgir backends'.")
+@backend_option
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
 @backend_options
 @click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
