@@ -106,6 +106,7 @@ CASES = {
         "bench model.onnx -p none -b refrence", r"unknown backend 'refrence'; .* 'reference'\?"),
     "unknown stage": ("compile model.onnx --emit lllvm", r"unknown stage .*did you mean 'llvm'\?"),
     "unknown method": ("verify model.onnx model.onnx --method smi", r"'smi'; did you mean 'sim'\?"),
+    "unknown check of passes": ("opt model.onnx --verify smi", r"'smi'; did you mean 'sim'\?"),
     "unknown pass option": ("opt model.onnx -p dce{k=3}", r"pass 'dce' has no option 'k'"),
     "unreadable pipeline": ("opt model.onnx -p fold,,dce", r"expected the name of a pass"),
     "option of another backend": (

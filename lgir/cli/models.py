@@ -116,7 +116,15 @@ def dump(
 )
 @click.option("--stop-after", metavar="PASS", help="End after the first run of this pass.")
 @click.option("--report", is_flag=True, help="Print a row per pass (done anyway without -o).")
-@click.option("--no-verify", is_flag=True, help="Trust the passes: skip the check of outputs.")
+@click.option(
+    "--verify",
+    "method",
+    default="sim",
+    show_default=True,
+    metavar="METHOD",
+    help="How outputs are compared after each pass, as in 'lgir verify'.",
+)
+@click.option("--no-verify", is_flag=True, help="Trust the passes: compare no outputs.")
 @output_option
 @json_option
 def opt(
@@ -126,6 +134,7 @@ def opt(
     print_after: tuple[str, ...],
     stop_after: str | None,
     report: bool,
+    method: str,
     no_verify: bool,
     output: str | None,
     as_json: bool,
@@ -145,7 +154,7 @@ def opt(
         optimised, rows = lgir.optimize(
             graph,
             passes,
-            verify=None if no_verify else "sim",
+            verify=None if no_verify else method,
             dump_after=print_after,
             stop_after=stop_after,
         )
