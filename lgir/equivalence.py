@@ -1,8 +1,9 @@
-"""Do two graphs compute the same? Bit-parallel random simulation, the check after every pass.
+"""Do two graphs compute the same? Verdicts, and the checks by simulation.
 
-Samples are drawn where networks are sensitive: sparse, dense and uniform bits, all zeros and all
-ones (which show what padding reads), and numbers on and beside the thresholds that read them.
-Outputs are compared bit for bit.
+Random simulation is the check after every pass; where inputs are few, every sample is tried, and
+`lgir.proof` proves the rest. Random samples are drawn where networks are sensitive: sparse, dense
+and uniform bits, all zeros and all ones (which show what padding reads), and numbers on and beside
+the thresholds that read them. Outputs are compared bit for bit.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from lgir.simulate import evaluate, pack, unpack
 
 Array = npt.NDArray[Any]
 
-METHODS: Final = ("sim",)
+METHODS: Final = ("sim", "exhaustive", "sat")
 
 MIN_SAMPLES: Final = 64
 MAX_SAMPLES: Final = 1024
+MAX_CASES: Final = 1 << 22
 _WORK: Final = 1 << 22  # gate evaluations (of 64 samples) that one simulation may cost
 
 
@@ -49,21 +51,27 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of a check: `equivalent` is True, False, or None where it is not known."""
+    """The answer of a check: `equivalent` is True, False, or None where it is not known.
+
+    `note` says why it is not known.
+    """
 
     equivalent: bool | None
     method: str
     samples: int = 0
     counterexample: Counterexample | None = None
+    note: str = ""
 
     def __str__(self) -> str:
         if self.equivalent is None:
-            return f"unknown: {self.method} came to no answer"
+            return f"unknown: {self.note}"
         if self.counterexample is not None:
             return f"different: {self.counterexample} on the sample {self._shown_sample()}"
         if self.method == "sim":
             return f"equal on {self.samples:,} simulated samples (not a proof)"
-        return f"equivalent: proved by {self.method}"
+        if self.method == "exhaustive":
+            return f"equivalent: all {self.samples:,} cases tried"
+        return "equivalent: proved by SAT"
 
     def _shown_sample(self) -> str:
         assert self.counterexample is not None
@@ -74,23 +82,62 @@ class Verdict:
 
 
 def verify_graphs(
-    a: Graph, b: Graph, method: str = "sim", *, samples: int | None = None, seed: int = 0
+    a: Graph,
+    b: Graph,
+    method: str = "sim",
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    seconds: float = 120.0,
 ) -> Verdict:
     """Compare the outputs of two graphs.
 
     Args:
-        method: "sim" simulates random samples: quick, and it can only refute.
-        samples: how many; by default 64 to 1,024 by the size of the graphs.
+        method: "sim" simulates random samples: quick, and it can only refute. "exhaustive" tries
+            every sample that thresholds can tell apart, up to 2**22 of them. "sat" proves.
+        samples: how many "sim" draws; by default 64 to 1,024 by the size of the graphs.
         seed: of the samples.
+        seconds: time limit of "sat", after which the verdict is None.
 
     Raises:
         GraphError: the graphs differ in the number or types of inputs or outputs.
+        LgirError: "sat" without python-sat installed.
         UnknownNameError: no such method.
     """
     if method not in METHODS:
         raise unknown_name("verification method", method, METHODS)
+    check_signature(a, b)
+    if method == "exhaustive":
+        return _try_all(a, b)
+    if method == "sat":
+        from lgir.proof import prove
+
+        return prove(a, b, seconds=seconds, seed=seed)
     count = samples if samples is not None else min(default_samples(a), default_samples(b))
     return Simulation(a, samples=count, seed=seed).compare(b)
+
+
+def _try_all(a: Graph, b: Graph) -> Verdict:
+    from lgir.unroll import InputSpace, count_cases
+
+    space = InputSpace([a, b])
+    total = count_cases(space)
+    if total > MAX_CASES:
+        many = f"{total:,}" if total < 10**15 else f"about 10**{len(str(total)) - 1}"
+        return Verdict(
+            None, "exhaustive", note=f"{many} cases are more than {MAX_CASES:,}; use method 'sat'"
+        )
+    choices = space.choices()
+    step = 64 * default_samples(a)
+    for start in range(0, total, step):
+        number = np.arange(start, min(start + step, total))
+        picks = np.empty((len(number), len(choices)), np.int64)
+        for i, count in enumerate(choices.tolist()):
+            number, picks[:, i] = np.divmod(number, count)
+        verdict = Simulation(a, inputs=space.samples(space.cases(picks))).compare(b)
+        if verdict.equivalent is False:
+            return Verdict(False, "exhaustive", start + len(picks), verdict.counterexample)
+    return Verdict(True, "exhaustive", total)
 
 
 def check_signature(a: Graph, b: Graph) -> None:
@@ -116,14 +163,27 @@ def default_samples(graph: Graph) -> int:
 
 
 class Simulation:
-    """The outputs of one graph on drawn samples, to hold other graphs against."""
+    """The outputs of one graph on some samples, to hold other graphs against.
 
-    def __init__(self, graph: Graph, *, samples: int | None = None, seed: int = 0) -> None:
+    Samples are `inputs`, one array (n, *shape) per graph input, or `samples` drawn ones.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        samples: int | None = None,
+        seed: int = 0,
+        inputs: list[Array] | None = None,
+    ) -> None:
         self.graph = graph
-        self.samples = default_samples(graph) if samples is None else samples
-        if self.samples < 1:
-            raise GraphError(f"samples={samples} is not a positive number")
-        self.inputs = draw_samples(graph, self.samples, seed)
+        if inputs is None:
+            count = default_samples(graph) if samples is None else samples
+            if count < 1:
+                raise GraphError(f"samples={samples} is not a positive number")
+            inputs = draw_samples(graph, count, seed)
+        self.inputs = inputs
+        self.samples = len(inputs[0])
         self._packed = {
             v.name: pack(x) if v.dtype == "bit" else x
             for v, x in zip(graph.inputs, self.inputs, strict=True)

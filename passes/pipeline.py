@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from lgir.equivalence import METHODS, Simulation, Verdict, check_signature
+from lgir.equivalence import METHODS, Simulation, Verdict, check_signature, verify_graphs
 from lgir.errors import GraphError, ParseError, PassError, unknown_name
 from lgir.graph import Graph
 from lgir.passes.report import PassRow, Report, Size
@@ -118,8 +118,8 @@ class Pipeline:
         """Run every pass in turn.
 
         Args:
-            verify: "sim" compares each changed graph with the original on random samples; None
-                trusts the passes.
+            verify: "sim" compares each changed graph with the original on random samples; "sat"
+                and "exhaustive" prove that each pass changed nothing; None trusts the passes.
             on_pass: called after each pass, once it has been verified.
             dump_after: names of passes after which the text IR is written, or "all".
             dump_to: where dumps go, standard error by default.
@@ -219,9 +219,12 @@ class _Runner:
             )
         if self._verify is None:
             return None
-        if self._simulation is None:
-            self._simulation = Simulation(self.original, samples=self._samples, seed=self._seed)
-        verdict = self._simulation.compare(after)
+        if self._verify == "sim":
+            if self._simulation is None:
+                self._simulation = Simulation(self.original, samples=self._samples, seed=self._seed)
+            verdict = self._simulation.compare(after)
+        else:
+            verdict = verify_graphs(before, after, self._verify, seed=self._seed)
         if verdict.equivalent is False:
             raise PassError(f"pass {step.name!r} changed what the graph computes: {verdict}")
         return verdict
@@ -251,6 +254,8 @@ def _verified(unchanged: bool, verdict: Verdict | None) -> str:
         return "unchanged"
     if verdict is None:
         return ""
+    if verdict.equivalent is None:
+        return f"{verdict.method}: unknown"
     return f"{verdict.method} {verdict.samples}" if verdict.samples else verdict.method
 
 
