@@ -129,7 +129,8 @@ def _require_demo_extra() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise LgirError(
-            f"lgir demo needs {error.name}, which is not installed: pip install 'lgir[demo]'"
+            f"lgir demo needs torch and scikit-learn, and {error.name} is not installed: "
+            "pip install 'lgir[demo]'"
         ) from None
 
 
