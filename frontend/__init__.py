@@ -4,17 +4,27 @@ Importing this package registers them and needs no torch; `lgir.frontend.layers`
 layers, does.
 """
 
-from lgir.frontend import difflogic, native, torchlogix
+from lgir.frontend import convlogic, difflogic, native, torch_dwn, torchlogix
+from lgir.frontend.arrays import Dense, Flatten, OrPool, TreeConv, from_arrays
 from lgir.frontend.checkpoint import Source
+from lgir.frontend.describe import describe
 from lgir.frontend.lifting import Frontend, lift_model
 from lgir.frontend.native import architecture_of
 
 __all__ = [
+    "Dense",
+    "Flatten",
     "Frontend",
+    "OrPool",
     "Source",
+    "TreeConv",
     "architecture_of",
+    "convlogic",
+    "describe",
     "difflogic",
+    "from_arrays",
     "lift_model",
     "native",
+    "torch_dwn",
     "torchlogix",
 ]

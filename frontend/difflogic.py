@@ -6,6 +6,7 @@ attribute of each LogicLayer, and GroupSum leaves no trace. What the file lacks 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,18 +19,26 @@ from lgir.errors import LiftError
 from lgir.frontend.architecture import read_architecture
 from lgir.frontend.checkpoint import Source, array_of, read_checkpoint
 from lgir.frontend.decode import raw_tables
-from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, walk
+from lgir.frontend.layerwise import (
+    Entry,
+    Layer,
+    entry_of,
+    lift_layers,
+    numbered,
+    unwrapped,
+    walk,
+)
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Stack, plain_metadata
 from lgir.graph import Graph
 from lgir.registry import register_frontend
 
-_WEIGHTS: Final = re.compile(r"((?:.*\.)?(\d+))\.weights")
+_WEIGHTS: Final = re.compile(r"(?:.*\.)?\d+\.weights")
 
 _NO_WIRING: Final = (
     "difflogic keeps the wiring outside the state_dict, so these weights alone are no network; "
     "lift the module itself, or save [layer.indices for each LogicLayer] beside it and pass "
-    "indices=[(a, b), ...] or the path of that file"
+    "indices=[(a, b), ...] or the path of that file, or the seed that the layers were made from"
 )
 
 Wiring = npt.NDArray[np.integer]
@@ -51,6 +60,9 @@ class DifflogicFrontend(Frontend):
         source: Source,
         *,
         indices: Sequence[Any] | str | Path | None = None,
+        seed: int | None = None,
+        connections: str = "random",
+        seed_device: str = "cpu",
         architecture: Mapping[str, Any] | Sequence[Any] | str | Path | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
@@ -62,6 +74,10 @@ class DifflogicFrontend(Frontend):
         Args:
             source: a module needs no further options.
             indices: a pair (a, b) of (out,) input numbers per LogicLayer, or a file of them.
+            seed: instead of indices: what `torch.manual_seed` was given right before the layers
+                were made. Needs input_shape. A wrong seed cannot be noticed: check the accuracy.
+            connections: how the layers of that seed were wired, "random" or "unique".
+            seed_device: where they were made: "cuda" draws weights from another generator.
             architecture: the layers of the network, see `lgir.frontend.architecture`; or say what
                 matters with the following two.
             input_shape: of one sample; the first layer's width or highest wire where None.
@@ -69,32 +85,33 @@ class DifflogicFrontend(Frontend):
             tau: GroupSum's divisor.
             name: the graph's name.
         """
-        state = dict(source.state)
         if source.module is not None:
+            state = dict(source.state)
             entries = _entries_of_module(source, state)
-        elif architecture is not None:
-            described = read_architecture(architecture)
-            entries = described.layers
-            input_shape = input_shape or described.input_shape
         else:
-            keys = _layer_keys(source)
-            entries = [{"type": "LogicLayer", "key": key} for key in keys]
-            if groups is not None:
+            state = unwrapped(source.state)
+            entries = [{"type": "LogicLayer", "key": key} for key in numbered(state, "weights")]
+            if architecture is not None:
+                described = read_architecture(architecture)
+                entries = described.layers
+                input_shape = input_shape or described.input_shape
+            elif groups is not None:
                 entries.append({"type": "GroupSum", "k": groups, "tau": tau})
-        if source.module is None:
+            if seed is not None:
+                indices = _seeded(
+                    source, state, entries, input_shape, seed, connections, seed_device
+                )
             _add_wiring(state, entries, source, indices)
-        stack = Stack(
-            name,
-            _shape(input_shape, entries, state),
-            "bit",
-            plain_metadata("difflogic", source.notes),
-        )
+        shape = _shape(input_shape, entries, state)
+        stack = Stack(name, shape, "bit", plain_metadata("difflogic", source.notes))
         lift_layers(stack, source.label, entries, state, {"LogicLayer": _logic_layer})
         return stack.build()
 
 
 def _is_logic_layer(module: Any) -> bool:
-    return type(module).__name__ == "LogicLayer" and hasattr(module, "weights")
+    # convlogic's layer of the same name keeps its wiring in buffers.
+    named = type(module).__name__ == "LogicLayer" and hasattr(module, "weights")
+    return named and not hasattr(module, "indices_0")
 
 
 def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
@@ -108,10 +125,74 @@ def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
     return entries
 
 
-def _layer_keys(source: Source) -> list[str]:
-    """Prefixes of the layers by number: stores such as safetensors sort keys as text."""
-    found = [m for m in map(_WEIGHTS.fullmatch, source.state) if m]
-    return [m[1] for m in sorted(found, key=lambda m: int(m[2]))]
+def _seeded(
+    source: Source,
+    state: Mapping[str, Any],
+    entries: Sequence[Entry],
+    input_shape: Sequence[int] | int | None,
+    seed: int,
+    connections: str,
+    seed_device: str,
+) -> list[tuple[Any, Any]]:
+    """The wiring that difflogic draws after `torch.manual_seed(seed)`, layer by layer."""
+    try:
+        import torch
+    except ImportError as error:
+        raise LiftError(f"{source.label}: seed needs torch's random numbers") from error
+    if input_shape is None:
+        raise LiftError(f"{source.label}: seed needs input_shape, the width of the first layer")
+    if connections not in ("random", "unique") or seed_device not in ("cpu", "cuda"):
+        raise LiftError(
+            f"{source.label}: connections is random or unique, seed_device cpu or cuda, not "
+            f"{connections!r} and {seed_device!r}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    inputs = math.prod(input_shape) if isinstance(input_shape, Sequence) else int(input_shape)
+    pairs = []
+    for key in (e["key"] for e in entries if e["type"] == "LogicLayer"):
+        outputs = len(state.get(f"{key}.weights", ()))
+        if 2 * outputs < inputs:
+            raise LiftError(
+                f"{source.label}: LogicLayer {key!r} has {outputs} gates; difflogic makes none for "
+                f"{inputs} inputs, check input_shape"
+            )
+        if seed_device == "cpu":
+            torch.randn(outputs, 16, generator=generator)  # the initial weights come first
+        if connections == "random":
+            wires = torch.randperm(2 * outputs, generator=generator) % inputs
+            a, b = torch.randperm(inputs, generator=generator)[wires].view(2, outputs)
+        else:
+            a, b = _unique_pairs(inputs, outputs, source.label)
+            order = torch.randperm(outputs, generator=generator)
+            a, b = a[order], b[order]
+        pairs.append((a, b))
+        inputs = outputs
+    return pairs
+
+
+def _unique_pairs(inputs: int, outputs: int, label: str) -> tuple[Any, Any]:
+    """difflogic's enumeration of distinct pairs: (0, 1), (2, 3) ...; (1, 2), (3, 4) ...; then all
+    at distance 2, 3 and on, until there are enough.
+    """
+    import torch
+
+    all_ = torch.arange(inputs)
+    even = inputs // 2
+    # Its two lists are cut to one length, so an odd count loses the last start.
+    a, b = [all_[0 : 2 * even : 2]], [all_[1 : 2 * even : 2]]
+    if even < outputs:
+        odd = (inputs - 1) // 2
+        a.append(all_[1 : 2 * odd : 2])
+        b.append(all_[2 : 2 * odd + 1 : 2])
+    count, distance = sum(map(len, a)), 2
+    while outputs > count > distance:
+        a.append(all_[:-distance])
+        b.append(all_[distance:])
+        count += inputs - distance
+        distance += 1
+    if count < outputs:
+        raise LiftError(f"{label}: {inputs} inputs have no {outputs} unique pairs")
+    return torch.cat(a)[:outputs], torch.cat(b)[:outputs]
 
 
 def _add_wiring(
@@ -125,7 +206,7 @@ def _add_wiring(
         raise LiftError(f"{source.label}: has no tensor '<i>.weights', as difflogic names them")
     if indices is None:
         raise LiftError(f"{source.label}: {_NO_WIRING}")
-    pairs = read_checkpoint(Path(indices)) if isinstance(indices, str | Path) else indices
+    pairs: Any = read_checkpoint(Path(indices)) if isinstance(indices, str | Path) else indices
     if not isinstance(pairs, Sequence) or len(pairs) != len(keys):
         count = len(pairs) if isinstance(pairs, Sequence) else f"a {type(pairs).__name__}"
         raise LiftError(

@@ -60,7 +60,9 @@ class Layer:
 
     def get(self, name: str, default: Any = _REQUIRED) -> Any:
         """A constructor argument; LiftError where it is needed and absent."""
-        value = self.entry.get(name, default)
+        value = self.entry.get(name)
+        if value is None:  # a draft writes null for what the user must fill in
+            value = default
         if value is _REQUIRED:
             raise LiftError(f"{self.where}: the architecture must give {name}")
         return value
@@ -111,6 +113,37 @@ def lift_layers(
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise LiftError(f"{layer.where}: damaged ({type(error).__name__}: {error})") from error
+
+
+def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    """`state` without the path that wrappers put before an nn.Sequential's numbers.
+
+    Lightning, torch.compile and DataParallel make `model.network.0.weights` of `0.weights`.
+    Anything else, and keys that do not all share one path, stay as they are.
+    """
+    paths = [key.split(".") for key in state]
+    depth = 0
+    while paths and all(len(p) > depth + 1 and p[depth] == paths[0][depth] for p in paths):
+        if all(p[depth].isdigit() for p in paths):
+            break
+        depth += 1
+    if not all(p[depth].isdigit() for p in paths):
+        return dict(state)
+    return {".".join(key.split(".")[depth:]): value for key, value in state.items()}
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """Layer keys by the numbers in them: stores such as safetensors sort "10" before "2"."""
+
+    def numbers(key: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (0, part) for part in key.split(".")]
+
+    return sorted(keys, key=numbers)
+
+
+def numbered(state: Mapping[str, Any], suffix: str) -> list[str]:
+    """Prefixes of the keys `<prefix>.<suffix>`, in order."""
+    return in_order(k.removesuffix(f".{suffix}") for k in state if k.endswith(f".{suffix}"))
 
 
 def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, Any]]:

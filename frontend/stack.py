@@ -131,6 +131,16 @@ class Stack:
         self.value = self._builder.logic([self.value], body, name=self._name("conv"))
         self.reshape((kernels, *space))
 
+    def select(self, index: Indices, where: str) -> None:
+        """Bits of a flat input by number, -1 for False, in this order. Costs nothing."""
+        self._check_flat(where)
+        self.check_range(np.maximum(index, 0)[:, None], self.value.size, "input", where)
+        channels = np.arange(self.value.size)
+        taps = np.stack([np.zeros_like(channels), channels], axis=1)
+        outputs = np.where(index < 0, FALSE, FIRST_TAP + index)
+        body = Body.build(taps, np.zeros((0, 1)), np.zeros(0, np.uint8), outputs)
+        self.value = self._builder.logic([self.value], body, name=self._name("select"))
+
     def or_pool(self, kernel: Shape, stride: Shape, padding: Shape, where: str) -> None:
         """Logical OR over windows, False outside."""
         self._space(kernel, stride, padding, where)

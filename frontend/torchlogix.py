@@ -20,7 +20,7 @@ from lgir.errors import LiftError
 from lgir.frontend.architecture import read_architecture
 from lgir.frontend.checkpoint import Source, array_of
 from lgir.frontend.decode import Tables, lut_tables
-from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, walk
+from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, unwrapped, walk
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Indices, Stack, plain_metadata
 from lgir.graph import Graph, Shape
@@ -43,13 +43,8 @@ class TorchlogixFrontend(Frontend):
 
     def recognise(self, source: Source) -> bool:
         if source.module is not None:
-            return any(type(m).__module__ != "lgir.frontend.layers" and _is_gates(m)
-                       for m in source.module.modules())  # fmt: skip
-        keys = [".".join(k.split(".")[-2:]) for k in source.state]
-        return any(k.startswith(("connections.", "tree_weights.")) for k in keys) or (
-            all(k.endswith(("weight", "thresholds", "raw_diffs")) for k in keys)
-            and any(_is_lut_weight(k, v) for k, v in source.state.items())
-        )
+            return any(_is_torchlogix(m) for m in source.module.modules())
+        return is_state(source.state)
 
     def lift(
         self,
@@ -69,10 +64,11 @@ class TorchlogixFrontend(Frontend):
             input_dtype: what a network that starts with a binarisation takes, "f32" or "u8".
             name: the graph's name.
         """
-        state = dict(source.state)
         if source.module is not None:
+            state = dict(source.state)
             entries = _entries_of_module(source, state)
         elif architecture is not None:
+            state = unwrapped(source.state)
             described = read_architecture(architecture)
             entries = described.layers
             input_shape = input_shape or described.input_shape
@@ -96,12 +92,23 @@ class TorchlogixFrontend(Frontend):
 # Modules and shapes
 
 
-def _is_gates(module: Any) -> bool:
-    return type(module).__name__ in _GATES and hasattr(module, "connections")
+def is_state(state: Mapping[str, Any]) -> bool:
+    """Whether these keys are torchlogix's; of 0.1 too, to say why they cannot be lifted."""
+    last = [key.rpartition(".")[2] for key in state]
+    return any(".connections." in f".{key}" or ".tree_weights." in f".{key}" for key in state) or (
+        set(last) <= {"weight", "thresholds", "raw_diffs"}
+        and any(map(_is_lut_weight, state, state.values()))
+    )
+
+
+def _is_torchlogix(module: Any) -> bool:
+    gates = type(module).__name__ in _GATES and hasattr(module, "connections")
+    return gates or (type(module).__name__ in _BINARISATIONS and hasattr(module, "thresholds"))
 
 
 def _is_lut_weight(key: str, value: Any) -> bool:
-    return key.endswith("weight") and isinstance(value, np.ndarray) and value.ndim == 2
+    shaped = isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] in (4, 16, 64)
+    return shaped and key.endswith("weight")
 
 
 def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
@@ -198,8 +205,8 @@ def _conv(stack: Stack, layer: Layer) -> None:
             f"{layer.where}: its wiring reaches {coords[..., :axes].max(axis=(0, 1, 2)).tolist()}, "
             f"outside the padded input {list(padded)}; check padding and input_shape"
         )
-    lattice = _lattice(coords)
-    if lattice is None:
+    found = lattice(coords)
+    if found is None:
         warnings.warn(
             f"{layer.where}: its wiring differs between positions, so it becomes one layer of "
             "every position's own gates",
@@ -212,7 +219,7 @@ def _conv(stack: Stack, layer: Layer) -> None:
         space = _positions(padded, window, stride)
         _unroll(stack, layer, coords - (*padding, 0), table, space, fanin)
         return
-    space, stride = lattice
+    space, stride = found
     _check_positions(layer, padded, space, stride)
     stack.trees(_taps(coords, padding), table, space, stride, fanin=fanin, where=layer.where)
 
@@ -230,10 +237,10 @@ def _conv_transpose(stack: Stack, layer: Layer) -> None:
     step = layer.integer("stride", 1)
     # torchlogix takes the first axis's field for all.
     padding = (field[0] - 1 - layer.integer("padding", 0),) * axes
-    lattice = _lattice(coords)
-    if min(padding) < 0 or step < 1 or lattice is None:
+    found = lattice(coords)
+    if min(padding) < 0 or step < 1 or found is None:
         raise LiftError(f"{layer.where}: its wiring is no transposed convolution's")
-    space, _ = lattice
+    space, _ = found
     if step == 1:
         stack.trees(
             _taps(coords, padding), table, space, (1,) * axes, fanin=fanin, where=layer.where
@@ -278,7 +285,7 @@ def _trees(layer: Layer) -> tuple[Indices, Tables, int]:
     return leaves.astype(np.int64), np.concatenate(tables, axis=1), fanin
 
 
-def _lattice(coords: Indices) -> tuple[Shape, Shape] | None:
+def lattice(coords: Indices) -> tuple[Shape, Shape] | None:
     """(space, stride) where every tree moves along one row-major grid of positions, else None."""
     axes = coords.shape[-1] - 1
     moves = coords - coords[:, :1]

@@ -1,0 +1,188 @@
+"""from_arrays: a graph from plain arrays, for models trained in JAX, numpy or anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import LiftError
+from lgir.frontend.decode import Tables, pack_tables, raw_tables
+from lgir.frontend.stack import Stack, with_thresholds
+from lgir.graph import Graph
+from lgir.ops import OP_TABLES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """What gates compute, in one of four ways; G is (N,) or (kernels, gates).
+
+    Attributes:
+        ops: (*G) int, difflogic's operation numbers 0..15, two inputs.
+        logits: (*G, 16) float, the largest chooses the operation, the first on ties.
+        truth: (*G, 2**k) bool, entry i = f(i).
+        tables: (*G) unsigned, bit i = f(i).
+        first_input: how inputs make i: "most" significant first, as lgir and difflogic count, or
+            "least", as weightless networks do. For truth and tables.
+    """
+
+    ops: npt.ArrayLike | None = None
+    logits: npt.ArrayLike | None = None
+    truth: npt.ArrayLike | None = None
+    tables: npt.ArrayLike | None = None
+    first_input: str = "most"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Gates):
+    """N gates on a flat input: `indices` (N, k) are input numbers."""
+
+    indices: npt.ArrayLike
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeConv(Gates):
+    """Kernels that are complete trees of k-input gates over cells of a window.
+
+    `leaves` (kernels, k**depth, 1 + axes) are rows (channel, offsets within the window). Gates are
+    given (kernels, gates), level by level from the leaves; gate j of a level reads nets j*k ...
+    j*k + k-1 of the one below.
+    """
+
+    leaves: npt.ArrayLike
+    window: tuple[int, ...]
+    stride: tuple[int, ...] | None = None
+    padding: tuple[int, ...] | None = None
+    fanin: int = 2
+
+
+@dataclass(frozen=True)
+class OrPool:
+    """Logical OR over windows; stride is the window's where None."""
+
+    window: tuple[int, ...]
+    stride: tuple[int, ...] | None = None
+    padding: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Row-major, as numpy's reshape."""
+
+
+ArrayLayer = Dense | TreeConv | OrPool | Flatten
+
+
+def from_arrays(
+    layers: Sequence[ArrayLayer],
+    *,
+    input_shape: Sequence[int],
+    groups: int | None = None,
+    tau: float = 1.0,
+    beta: float = 0.0,
+    thresholds: npt.ArrayLike | None = None,
+    threshold_dtype: str = "u8",
+    name: str = "model",
+    metadata: Mapping[str, str] | None = None,
+) -> Graph:
+    """A graph from arrays.
+
+    >>> xor = Dense(indices=[[0, 1]], ops=[6])
+    >>> graph = from_arrays([xor], input_shape=(2,))
+
+    Args:
+        layers: in order.
+        input_shape: of the bits of one sample: (N,), or (channels, height, width).
+        groups: classes of a final GroupSum, score = (count + beta) / tau; None leaves bits.
+        tau, beta: see groups.
+        thresholds: (L,) or (C, L): the graph takes numbers and computes the bits x > t.
+        threshold_dtype: what it takes then, "u8" or "f32".
+        name, metadata: of the graph.
+
+    Raises:
+        LiftError: arrays of wrong shapes, wires out of range, layers that do not fit.
+    """
+    stack = Stack(name, input_shape, "bit", {"source": "arrays", **(metadata or {})})
+    for number, layer in enumerate(layers):
+        where = f"layer {number} ({type(layer).__name__})"
+        try:
+            _add(stack, layer, where)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, LiftError):
+                raise
+            raise LiftError(f"{where}: {error}") from error
+    if groups is not None:
+        stack.group_sum(groups, tau, beta, "groups")
+    graph = stack.build()
+    return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
+
+
+def _add(stack: Stack, layer: ArrayLayer, where: str) -> None:
+    if isinstance(layer, Dense):
+        indices = _integers(layer.indices, f"{where}: indices", 2)
+        table = _tables(layer, indices.shape[1], 1, where)
+        order = slice(None, None, -1 if layer.first_input == "least" else 1)
+        stack.dense(indices[:, order], table, where)
+    elif isinstance(layer, TreeConv):
+        if layer.first_input == "least":
+            raise LiftError(f"{where}: give tables of a tree most significant input first")
+        leaves = _integers(layer.leaves, f"{where}: leaves", 3)
+        unit = (1,) * len(layer.window)
+        stack.conv(
+            leaves,
+            _tables(layer, layer.fanin, 2, where),
+            window=layer.window,
+            stride=layer.stride or unit,
+            padding=layer.padding or (0,) * len(unit),
+            fanin=layer.fanin,
+            where=where,
+        )
+    elif isinstance(layer, OrPool):
+        padding = layer.padding or (0,) * len(layer.window)
+        stack.or_pool(layer.window, layer.stride or layer.window, padding, where)
+    elif isinstance(layer, Flatten):
+        stack.flatten()
+    else:
+        raise LiftError(f"{where}: give Dense, TreeConv, OrPool or Flatten")
+
+
+def _integers(array: npt.ArrayLike, what: str, ndim: int) -> npt.NDArray[np.integer]:
+    values = np.asarray(array)
+    if values.ndim != ndim or values.dtype.kind not in "iu":
+        raise LiftError(
+            f"{what} are {values.dtype}{list(values.shape)}; expected integers of {ndim} axes"
+        )
+    return values
+
+
+def _tables(gates: Gates, fanin: int, ndim: int, where: str) -> Tables:
+    """Truth tables (N,) or (kernels, gates) of `fanin` inputs."""
+    ways = ("ops", "logits", "truth", "tables")
+    given = [way for way in ways if getattr(gates, way) is not None]
+    if len(given) != 1 or gates.first_input not in ("most", "least"):
+        raise LiftError(f"{where}: give one of {', '.join(ways)}, and first_input as most or least")
+    if given[0] in ("ops", "logits") and (fanin != 2 or gates.first_input == "least"):
+        raise LiftError(f"{where}: {given[0]} are of two inputs, the first most significant")
+    table: Tables
+    if gates.ops is not None:
+        ops = _integers(gates.ops, f"{where}: ops", ndim)
+        if ops.size and (ops.min() < 0 or ops.max() > 15):
+            raise LiftError(f"{where}: ops are numbers 0..15, not {ops.min()}..{ops.max()}")
+        table = OP_TABLES[ops]
+    elif gates.logits is not None:
+        table = raw_tables(np.asarray(gates.logits), f"{where}: logits")
+    elif gates.truth is not None:
+        truth = np.asarray(gates.truth)
+        if truth.shape[-1:] != (1 << fanin,):
+            raise LiftError(
+                f"{where}: truth has shape {truth.shape}; gates of {fanin} inputs have "
+                f"{1 << fanin} entries"
+            )
+        table = pack_tables(truth.astype(bool))
+    else:
+        table = _integers(np.asarray(gates.tables), f"{where}: tables", ndim).astype(np.uint64)
+    if table.ndim != ndim:
+        raise LiftError(f"{where}: {given[0]} must have {ndim} axes of gates, not {table.ndim}")
+    return table
