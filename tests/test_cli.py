@@ -262,3 +262,42 @@ def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch):
     assert completed("lgir comp") == ["compile"]
     assert "reference" in completed("lgir run -b ref")
     assert "dense-6x8000" in completed("lgir bench --net dense-6")
+
+
+def test_describe_drafts_what_lift_needs(tmp_path: Path):
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    torch.save({"0.weights": torch.randn(20, 16, generator=generator)}, tmp_path / "model.pt")
+    draft = json.loads(ok("describe", tmp_path / "model.pt", "--input-shape", "8"))
+    assert draft["framework"] == "difflogic"
+    assert draft["check"], "what it cannot know is listed"
+    assert ok("describe", tmp_path / "model.pt", "-o", tmp_path / "model.json") == ""
+    assert json.loads((tmp_path / "model.json").read_text())["layers"] == draft["layers"]
+
+
+WRONG_PASS = """
+from dataclasses import replace
+import lgir
+
+@lgir.register_pass("flip-first-layer")
+def flip_first_layer(graph: lgir.Graph) -> lgir.Graph:
+    node = next(n for n in graph.nodes if n.op_type == "Logic")
+    body = replace(node.op.body, table=node.op.body.table ^ 1)
+    wrong = replace(node, op=replace(node.op, body=body))
+    return graph.with_nodes(wrong if n is node else n for n in graph.nodes)
+"""
+
+
+def test_bisect_names_the_pass_that_is_wrong(folder: Path, tmp_path: Path):
+    (tmp_path / "wrong.py").write_text(WRONG_PASS)
+    command = ("bisect", folder / "model.onnx", "--load", tmp_path / "wrong.py")
+    assert "no pass" in ok(*command, "-p", "default")
+    good, broken = tmp_path / "good.onnx", tmp_path / "broken.onnx"
+    found = cli(*command, "-p", "fold,flip-first-layer,dce", "--before", good, "--after", broken)
+    assert (found.exit_code, found.stderr) == (1, "")
+    assert "'flip-first-layer'" in found.stdout
+    assert cli("verify", folder / "model.onnx", good).exit_code == 0
+    assert cli("verify", folder / "model.onnx", broken).exit_code == 1
+    wrong = cli("opt", *command[1:], "-p", "flip-first-layer")
+    assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
+    assert "'flip-first-layer' changed what the graph computes" in wrong.stderr

@@ -111,6 +111,7 @@ CASES = {
     "unreadable pipeline": ("opt model.onnx -p fold,,dce", r"expected the name of a pass"),
     "option of another backend": (
         "compile model.onnx -b reference --target generic", r"'reference' has no option --target"),
+    "unreadable shape": ("describe x.pt --input-shape 1x28", r"numbers such as 1,28,28"),
     "unreadable setting": ("dump model.onnx --set tau", r"--set takes KEY=VALUE, not 'tau'"),
     "unknown suffix of a model": ("lift model.onnx -o a.txt", r"'a\.txt'; end it in \.onnx or"),
     "unknown suffix of scores": (
@@ -177,6 +178,7 @@ CHECKPOINT_CASES = {
     "pickled module": ("dump pickled.pt", r"pickled\.pt: holds a pickled .*save model\.state_dict"),
     "another network": ("dump linear.pt", r"linear\.pt: no frontend knows this model"),
     "wiring out of range": ("dump wiring.pt", r"wired to input 1000000"),
+    "nothing to describe": ("describe linear.pt", r"linear\.pt"),
     "unknown framework": ("dump linear.pt --set framework=diflogic", r"did you mean 'difflogic'\?"),
 }
 

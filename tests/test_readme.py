@@ -72,7 +72,7 @@ def test_its_errors_are_what_is_printed(folder: Path):
 
 
 def test_it_shows_every_command(folder: Path):
-    shown = {command for command in main.commands if re.search(rf"\blgir {command}\b", README)}
+    shown = {name for name in main.commands if re.search(rf"\blgir {name}\b", README)}
     assert shown == set(main.commands)
 
 

@@ -118,10 +118,12 @@ def main(ctx: click.Context) -> None:
 
 for _command in (
     execute.demo,
+    models.describe,
     models.lift,
     models.dump,
     models.opt,
     models.verify,
+    models.bisect,
     models.compile_,
     execute.run,
     execute.bench,

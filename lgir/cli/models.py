@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from lgir.cli.common import (
     backend_option,
     backend_options,
     compile_graph,
+    complete,
     console,
     json_option,
     load_option,
@@ -25,6 +27,7 @@ from lgir.cli.common import (
     write_model,
     write_text,
 )
+from lgir.equivalence import METHODS
 from lgir.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -37,6 +40,23 @@ output_option = click.option(
     type=click.Path(),
     metavar="FILE",
     help="Where to write; the old file is replaced in one step.",
+)
+
+passes_option = click.option(
+    "-p",
+    "--passes",
+    default="default",
+    show_default=True,
+    metavar="PIPELINE",
+    help="Passes in order, for example 'fold,cse,dce' ('lgir passes' lists them).",
+)
+
+method_option = click.option(
+    "--method",
+    default="sim",
+    show_default=True,
+    shell_complete=complete(lambda: METHODS),
+    help="How to compare: sim (random samples), exhaustive, sat (a proof).",
 )
 
 
@@ -63,6 +83,37 @@ def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
         graph = _only_model(source, files, "give a CHECKPOINT file")
     write_model(graph, output)
     note(f"{output}: {graph!r}, lifted in {perf_counter() - start:.2f} s")
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path())
+@click.option(
+    "--input-shape",
+    metavar="SHAPE",
+    help="Shape of one sample, for example 1,28,28; makes paddings exact.",
+)
+@output_option
+def describe(checkpoint: str, input_shape: str | None, output: str | None) -> None:
+    """Draft the architecture description that some checkpoints need.
+
+    A state_dict of torchlogix, convlogic, difflogic or torch-dwn leaves things out. The draft is
+    JSON: complete what it lists under "check", and lift with it.
+
+    \b
+    lgir describe model.pt --input-shape 1,28,28 -o model.json
+    lgir lift model.pt --set architecture=model.json -o model.onnx
+    """
+    from lgir.frontend.describe import describe as draft
+
+    shape = None
+    if input_shape is not None:
+        try:
+            shape = tuple(int(part) for part in input_shape.split(","))
+        except ValueError:
+            raise click.UsageError(
+                f"--input-shape takes numbers such as 1,28,28, not {input_shape!r}"
+            ) from None
+    write_text(json.dumps(draft(checkpoint, shape), indent=2) + "\n", output)
 
 
 @click.command()
@@ -100,14 +151,7 @@ def dump(
 @click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @load_option
-@click.option(
-    "-p",
-    "--passes",
-    default="default",
-    show_default=True,
-    metavar="PIPELINE",
-    help="Passes in order, for example 'fold,cse,dce' ('lgir passes' lists them).",
-)
+@passes_option
 @click.option(
     "--print-after",
     multiple=True,
@@ -173,7 +217,14 @@ def opt(
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(), metavar="A B")
 @model_source
-@click.option("--method", default="sim", show_default=True, help="How to compare.")
+@method_option
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    help="Time limit of a proof; past it the answer is 'unknown'.",
+)
 @click.option(
     "-o",
     "--output",
@@ -183,7 +234,12 @@ def opt(
 )
 @json_option
 def verify(
-    files: tuple[str, ...], source: ModelSource, method: str, output: str | None, as_json: bool
+    files: tuple[str, ...],
+    source: ModelSource,
+    method: str,
+    seconds: float,
+    output: str | None,
+    as_json: bool,
 ) -> None:
     """Check that two models compute the same outputs.
 
@@ -198,7 +254,7 @@ def verify(
         raise click.UsageError("give two models, A and B (with --net, B alone)")
     b = read_model(rest[0], **source.settings)
     with status("comparing"):
-        verdict = lgir.verify(a, b, method=method)
+        verdict = lgir.verify(a, b, method=method, seconds=seconds)
     if as_json:
         print_json(_verdict_dict(verdict))
     else:
@@ -209,6 +265,44 @@ def verify(
         write_arrays(names, [x[None] for x in verdict.counterexample.inputs], output)
     if not verdict.equivalent:
         raise click.exceptions.Exit(1 if verdict.equivalent is False else 3)
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
+@model_source
+@load_option
+@passes_option
+@method_option
+@click.option("--before", type=click.Path(), metavar="FILE", help="Keep the last good graph.")
+@click.option("--after", type=click.Path(), metavar="FILE", help="Keep the first broken graph.")
+def bisect(
+    files: tuple[str, ...],
+    source: ModelSource,
+    passes: str,
+    method: str,
+    before: str | None,
+    after: str | None,
+) -> None:
+    """Find the pass of a pipeline that changes what a model computes.
+
+    Exit code 0: none does; 1: one does, and is named.
+
+    \b
+    lgir bisect model.onnx --load my_passes.py -p 'my-pass,default' --before good.onnx
+    """
+    from lgir.passes.bisect import bisect as search
+
+    graph = _only_model(source, files, "give a MODEL file or --net NAME")
+    with status("searching"):
+        culprit = search(graph, passes, method=method)
+    if culprit is None:
+        click.echo(f"no pass of {passes!r} changes what {graph.name!r} computes")
+        return
+    click.echo(str(culprit))
+    for found, path in ((culprit.before, before), (culprit.after, after)):
+        if path is not None:
+            write_model(found, path)
+    raise click.exceptions.Exit(1)
 
 
 @click.command("compile")
