@@ -53,10 +53,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_and_the_demo_checkpoint(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for folder, package in (("lgir", "lgir"), ("passes", "lgir/passes"),
-                            ("backends", "lgir/backends"), ("frontend", "lgir/frontend")):  # fmt: skip
-        for file in (ROOT / folder).rglob("*.py"):
-            assert f"{package}/{file.relative_to(ROOT / folder).as_posix()}" in names
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        folder = ROOT / package.removeprefix("lgir.").replace(".", "/")
+        folder = folder if folder.is_dir() else ROOT / package.replace(".", "/")
+        for file in folder.glob("*.py"):
+            assert f"{package.replace('.', '/')}/{file.name}" in names
     assert "lgir/py.typed" in names
     assert any(name.endswith((".pt", ".safetensors")) for name in names)
     assert not any(name.startswith(("tests/", "passes/", "backends/")) for name in names)

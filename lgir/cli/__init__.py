@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lgir.cli import execute, models, registries
+from lgir.cli import execute, models, optimising, registries
 from lgir.errors import LgirError, unknown_name
 
 
@@ -121,9 +121,9 @@ for _command in (
     models.describe,
     models.lift,
     models.dump,
-    models.opt,
-    models.verify,
-    models.bisect,
+    optimising.opt,
+    optimising.verify,
+    optimising.bisect,
     models.compile_,
     execute.run,
     execute.bench,

@@ -82,6 +82,15 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Where to write; the old file is replaced in one step.",
+)
+
+
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(
         command
@@ -126,6 +135,13 @@ class ModelSource:
         if not files:
             raise click.UsageError(missing)
         return read_model(files[0], **self.settings), list(files[1:])
+
+    def open_one(self, files: Sequence[str], missing: str) -> Graph:
+        """The model of a command that takes nothing else."""
+        graph, rest = self.open(files, missing)
+        if rest:
+            raise click.UsageError(f"unexpected argument {rest[0]!r}; one model is enough")
+        return graph
 
 
 def model_source(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -152,9 +152,7 @@ def bench(
     """
     start = perf_counter()
     with status("lifting"):
-        graph, rest = source.open(files, "give a MODEL file or --net NAME")
-    if rest:
-        raise click.UsageError(f"unexpected argument {rest[0]!r}; one model is enough")
+        graph = source.open_one(files, "give a MODEL file or --net NAME")
     preparation = {"lift": perf_counter() - start}
     module = None if no_torch else _torch_module(graph)
     if passes != "none":
