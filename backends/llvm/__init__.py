@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Module, Target, resolve_target
-from lgir.backends.llvm.kernels import TILE, Context, Field
-from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.kernels import Context
+from lgir.backends.llvm.program import Program, link
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
@@ -51,10 +51,9 @@ class LlvmExecutable(Executable):
         self._program = Program(self.plan, ternary=target.ternary)
         self._module = Module(self._program.text, target)
         self._run_address = _RUN(self._module.address("lgir_run"))
-        program = self._program
-        self._address = {n: self._module.address(n.strip('"')) for n in program.kernel_names}
-        for record, name in zip(program.records, program.names, strict=True):
-            record[Field.KERNEL] = self._address.get(name, 0)
+        names = self._program.kernel_names
+        self._address = {n: self._module.address(n.strip('"')) for n in names}
+        self._linked: dict[tuple[str, ...], npt.NDArray[np.int64]] = {}
         self._idle: list[npt.NDArray[np.uint8]] = []
 
     @property
@@ -88,15 +87,11 @@ class LlvmExecutable(Executable):
         return [self._finish(i, r, n) for i, r in enumerate(results)]
 
     def _records(self, arrays: list[Array]) -> npt.NDArray[np.int64]:
-        """This call's records: pack steps by the dtypes of the samples."""
-        records = self._program.records.copy()
-        for i, variants in self._program.pack_variants.items():
-            step = self.plan.steps[i]
-            dtype = "f32" if arrays[step.input].dtype == np.float32 else "u8"  # type: ignore[union-attr]
-            variant = variants[dtype]
-            records[i] = variant.record
-            records[i, Field.KERNEL] = self._address[variant.kernel]
-        return records
+        """The steps for samples of these dtypes."""
+        kinds = tuple("f32" if a.dtype == np.float32 else "u8" for a in arrays)
+        if kinds not in self._linked:
+            self._linked[kinds] = link(self._program.sequence(kinds), self._address)
+        return self._linked[kinds]
 
     def _run_range(
         self,
@@ -117,7 +112,7 @@ class LlvmExecutable(Executable):
         return int(context[Context.ERROR])
 
     def _context(self, arrays: list[Array], results: list[Array], n: int) -> npt.NDArray[np.int64]:
-        context = np.zeros(self._program.output_slot(len(results)), np.int64)
+        context = np.zeros(self._program.context_words, np.int64)
         context[Context.SAMPLES] = n
         for i, array in enumerate(arrays):
             slot = self._program.input_slot(i)
@@ -162,8 +157,8 @@ class LlvmExecutable(Executable):
         """Seconds a sample that gates alone take on one thread: the best of `repeats` runs over
         `blocks` blocks of 512, without packing and scores.
         """
-        records = self._program.records[self._program.logic]
-        context = np.zeros(self._program.output_slot(len(self.graph.outputs)), np.int64)
+        records = link(self._program.logic, self._address)
+        context = np.zeros(self._program.context_words, np.int64)
         context[Context.SAMPLES] = blocks * BLOCK
         planes = self._take_planes()
         best = float("inf")
@@ -183,16 +178,10 @@ class LlvmExecutable(Executable):
 
 
 def _rows(array: Array) -> Array:
-    """(n, features), features adjacent and at least TILE of them; bool as bytes."""
+    """(n, features), features adjacent; bool as bytes."""
     adjacent = np.ascontiguousarray(array) if _scattered(array) else array
     flat = adjacent.reshape(len(array), math.prod(array.shape[1:]))
-    if flat.dtype == np.bool_:
-        flat = flat.view(np.uint8)
-    if flat.shape[1] < TILE:
-        wide = np.zeros((len(flat), TILE), flat.dtype)
-        wide[:, : flat.shape[1]] = flat
-        return wide
-    return flat
+    return flat.view(np.uint8) if flat.dtype == np.bool_ else flat
 
 
 def _scattered(array: Array) -> bool:

@@ -54,6 +54,8 @@ class Field(IntEnum):
     SLOT = 7
     SCRATCH = 8
     TILES_AT_ONCE = 9
+    # widening: COUNT is the bytes of a sample
+    WIDE_SLOT = 10
     # sums: COUNT is the number of groups; SLOT the output's place in the context
     BITS = 3
     TAU = 4
@@ -193,9 +195,11 @@ def pack_kernel(name: str, dtype: str, check: bool, *, ternary: bool) -> str:
     Delight, 7-3), whose rows then are whole planes. Eight samples are read side by side, so that
     memory sees eight sequential streams, and masks are held for a few tiles at a time. With
     `check`, the error flag is set where a bit input is neither 0 nor 1, or a number is NaN.
+    `dtype` is "u8", "f32", "f32_bits" (floats for a bit input) or "bits" (masks already).
     """
     f = Function(name, PARAMS, ternary=ternary)
     size = 1 if dtype == "u8" else 4
+    packed = dtype == "bits"
     table = f.field("%step", Field.ROWS, "ptr")
     tiles, features = f.field("%step", Field.COUNT), f.field("%step", Field.FEATURES)
     levels, level_table = f.field("%step", Field.LEVELS), f.field("%step", Field.LEVEL_TABLE, "ptr")
@@ -235,24 +239,31 @@ def pack_kernel(name: str, dtype: str, check: bool, *, ternary: bool) -> str:
             line = f.let(f"mul i64 {s.index}, {PLANE_BYTES}")
             with f.loop(stop, start=chunk.index) as tile:
                 column = column_of(tile.index)
-                at = f.let(f"mul i64 {column}, {size}")
+                at = f.let(f"lshr i64 {column}, 3" if packed else f"mul i64 {column}, {size}")
                 values = [_load_tile(f, f.at(row, at), dtype) for row in rows]
                 if check:
                     wrong = f.load("i64", bad, 8)
                     for value in values:
                         wrong = f.let(f"or i64 {wrong}, {_wrong(f, value, dtype)}")
                     f.store("i64", wrong, bad, 8)
-                with f.loop(levels) as level:
-                    base = f.let(f"add i64 {f.let(f'mul i64 {level.index}, {features}')}, {column}")
-                    limit = f.at(level_table, f.let(f"mul i64 {base}, {size}"))
-                    threshold = _load_tile(f, limit, dtype)
-                    index = f.let(f"mul i64 {level.index}, {tiles}")
-                    index = f.let(f"shl i64 {f.let(f'add i64 {index}, {tile.index}')}, 3")
-                    forced = f.load("i64", f.at(always, index), 8)
-                    cell = f.at(masks_of(tile.index, chunk.index, level.index), line)
+                if packed:  # masks as they are, of one level
+                    cell = f.at(masks_of(tile.index, chunk.index, "0"), line)
                     for group, value in enumerate(values):
-                        mask = f.let(f"or i64 {_compare(f, value, threshold, dtype)}, {forced}")
-                        f.store("i64", mask, f.at(cell, str(8 * group)), 8)
+                        f.store("i64", value[0], f.at(cell, str(8 * group)), 8)
+                else:
+                    with f.loop(levels) as level:
+                        base = f.let(f"mul i64 {level.index}, {features}")
+                        base = f.let(f"add i64 {base}, {column}")
+                        limit = f.at(level_table, f.let(f"mul i64 {base}, {size}"))
+                        threshold = _load_tile(f, limit, dtype)
+                        index = f.let(f"mul i64 {level.index}, {tiles}")
+                        index = f.let(f"shl i64 {f.let(f'add i64 {index}, {tile.index}')}, 3")
+                        forced = f.load("i64", f.at(always, index), 8)
+                        cell = f.at(masks_of(tile.index, chunk.index, level.index), line)
+                        for group, value in enumerate(values):
+                            mask = _compare(f, value, threshold, dtype)
+                            mask = f.let(f"or i64 {mask}, {forced}")
+                            f.store("i64", mask, f.at(cell, str(8 * group)), 8)
         with f.loop(stop, start=chunk.index) as tile:
             column = column_of(tile.index)
             with f.loop(levels) as level:
@@ -266,8 +277,39 @@ def pack_kernel(name: str, dtype: str, check: bool, *, ternary: bool) -> str:
     return f.text()
 
 
+def widen_kernel(name: str, size: int, *, ternary: bool) -> str:
+    """A block's samples of COUNT bytes copied to rows of TILE elements of `size` bytes, the rest
+    zeros: so that the packer, which reads whole tiles, does not read past a narrow sample. The
+    context's WIDE_SLOT then names the copies.
+    """
+    f = Function(name, PARAMS, ternary=ternary)
+    count, start = f.field("%step", Field.COUNT), f.field("%context", Context.START)
+    where = f.at("%context", f.let(f"mul i64 {f.field('%step', Field.SLOT)}, 8"))
+    samples, stride = f.load("ptr", where, 8), f.load("i64", f.at(where, "8"), 8)
+    first = f.at(samples, f.let(f"mul i64 {start}, {stride}"))
+    left = f.let(f"sub i64 {f.field('%context', Context.SAMPLES)}, {start}")
+    valid = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
+    copies = f.at("%planes", f.field("%step", Field.SCRATCH))
+    with f.loop(valid) as s:
+        row = f.at(copies, f.let(f"mul i64 {s.index}, {TILE * size}"))
+        for part in range(size):
+            f.store("<64 x i8>", "zeroinitializer", f.at(row, str(TILE * part)), TILE)
+        sample = f.at(first, f.let(f"mul i64 {s.index}, {stride}"))
+        args = f"ptr {row}, ptr {sample}, i64 {count}, i1 false"
+        f.emit(f"call void @llvm.memcpy.p0.p0.i64({args})")
+    # The packer adds the block's start to what the context names.
+    wide = f.at("%context", f.let(f"mul i64 {f.field('%step', Field.WIDE_SLOT)}, 8"))
+    back = f.let(f"mul i64 {start}, {-TILE * size}")
+    f.store("ptr", f.at(copies, back), wide, 8)
+    f.store("i64", str(TILE * size), f.at(wide, "8"), 8)
+    f.emit("ret void")
+    return f.text()
+
+
 def _load_tile(f: Function, pointer: str, dtype: str) -> list[str]:
-    """64 features: one vector of bytes, or four of floats."""
+    """64 features: one word of bits, one vector of bytes, or four of floats."""
+    if dtype == "bits":
+        return [f.load("i64", pointer, 1)]
     if dtype == "u8":
         return [f.load("<64 x i8>", pointer, 1)]
     return [f.load("<16 x float>", f.at(pointer, str(64 * i)), 1) for i in range(4)]
@@ -426,6 +468,27 @@ def export_kernel(name: str, *, ternary: bool) -> str:
         value = f.load_plane("%planes", offset)
         target = f.at(out, f.let(f"mul i64 {i.index}, {PLANE_BYTES}"))
         f.store(PLANE, value, target, 1)
+    f.emit("ret void")
+    return f.text()
+
+
+def export_bytes_kernel(name: str, *, ternary: bool) -> str:
+    """Planes to the output as bytes 0 and 1, (samples, elements)."""
+    f = Function(name, PARAMS, ternary=ternary)
+    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
+    slot, start = f.field("%step", Field.SLOT), f.field("%context", Context.START)
+    left = f.let(f"sub i64 {f.field('%context', Context.SAMPLES)}, {start}")
+    valid = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
+    results = f.load("ptr", f.at("%context", f.let(f"mul i64 {slot}, 8")), 8)
+    out = f.at(results, f.let(f"mul i64 {start}, {count}"))
+    with f.loop(count) as i:
+        plane = f.at("%planes", f.load_u32(f.at(rows, f.let(f"mul i64 {i.index}, 4"))))
+        column = f.at(out, i.index)
+        with f.loop(valid) as s:
+            byte = f.load("i8", f.at(plane, f.let(f"lshr i64 {s.index}, 3")), 1)
+            lane = f.let(f"trunc i64 {f.let(f'and i64 {s.index}, 7')} to i8")
+            bit = f.let(f"and i8 {f.let(f'lshr i8 {byte}, {lane}')}, 1")
+            f.store("i8", bit, f.at(column, f.let(f"mul i64 {s.index}, {count}")), 1)
     f.emit("ret void")
     return f.text()
 

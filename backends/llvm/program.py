@@ -6,13 +6,14 @@ what its distinct templates cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.ir import PLANE_BYTES
+from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.kernels import (
     ADDER,
     MASK_BYTES,
@@ -20,16 +21,17 @@ from lgir.backends.llvm.kernels import (
     Context,
     Field,
     cone_kernel,
+    export_bytes_kernel,
     export_kernel,
     gate_kernel,
     pack_kernel,
     run_kernel,
     sum_kernel,
+    widen_kernel,
 )
 from lgir.backends.plan import (
     ZERO_PLANE,
     ConeStep,
-    ExportStep,
     GateStep,
     PackStep,
     Plan,
@@ -41,7 +43,10 @@ from lgir.errors import BackendError
 _ATTRIBUTES: Final = (
     'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
 )
-_DECLARATIONS: Final = "declare i64 @llvm.smin.i64(i64, i64)\n"
+_DECLARATIONS: Final = (
+    "declare i64 @llvm.smin.i64(i64, i64)\n"
+    "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
+)
 _TERNARY: Final = (
     "declare <8 x i64> @llvm.x86.avx512.pternlog.q.512("
     "<8 x i64>, <8 x i64>, <8 x i64>, i32 immarg)\n"
@@ -54,24 +59,47 @@ Record = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PackVariant:
-    """How one dtype of sample array is packed for a step: its kernel and its tables."""
+class StepRecord:
+    """One step as the run loop reads it, before it is linked: which kernel, the numbers among its
+    fields, (Field.SIZE,) int64, and the tables that other fields point to.
+    """
 
     kernel: str
-    record: Record
+    fields: Record
+    tables: dict[int, npt.NDArray[np.generic]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PackRecords:
+    """What packs graph input `input`: by kind of samples, one record, or two where narrow samples
+    are widened first.
+    """
+
+    input: int
+    kinds: dict[str, list[StepRecord]]
 
 
 class Program:
-    """Kernels and records of a plan.
+    """Kernels and records of a plan, without an address in them: `link` or an object file gives
+    those.
+
+    Samples come in kinds: "u8" and "f32" are arrays of bytes and floats (either for a bit input),
+    "bits" are samples packed to rows of 64-bit words, feature f being bit f % 64 of word f // 64.
+
+    Args:
+        packed_input: provide for the kind "bits".
+        byte_output: bit outputs as bytes (samples, elements), not as planes.
 
     Attributes:
         text: LLVM IR of every kernel the plan needs, and of `lgir_run`.
-        records: (steps, Field.SIZE) int64, kernel addresses missing until `link`; a pack step's
-            record is chosen per call by the dtype of its samples, see `pack_variants`.
-        logic: positions of the steps that evaluate gates.
+        logic: the steps that evaluate gates.
+        workspace_bytes: planes, and room for packing behind them.
+        context_words: length of a call's context.
     """
 
-    def __init__(self, plan: Plan, *, ternary: bool) -> None:
+    def __init__(
+        self, plan: Plan, *, ternary: bool, packed_input: bool = False, byte_output: bool = False
+    ) -> None:
         if plan.num_planes * PLANE_BYTES >= 1 << 32:
             raise BackendError(
                 f"the network needs {plan.num_planes:,} planes of {PLANE_BYTES} bytes at once; "
@@ -79,137 +107,186 @@ class Program:
             )
         self.plan = plan
         self.ternary = ternary
+        self.packed_input = packed_input
+        self.byte_output = byte_output
         self._kernels: dict[str, str] = {"lgir_run": run_kernel()}
-        self._keep: list[npt.NDArray[np.generic]] = []
-        self.names: list[str] = []
-        self.pack_variants: dict[int, dict[str, PackVariant]] = {}
-        self.logic: list[int] = []
-        # Behind the planes: one that nothing reads, then room for the packer's masks.
+        # Behind the planes: one that nothing reads, then room for the packer.
         self.scratch = (plan.num_planes + 1) * PLANE_BYTES
         self.workspace_bytes = self.scratch
-        self.records = np.zeros((len(plan.steps), Field.SIZE), np.int64)
-        for i, step in enumerate(plan.steps):
-            self.names.append(self._lower(i, step))
+        graph = plan.graph
+        self.context_words = self.wide_slot(len(graph.inputs))
+        self._steps = [self._lower(step) for step in plan.steps]
+        self.logic = [
+            lowered
+            for step, lowered in zip(plan.steps, self._steps, strict=True)
+            if isinstance(step, (GateStep, ConeStep)) and isinstance(lowered, StepRecord)
+        ]
         head = _DECLARATIONS + (_TERNARY if ternary else "")
         self.text = "\n".join([head, *self._kernels.values(), _ATTRIBUTES])
 
     @property
     def kernel_names(self) -> list[str]:
+        """Names as LLVM's text has them, some in quotes."""
         return list(self._kernels)
 
-    def output_slot(self, index: int) -> int:
-        return Context.SLOTS + 2 * len(self.plan.graph.inputs) + index
+    def sequence(self, kinds: Sequence[str]) -> list[StepRecord]:
+        """The records of a call, in order, for samples of these kinds, one for each input."""
+        found: list[StepRecord] = []
+        for step in self._steps:
+            found += step.kinds[kinds[step.input]] if isinstance(step, PackRecords) else [step]
+        return found
 
     def input_slot(self, index: int) -> int:
+        """Where the context holds an input's pointer and, after it, the bytes from one sample to
+        the next.
+        """
         return Context.SLOTS + 2 * index
 
-    def _pointer(self, array: npt.NDArray[np.generic]) -> int:
-        self._keep.append(array)
-        return int(array.ctypes.data)
+    def output_slot(self, index: int) -> int:
+        return self.input_slot(len(self.plan.graph.inputs)) + index
 
-    def _lower(self, i: int, step: Step) -> str:
-        record = self.records[i]
-        if isinstance(step, GateStep):
-            self.logic.append(i)
-            return self._gates(record, step)
-        if isinstance(step, ConeStep):
-            self.logic.append(i)
-            return self._cones(record, step)
+    def wide_slot(self, index: int) -> int:
+        """As `input_slot`, for samples after they are widened."""
+        return self.output_slot(len(self.plan.graph.outputs)) + 2 * index
+
+    def _lower(self, step: Step) -> StepRecord | PackRecords:
         if isinstance(step, PackStep):
-            self._pack(i, step)
-            return ""
+            return self._pack(step)
+        if isinstance(step, GateStep):
+            return self._gates(step)
+        if isinstance(step, ConeStep):
+            return self._cones(step)
         if isinstance(step, SumStep):
-            return self._sum(record, step)
-        assert isinstance(step, ExportStep)
-        record[Field.ROWS] = self._pointer(_offsets(step.planes))
-        record[Field.COUNT] = len(step.planes)
-        record[Field.SLOT] = self.output_slot(step.output)
-        if "export" not in self._kernels:
-            self._kernels["export"] = export_kernel("export", ternary=self.ternary)
-        return "export"
+            return self._sum(step)
+        fields = _fields({Field.COUNT: len(step.planes), Field.SLOT: self.output_slot(step.output)})
+        name = "export_bytes" if self.byte_output else "export"
+        kernel = export_bytes_kernel if self.byte_output else export_kernel
+        self._use(name, kernel)
+        return StepRecord(name, fields, {Field.ROWS: _offsets(step.planes)})
 
-    def _gates(self, record: Record, step: GateStep) -> str:
+    def _use(self, name: str, kernel: Callable[..., str], *args: Any) -> None:
+        if name not in self._kernels:
+            self._kernels[name] = kernel(name, *args, ternary=self.ternary)
+
+    def _gates(self, step: GateStep) -> StepRecord:
         rows = _offsets(step.rows)
         if step.tables is not None:
             rows = np.concatenate([rows, step.tables[:, None].view(np.uint32)], axis=1)
-        record[Field.ROWS] = self._pointer(np.ascontiguousarray(rows))
-        record[Field.COUNT] = len(rows)
         name = f"gate{step.fanin}" + ("" if step.table is None else f"_{step.table:x}")
-        if name not in self._kernels:
-            self._kernels[name] = gate_kernel(name, step.fanin, step.table, ternary=self.ternary)
-        return name
+        self._use(name, gate_kernel, step.fanin, step.table)
+        return StepRecord(name, _fields({Field.COUNT: len(rows)}), {Field.ROWS: rows})
 
-    def _cones(self, record: Record, step: ConeStep) -> str:
+    def _cones(self, step: ConeStep) -> StepRecord:
         copies = len(step.shifts)
         masks = np.where(step.masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
         rows = np.concatenate([_offsets(step.leaves), _offsets(step.out)[:, None], masks], axis=1)
-        record[Field.ROWS] = self._pointer(np.ascontiguousarray(rows))
-        record[Field.COUNT] = len(rows)
-        record[Field.SPACE : Field.SPACE + 3] = step.space
-        record[Field.IN_STEP : Field.IN_STEP + 3] = np.array(step.in_step) * PLANE_BYTES
-        record[Field.OUT_STEP : Field.OUT_STEP + 3] = np.array(step.out_step) * PLANE_BYTES
-        record[Field.COPIES] = copies
-        record[Field.SHIFTS : Field.SHIFTS + copies] = step.shifts * PLANE_BYTES
+        fields = _fields({Field.COUNT: len(rows), Field.COPIES: copies})
+        fields[Field.SPACE : Field.SPACE + 3] = step.space
+        fields[Field.IN_STEP : Field.IN_STEP + 3] = np.array(step.in_step) * PLANE_BYTES
+        fields[Field.OUT_STEP : Field.OUT_STEP + 3] = np.array(step.out_step) * PLANE_BYTES
+        fields[Field.SHIFTS : Field.SHIFTS + copies] = step.shifts * PLANE_BYTES
         name = f'"cone {step.expr}"'
-        if name not in self._kernels:
-            self._kernels[name] = cone_kernel(name, step.expr, ternary=self.ternary)
-        return name
+        self._use(name, cone_kernel, step.expr)
+        return StepRecord(name, fields, {Field.ROWS: rows})
 
-    def _sum(self, record: Record, step: SumStep) -> str:
+    def _sum(self, step: SumStep) -> StepRecord:
         groups, bits = step.planes.shape
         padded = -(-bits // ADDER) * ADDER
         planes = np.full((groups, padded), ZERO_PLANE, np.int64)
         planes[:, :bits] = step.planes
-        record[Field.ROWS] = self._pointer(_offsets(planes))
-        record[Field.COUNT] = groups
-        record[Field.BITS] = padded
-        record[Field.SLOT] = self.output_slot(step.output)
-        floats = np.array([step.tau, step.beta], np.float32).view(np.uint32)
-        record[Field.TAU], record[Field.BETA] = floats
-        name = f"sum{bits.bit_length()}"
-        if name not in self._kernels:
-            self._kernels[name] = sum_kernel(name, bits.bit_length(), ternary=self.ternary)
-        return name
-
-    def _pack(self, i: int, step: PackStep) -> None:
-        is_bit = step.dtype == "bit"
-        self.pack_variants[i] = {
-            dtype: self._pack_variant(step, dtype, check=is_bit or dtype == "f32")
-            for dtype in (("u8", "f32") if is_bit else (step.dtype,))
-        }
-
-    def _pack_variant(self, step: PackStep, dtype: str, *, check: bool) -> PackVariant:
-        count, features = step.planes.shape
-        width = max(features, TILE)  # narrower samples are widened before the call
-        planes = np.full((count, width), -1, np.int64)
-        planes[:, :features] = step.planes
-        planes = np.where(planes < 0, self.plan.num_planes, planes)  # a plane that nothing reads
-        levels = np.zeros((count, width), np.float32)
-        if step.levels is not None:
-            levels[:, :features] = step.levels
-        tiles = -(-width // TILE)
-        table, always = _level_table(levels, dtype, tiles)
-        record = np.zeros(Field.SIZE, np.int64)
-        record[Field.ROWS] = self._pointer(_offsets(planes))
-        record[Field.COUNT], record[Field.FEATURES] = tiles, width
-        record[Field.LEVELS], record[Field.LEVEL_TABLE] = count, self._pointer(table)
-        record[Field.ALWAYS], record[Field.SLOT] = (
-            self._pointer(always),
-            self.input_slot(step.input),
+        tau, beta = np.array([step.tau, step.beta], np.float32).view(np.uint32).tolist()
+        fields = _fields(
+            {
+                Field.COUNT: groups,
+                Field.BITS: padded,
+                Field.SLOT: self.output_slot(step.output),
+                Field.TAU: tau,
+                Field.BETA: beta,
+            }
         )
-        at_once = max(1, _MASKS_AT_ONCE // count)
-        record[Field.SCRATCH], record[Field.TILES_AT_ONCE] = self.scratch, at_once
-        room = self.scratch + min(at_once, tiles) * count * MASK_BYTES
-        self.workspace_bytes = max(self.workspace_bytes, room)
-        kind = "f32_bits" if dtype == "f32" and step.dtype == "bit" else dtype
-        name = f"pack_{kind}{'_checked' if check else ''}"
-        if name not in self._kernels:
-            self._kernels[name] = pack_kernel(name, kind, check, ternary=self.ternary)
-        return PackVariant(name, record)
+        name = f"sum{bits.bit_length()}"
+        self._use(name, sum_kernel, bits.bit_length())
+        return StepRecord(name, fields, {Field.ROWS: _offsets(planes)})
+
+    # -- packing ---------------------------------------------------------------------------------
+
+    def _pack(self, step: PackStep) -> PackRecords:
+        kinds: tuple[str, ...] = (step.dtype,)
+        if step.dtype == "bit":
+            kinds = ("u8", "f32", "bits") if self.packed_input else ("u8", "f32")
+        return PackRecords(step.input, {kind: self._pack_kind(step, kind) for kind in kinds})
+
+    def _pack_kind(self, step: PackStep, kind: str) -> list[StepRecord]:
+        count, features = step.planes.shape
+        narrow = features < TILE and kind != "bits"
+        width = -(-features // TILE) * TILE if kind == "bits" else max(features, TILE)
+        planes = np.full((count, width), self.plan.num_planes)  # a plane that nothing reads
+        planes[:, :features] = step.planes
+        tiles = -(-width // TILE)
+        at_once = min(max(1, _MASKS_AT_ONCE // count), tiles)
+        slot = self.wide_slot(step.input) if narrow else self.input_slot(step.input)
+        fields = _fields(
+            {
+                Field.COUNT: tiles,
+                Field.FEATURES: width,
+                Field.LEVELS: count,
+                Field.SLOT: slot,
+                Field.SCRATCH: self.scratch,
+                Field.TILES_AT_ONCE: at_once,
+            }
+        )
+        tables: dict[int, npt.NDArray[np.generic]] = {Field.ROWS: _offsets(planes)}
+        if kind != "bits":
+            levels = np.zeros((count, width), np.float32)
+            if step.levels is not None:
+                levels[:, :features] = step.levels
+            tables[Field.LEVEL_TABLE], tables[Field.ALWAYS] = _level_table(levels, kind, tiles)
+        is_bit = step.dtype == "bit"
+        check = kind != "bits" and (is_bit or kind == "f32")
+        form = "f32_bits" if kind == "f32" and is_bit else kind
+        name = f"pack_{form}{'_checked' if check else ''}"
+        self._use(name, pack_kernel, form, check)
+        pack = StepRecord(name, fields, tables)
+        behind = self.scratch + at_once * count * MASK_BYTES
+        self.workspace_bytes = max(self.workspace_bytes, behind)
+        return [self._widen(step, kind, behind), pack] if narrow else [pack]
+
+    def _widen(self, step: PackStep, kind: str, at: int) -> StepRecord:
+        """Copies a block's samples, narrower than a tile, to rows of a tile at `at`."""
+        size = 1 if kind == "u8" else 4
+        self.workspace_bytes = max(self.workspace_bytes, at + BLOCK * TILE * size)
+        name = f"widen_{kind}"
+        self._use(name, widen_kernel, size)
+        fields = _fields(
+            {
+                Field.COUNT: step.planes.shape[1] * size,
+                Field.SLOT: self.input_slot(step.input),
+                Field.WIDE_SLOT: self.wide_slot(step.input),
+                Field.SCRATCH: at,
+            }
+        )
+        return StepRecord(name, fields)
+
+
+def link(steps: Sequence[StepRecord], address: Mapping[str, int]) -> Record:
+    """Records (steps, Field.SIZE) for this process; the steps must outlive them."""
+    records = np.zeros((len(steps), Field.SIZE), np.int64)
+    for record, step in zip(records, steps, strict=True):
+        record[:] = step.fields
+        record[Field.KERNEL] = address[step.kernel]
+        for at, table in step.tables.items():
+            record[at] = table.ctypes.data
+    return records
+
+
+def _fields(values: Mapping[int, int]) -> Record:
+    fields = np.zeros(Field.SIZE, np.int64)
+    fields[list(values)] = list(values.values())
+    return fields
 
 
 def _offsets(planes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-    return (planes * PLANE_BYTES).astype(np.uint32)
+    return np.ascontiguousarray((planes * PLANE_BYTES).astype(np.uint32))
 
 
 def _level_table(
