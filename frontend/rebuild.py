@@ -45,7 +45,9 @@ def rebuild(graph: Graph) -> LogicNet:
             raise LiftError(f"node %{node.output} does not read just the layer before it")
         layers.append(_layer(node, x))
     (given,) = graph.inputs
-    return LogicNet(*layers, input_shape=given.shape, input_dtype=given.dtype).eval()
+    net = LogicNet(*layers, input_shape=given.shape, input_dtype=given.dtype)
+    net.eval()
+    return net
 
 
 def _layer(node: Node, x: Value) -> nn.Module:

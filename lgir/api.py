@@ -17,7 +17,7 @@ from lgir.registry import BACKENDS
 if TYPE_CHECKING:
     from lgir.benchmark import BenchReport
     from lgir.equivalence import Verdict
-    from lgir.passes.pipeline import Report
+    from lgir.passes.report import Report
 
 
 def lift(model: Any | str | Path, **options: Any) -> Graph:
