@@ -1,0 +1,208 @@
+// A stand-in for the CUDA runtime that runs kernels on the CPU, for tests only: compile a .cu file
+// with `g++ -x c++ -I <this folder>`. Blocks and threads are looped; a thread that reaches a
+// barrier hands over to the next one of its block, on a stack of its own. Device memory is filled
+// with garbage and ends at a guard page, so that reads of what was never written change results and
+// reads past the end fault. `host_fail_after` makes a chosen call fail, `host_reverse` turns the
+// order of blocks and threads around.
+#pragma once
+
+#include <math.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__ static
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+};
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1 };
+
+typedef struct CUstream_st *cudaStream_t;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+static dim3 gridDim, blockDim, blockIdx, threadIdx;
+
+// ---- what tests ask and set ----------------------------------------------------------------------
+
+static long host_calls = 0, host_failing_call = -1;
+static bool host_backwards = false;
+static std::map<void *, std::pair<char *, size_t>> host_memory;  // what was given -> its mapping
+
+extern "C" void host_fail_after(long calls) { host_calls = 0, host_failing_call = calls; }
+extern "C" void host_reverse(int reverse) { host_backwards = reverse != 0; }
+extern "C" long host_allocations() { return (long)host_memory.size(); }
+
+inline bool host_fails() { return host_calls++ == host_failing_call; }
+
+// ---- memory --------------------------------------------------------------------------------------
+
+inline cudaError_t cudaMalloc(void **out, size_t bytes)
+{
+  if (host_fails()) return cudaErrorMemoryAllocation;
+  const size_t page = 4096, room = (bytes + page - 1) / page * page;
+  char *at = (char *)mmap(nullptr, room + page, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED) return cudaErrorMemoryAllocation;
+  memset(at, 0xa5, room);
+  mprotect(at + room, page, PROT_NONE);
+  *out = at + (room - bytes) / 16 * 16;
+  host_memory[*out] = {at, room + page};
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaFree(void *memory)
+{
+  if (!memory) return cudaSuccess;
+  const auto found = host_memory.find(memory);
+  if (found == host_memory.end()) return cudaErrorInvalidValue;
+  munmap(found->second.first, found->second.second);
+  host_memory.erase(found);
+  return host_fails() ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind)
+{
+  if (host_fails()) return cudaErrorInvalidValue;
+  memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaMemset(void *at, int value, size_t bytes)
+{
+  if (host_fails()) return cudaErrorInvalidValue;
+  memset(at, value, bytes);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+  return host_fails() ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+// ---- device functions ----------------------------------------------------------------------------
+
+template <class T>
+inline T __ldg(const T *at) { return *at; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
+
+// ---- threads -------------------------------------------------------------------------------------
+
+// One thread of a block, on its own stack; made once and used for thread after thread. ucontext
+// gives it the stack, setjmp switches: swapcontext would make two system calls each time.
+struct HostThread {
+  static const size_t STACK = 64 << 10;
+  char *stack = (char *)malloc(STACK);
+  ucontext_t context;
+  jmp_buf resume;
+  bool started = false, done = true;
+  dim3 index;
+};
+
+static std::vector<HostThread *> host_threads;
+static HostThread *host_current;
+static jmp_buf host_scheduler;
+static void (*host_body)(void *);
+static void *host_arguments;
+
+static __attribute__((noinline)) void host_yield()
+{
+  if (_setjmp(host_current->resume) == 0) _longjmp(host_scheduler, 1);
+}
+
+inline void __syncthreads() { host_yield(); }
+
+static void host_main()
+{
+  for (;;) {
+    host_body(host_arguments);
+    host_current->done = true;
+    host_yield();
+  }
+}
+
+// Runs `thread` to its next barrier or its end.
+static __attribute__((noinline)) void host_advance(HostThread *thread)
+{
+  host_current = thread;
+  threadIdx = thread->index;
+  if (_setjmp(host_scheduler) != 0) return;
+  if (thread->started) _longjmp(thread->resume, 1);
+  thread->started = true;
+  getcontext(&thread->context);
+  thread->context.uc_stack.ss_sp = thread->stack;
+  thread->context.uc_stack.ss_size = HostThread::STACK;
+  makecontext(&thread->context, host_main, 0);
+  setcontext(&thread->context);
+}
+
+static void host_run_block(unsigned count)
+{
+  while (host_threads.size() < count) host_threads.push_back(new HostThread);
+  for (unsigned i = 0; i < count; ++i) {
+    HostThread *thread = host_threads[i];
+    const unsigned n = host_backwards ? count - 1 - i : i;
+    thread->index = dim3(n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y);
+    thread->done = false;
+  }
+  for (bool running = true; running;) {
+    running = false;
+    for (unsigned i = 0; i < count; ++i) {
+      if (host_threads[i]->done) continue;
+      host_advance(host_threads[i]);
+      running |= !host_threads[i]->done;
+    }
+  }
+}
+
+template <class Call>
+static void host_call(void *call) { (*(Call *)call)(); }
+
+template <class... P, class... A>
+inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
+                                      A... args)
+{
+  const dim3 grid = config->gridDim, block = config->blockDim;
+  const size_t threads = (size_t)block.x * block.y * block.z;
+  if (host_fails() || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu ||
+      grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > 1024)
+    return cudaErrorInvalidConfiguration;
+  auto call = [=] { kernel(static_cast<P>(args)...); };
+  gridDim = grid, blockDim = block;
+  host_body = host_call<decltype(call)>, host_arguments = &call;
+  const size_t blocks = (size_t)grid.x * grid.y * grid.z;
+  for (size_t i = 0; i < blocks; ++i) {
+    const size_t b = host_backwards ? blocks - 1 - i : i;
+    blockIdx = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
+    host_run_block((unsigned)threads);
+  }
+  return cudaSuccess;
+}

@@ -1,0 +1,193 @@
+"""The CUDA backend's source, run on the CPU through a stand-in for the runtime and compared with the
+reference interpreter bit for bit; and what nvcc makes of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_host.host import HostNetwork, build
+from random_graphs import random_graph, random_inputs
+
+import lgir
+from lgir.backends.cuda import emit_cuda
+from lgir.errors import BackendError
+from lgir.graph import Graph
+from lgir.zoo import build_net, dense_net, logictreenet
+
+BATCHES = (0, 1, 31, 32, 33, 63, 64, 65, 511, 512, 513, 2500)
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
+
+
+def assert_same(net: HostNetwork, samples: list[np.ndarray], batch: int = 0) -> None:
+    expected = lgir.compile(net.graph, "reference")(*samples)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for got, want in zip(net(samples, batch), expected, strict=True):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want, err_msg=net.graph.name)
+
+
+@pytest.fixture(scope="module")
+def special(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HostNetwork]:
+    """Networks that several tests share, built together."""
+    graphs = {
+        "dense": dense_net(2, 400, seed=3),
+        "dense-optimised": lgir.optimize(dense_net(3, 400, seed=4), verify=None)[0],
+        "conv": lgir.optimize(logictreenet(8, seed=2), verify=None)[0],
+        "byte-levels": _levels([-1, 0, 254, 255, 256]),
+        "odd-levels": _levels([-0.5, 0.5, 254.5, 1e9, -np.inf, np.inf]),
+        **{f"sum-{bits}": _sums(bits) for bits in (1, 15, 16, 17, 127, 128, 129, 300)},
+    }
+    nets = build(list(graphs.values()), tmp_path_factory.mktemp("cuda"))
+    return dict(zip(graphs, nets, strict=True))
+
+
+def _levels(levels: list[float]) -> Graph:
+    b = lgir.GraphBuilder("levels")
+    return b.build(b.threshold(b.input("x", "u8", (70,)), levels))
+
+
+def _sums(bits: int) -> Graph:
+    b = lgir.GraphBuilder(f"sum-{bits}")
+    return b.build(b.group_sum(b.input("x", "bit", (7 * bits,)), 7, tau=3.0, beta=0.25))
+
+
+@needs_compiler
+def test_random_graphs_match_the_reference(tmp_path: Path) -> None:
+    nets = build([random_graph(seed) for seed in range(24)], tmp_path)
+    for seed, net in enumerate(nets):
+        net.code.host_reverse(seed % 2)
+        for n, batch in ((0, 0), (1, 0), (65, 32), (513, 0)):
+            assert_same(net, random_inputs(net.graph, n, seed), batch)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("first", range(100, 400, 50))
+def test_many_random_graphs_match_the_reference(first: int, tmp_path: Path) -> None:
+    graphs = [random_graph(seed) for seed in range(first, first + 50)]
+    graphs[::2] = [lgir.optimize(graph, verify=None)[0] for graph in graphs[::2]]
+    for seed, net in enumerate(build(graphs, tmp_path), start=first):
+        net.code.host_reverse(seed % 3)
+        for n, batch in ((1, 0), (33, 0), (700, 320), (1100, 0)):
+            assert_same(net, random_inputs(net.graph, n, seed), batch)
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", BATCHES)
+@pytest.mark.parametrize("name", ["dense", "dense-optimised"])
+def test_every_batch_size(special: dict[str, HostNetwork], name: str, n: int) -> None:
+    x = np.random.default_rng(n).random((n, 784)) < 0.4
+    assert_same(special[name], [x])
+    assert_same(special[name], [x], batch=96)
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [0, 1, 33, 257])
+def test_every_batch_size_on_a_convolution(special: dict[str, HostNetwork], n: int) -> None:
+    x = np.random.default_rng(n).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+    assert_same(special["conv"], [x])
+    assert_same(special["conv"], [x], batch=64)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["byte-levels", "odd-levels"])
+def test_levels_outside_a_byte(special: dict[str, HostNetwork], name: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (100, 70), dtype=np.uint8)
+    samples[0], samples[1] = 0, 255
+    assert_same(special[name], [samples])
+
+
+@needs_compiler
+@pytest.mark.parametrize("bits", [1, 15, 16, 17, 127, 128, 129, 300])
+def test_group_sums_of_any_size(special: dict[str, HostNetwork], bits: int) -> None:
+    samples = np.random.default_rng(bits).random((1030, 7 * bits)) < 0.7
+    samples[0], samples[1] = True, False
+    assert_same(special[f"sum-{bits}"], [samples])
+
+
+@needs_compiler
+def test_results_do_not_depend_on_the_order_of_threads(special: dict[str, HostNetwork]) -> None:
+    net = special["conv"]
+    x = np.random.default_rng(7).integers(0, 256, (70, 3, 32, 32), dtype=np.uint8)
+    net.code.host_reverse(1)
+    try:
+        assert_same(net, [x])
+    finally:
+        net.code.host_reverse(0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("batch", [0, 64])
+def test_packed_samples_give_the_same(special: dict[str, HostNetwork], batch: int) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.random((150, 784)) < 0.5
+    net = special["dense"]
+    got, codes = net.try_run([_planes(x)], batch, packed=True, n=150)
+    assert codes == [0, 0, 0]
+    np.testing.assert_array_equal(got[0], net([x])[0])
+
+    image = rng.integers(0, 256, (150, 3, 32, 32), dtype=np.uint8)
+    levels = np.unique(special["conv"].graph.nodes[0].op.levels)
+    planes = np.concatenate([_planes(image.reshape(150, -1) > level) for level in levels])
+    got, codes = special["conv"].try_run([planes], batch, packed=True, n=150)
+    assert codes == [0, 0, 0]
+    np.testing.assert_array_equal(got[0], special["conv"]([image])[0])
+
+
+def _planes(bits: np.ndarray) -> np.ndarray:
+    """(n, elements) bool as packed planes (elements, words) uint32."""
+    words = -(-len(bits) // 32)
+    padded = np.zeros((words * 32, bits.shape[1]), bool)
+    padded[: len(bits)] = bits
+    packed = np.packbits(padded, axis=0, bitorder="little").reshape(words, 4, -1)
+    return (
+        np.ascontiguousarray(packed.transpose(2, 0, 1)).reshape(bits.shape[1], -1).view(np.uint32)
+    )
+
+
+@needs_compiler
+def test_every_failing_call_is_reported_and_nothing_leaks(special: dict[str, HostNetwork]) -> None:
+    net = special["dense"]
+    x = np.zeros((100, 784), bool)
+    calls = 0
+    while True:
+        net.code.host_fail_after(calls)
+        _, codes = net.try_run([x], batch=64)
+        if not any(codes):
+            break
+        calls += 1
+    # two allocations, tables, workspace, synchronisation, two chunks of steps, two frees
+    assert calls > 20
+
+
+@needs_compiler
+def test_null_pointers_are_refused(special: dict[str, HostNetwork]) -> None:
+    net = special["dense"]
+    assert net.function("create")(None, 0) == 1
+    assert net.function("run")(None, None, None, 1, None) == 1
+    assert net.function("destroy")(None) == 0
+
+
+def test_a_prefix_must_be_a_name() -> None:
+    with pytest.raises(BackendError, match="prefix 'my-net' is not a C name"):
+        emit_cuda(dense_net(1, 400), prefix="my-net")
+
+
+def test_source_grows_by_tables_alone() -> None:
+    def code(graph: Graph) -> str:
+        return emit_cuda(graph).split("// ---- tables")[0]
+
+    small, large = code(dense_net(2, 400)), code(dense_net(2, 4000))
+    assert len(large) <= len(small) * 1.02
+
+
+def test_dense_layers_take_one_launch_each() -> None:
+    text = emit_cuda(build_net("dense-6x8000"))
+    assert text.count("launch(c, gates2") == 6
+    assert len(text) < 3_000_000
