@@ -98,7 +98,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
           lgir run small.onnx samples.npy --labels
           lgir bench --net dense-6x8000
 
-    Tab completion: eval "$(_LGIR_COMPLETE=bash_source lgir)" (or zsh_source, fish_source).
+    \b
+    Tab completion (or zsh_source, fish_source):
+          eval "$(_LGIR_COMPLETE=bash_source lgir)"
     """,
 )
 @click.version_option(package_name="lgir", message="lgir %(version)s")

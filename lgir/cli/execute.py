@@ -6,30 +6,25 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 import lgir
-from lgir.cli.common import (
+from lgir.cli.files import read_array, write_arrays
+from lgir.cli.options import (
     ModelSource,
     backend_option,
     backend_options,
     compile_graph,
     complete,
-    console,
     json_option,
     load_option,
     model_source,
-    note,
     options_for,
-    print_json,
-    status,
-    write_arrays,
 )
-from lgir.errors import FormatError, LiftError
+from lgir.cli.output import console, note, print_json, status
+from lgir.errors import LiftError
 from lgir.registry import BACKENDS
 
 if TYPE_CHECKING:
-    from lgir.executable import Array
     from lgir.graph import Graph
 
 threads_option = click.option(
@@ -63,9 +58,10 @@ def run(
     labels: bool,
     output: str | None,
 ) -> None:
-    """Run a model on samples (N, ...) from a .npy file, one file per graph input.
+    """Run a model on samples from .npy files.
 
-    Without -o, a line of text per sample goes to stdout.
+    Arrays are (N, ...), one file per graph input. Without -o, a line of text per sample goes to
+    stdout.
 
     \b
     lgir run model.onnx samples.npy --labels
@@ -74,7 +70,7 @@ def run(
     graph, inputs = source.open(files, "give a MODEL file or --net NAME, then INPUT.npy")
     if not inputs:
         raise click.UsageError("give the samples: an INPUT.npy file per graph input")
-    samples = [_read_array(path) for path in inputs]
+    samples = [read_array(path) for path in inputs]
     if passes is not None:
         graph, _ = lgir.optimize(graph, passes)
     exe = compile_graph(graph, backend, options)
@@ -190,7 +186,7 @@ def bench(
 )
 @json_option
 def demo(train: bool, output: str | None, as_json: bool) -> None:
-    """See the whole path on a real trained network of handwritten digits.
+    """Run the whole path on a trained network of digits.
 
     Lifts the shipped checkpoint of a convolutional logic gate network, optimises it, compiles it,
     checks every test sample against PyTorch, and measures. Needs: pip install 'lgir[demo]'.
@@ -216,17 +212,3 @@ def _torch_module(graph: Graph) -> Any:
     except LiftError as error:
         note(f"no row for PyTorch: {error}")
         return None
-
-
-def _read_array(path: str) -> Array:
-    """The array of a .npy file, mapped and not read where possible. Never unpickles."""
-    try:
-        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:  # header, length or dtype
-        raise FormatError(
-            f"{path}: not a readable .npy file ({error}); save samples with numpy.save"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise FormatError(f"{path}: an archive of arrays; give one .npy file per graph input")
-    return array

@@ -9,22 +9,18 @@ from typing import Any
 import click
 
 import lgir
-from lgir.cli.common import (
+from lgir.cli.files import write_model, write_text
+from lgir.cli.options import (
     ModelSource,
     backend_option,
     backend_options,
     compile_graph,
-    console,
     json_option,
     load_option,
     model_source,
-    note,
     output_option,
-    print_json,
-    status,
-    write_model,
-    write_text,
 )
+from lgir.cli.output import console, note, print_json, status
 from lgir.errors import unknown_name
 
 

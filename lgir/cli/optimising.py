@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lgir
-from lgir.cli.common import (
+from lgir.cli.files import read_model, write_arrays, write_model
+from lgir.cli.options import (
     ModelSource,
     complete,
-    console,
     json_option,
     load_option,
     model_source,
-    note,
     output_option,
-    print_json,
-    read_model,
-    status,
-    write_arrays,
-    write_model,
 )
+from lgir.cli.output import console, note, print_json, status
 from lgir.equivalence import METHODS
 
 if TYPE_CHECKING:

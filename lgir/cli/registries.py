@@ -6,7 +6,8 @@ from inspect import getdoc
 
 import click
 
-from lgir.cli.common import console, json_option, load_option, print_json
+from lgir.cli.options import json_option, load_option
+from lgir.cli.output import console, print_json
 from lgir.registry import BACKENDS
 
 
@@ -14,7 +15,7 @@ from lgir.registry import BACKENDS
 @load_option
 @json_option
 def passes(as_json: bool) -> None:
-    """List the optimisation passes and named pipelines, for use in `lgir opt -p`."""
+    """List the passes and named pipelines that -p takes."""
     from lgir.passes.pipeline import PIPELINES, list_passes
 
     found = list_passes()
@@ -33,7 +34,7 @@ def passes(as_json: bool) -> None:
 @click.command()
 @json_option
 def backends(as_json: bool) -> None:
-    """List the backends, for use in `lgir run --backend`."""
+    """List the backends that -b takes."""
     about = {name: (getdoc(item) or "").partition("\n")[0] for name, item in BACKENDS.items()}
     if as_json:
         print_json([{"name": name, "about": text} for name, text in about.items()])

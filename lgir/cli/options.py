@@ -1,69 +1,26 @@
-"""What commands share: consoles, and models and files as arguments.
-
-Rich is imported where it prints, so that `lgir --help` and pipes stay quick.
-"""
+"""Options that several commands share, as decorators, and what they stand for."""
 
 from __future__ import annotations
 
 import ast
-import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import wraps
 from inspect import signature
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 import lgir
-from lgir.container import from_bytes
-from lgir.errors import BackendError, FormatError, GraphError, LgirError, ParseError
-from lgir.files import write_atomically
+from lgir.cli.files import read_model
+from lgir.cli.output import status
+from lgir.errors import BackendError
 from lgir.registry import BACKENDS
 from lgir.zoo import EXAMPLES, build_net
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from lgir.executable import Array, Executable
+    from lgir.executable import Executable
     from lgir.graph import Graph
-
-PIPED_WIDTH = 160
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A rich console on the current stdout or stderr; wide enough for any table when piped."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPED_WIDTH)
-
-
-def note(message: str) -> None:
-    """A diagnostic line on stderr."""
-    click.echo(message, err=True)
-
-
-@contextmanager
-def status(message: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr while something takes time, silent where stderr is not a terminal.
-
-    Yields a function that changes the message.
-    """
-    if sys.stderr.isatty():
-        with console(stderr=True).status(message) as spinner:
-            yield spinner.update
-    else:
-        yield lambda message: None
-
-
-def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2))
 
 
 def complete(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
@@ -177,79 +134,6 @@ def _parse_setting(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value  # a bare word is a string
-
-
-def read_model(path: str, **settings: Any) -> Graph:
-    """A graph from a .onnx container, text IR, stdin (`-`, either), or what a frontend can lift.
-
-    Raises FormatError, ParseError or LiftError where the content is not what it should be, and
-    OSError where the file cannot be read.
-    """
-    if path == "-":
-        data = sys.stdin.buffer.read()
-        return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
-    if path.endswith(".onnx"):
-        return lgir.load(path)
-    with open(path, "rb") as file:  # also: a missing file is an OSError, whoever lifts it
-        if path.endswith(".lgir") or _is_text(file.read(64)):
-            file.seek(0)
-            return _parse(file.read(), path)
-    graph = lgir.lift(path, **settings)
-    return graph if "name" in settings else replace(graph, name=Path(path).stem)
-
-
-def _is_text(head: bytes) -> bool:
-    return head.lstrip().startswith((b"lgir ", b";"))
-
-
-def _parse(data: bytes, name: str) -> Graph:
-    try:
-        return lgir.parse(data.decode())
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{name}: not text ({error.reason} at byte {error.start})") from None
-    except (ParseError, GraphError) as error:
-        raise type(error)(f"{name}: {error}") from None
-
-
-def write_model(graph: Graph, path: str) -> None:
-    """`graph` as a .onnx container, as .lgir text, or as text on stdout (`-`)."""
-    if path.endswith(".onnx"):
-        lgir.save(graph, path)
-    elif path.endswith(".lgir") or path == "-":
-        write_text(lgir.dumps(graph, full=True), path)
-    else:
-        raise LgirError(f"cannot tell the format of {path!r}; end it in .onnx or .lgir, or give -")
-
-
-def write_text(text: str, path: str | None) -> None:
-    """Text to a file, written whole or not at all, or to stdout where `path` is None or `-`."""
-    if path is None or path == "-":
-        click.echo(text, nl=False)
-    else:
-        write_atomically(path, text.encode())
-
-
-def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | None) -> None:
-    """Arrays to a .npy (one), .npz or .csv file; without `output`, a line a sample on stdout."""
-    buffer = BytesIO()
-    if output is not None and output.endswith(".npz"):
-        np.savez(buffer, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
-        write_atomically(output, buffer.getvalue())
-        return
-    if len(arrays) != 1:
-        raise LgirError(
-            f"the model has {len(arrays)} outputs ({', '.join(names)}); write them with -o FILE.npz"
-        )
-    (array,) = arrays
-    if output is not None and output.endswith(".npy"):
-        np.save(buffer, array)
-        write_atomically(output, buffer.getvalue())
-    elif output is None or output == "-" or output.endswith(".csv"):
-        rows = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
-        lines = (",".join(f"{x:.9g}" for x in row) + "\n" for row in rows.tolist())
-        write_text("".join(lines), output)
-    else:
-        raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")
 
 
 def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:

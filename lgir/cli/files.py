@@ -1,0 +1,112 @@
+"""Models and arrays as files: what arguments name is read here, and results are written.
+
+Every file is written whole or not at all (`lgir.files`); nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+import lgir
+from lgir.container import from_bytes
+from lgir.errors import FormatError, GraphError, LgirError, ParseError
+from lgir.files import write_atomically
+
+if TYPE_CHECKING:
+    from lgir.executable import Array
+    from lgir.graph import Graph
+
+
+def read_model(path: str, **settings: Any) -> Graph:
+    """A graph from a .onnx container, text IR, stdin (`-`, either), or what a frontend can lift.
+
+    Raises FormatError, ParseError or LiftError where the content is not what it should be, and
+    OSError where the file cannot be read.
+    """
+    if path == "-":
+        data = sys.stdin.buffer.read()
+        return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
+    if path.endswith(".onnx"):
+        return lgir.load(path)
+    with open(path, "rb") as file:  # also: a missing file is an OSError, whoever lifts it
+        if path.endswith(".lgir") or _is_text(file.read(64)):
+            file.seek(0)
+            return _parse(file.read(), path)
+    graph = lgir.lift(path, **settings)
+    return graph if "name" in settings else replace(graph, name=Path(path).stem)
+
+
+def _is_text(head: bytes) -> bool:
+    return head.lstrip().startswith((b"lgir ", b";"))
+
+
+def _parse(data: bytes, name: str) -> Graph:
+    try:
+        return lgir.parse(data.decode())
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{name}: not text ({error.reason} at byte {error.start})") from None
+    except (ParseError, GraphError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def write_model(graph: Graph, path: str) -> None:
+    """`graph` as a .onnx container, as .lgir text, or as text on stdout (`-`)."""
+    if path.endswith(".onnx"):
+        lgir.save(graph, path)
+    elif path.endswith(".lgir") or path == "-":
+        write_text(lgir.dumps(graph, full=True), path)
+    else:
+        raise LgirError(f"cannot tell the format of {path!r}; end it in .onnx or .lgir, or give -")
+
+
+def write_text(text: str, path: str | None) -> None:
+    """Text to a file, written whole or not at all, or to stdout where `path` is None or `-`."""
+    if path is None or path == "-":
+        click.echo(text, nl=False)
+    else:
+        write_atomically(path, text.encode())
+
+
+def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | None) -> None:
+    """Arrays to a .npy (one), .npz or .csv file; without `output`, a line a sample on stdout."""
+    buffer = BytesIO()
+    if output is not None and output.endswith(".npz"):
+        np.savez(buffer, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
+        write_atomically(output, buffer.getvalue())
+        return
+    if len(arrays) != 1:
+        raise LgirError(
+            f"the model has {len(arrays)} outputs ({', '.join(names)}); write them with -o FILE.npz"
+        )
+    (array,) = arrays
+    if output is not None and output.endswith(".npy"):
+        np.save(buffer, array)
+        write_atomically(output, buffer.getvalue())
+    elif output is None or output == "-" or output.endswith(".csv"):
+        rows = array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0)
+        lines = (",".join(f"{x:.9g}" for x in row) + "\n" for row in rows.tolist())
+        write_text("".join(lines), output)
+    else:
+        raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")
+
+
+def read_array(path: str) -> Array:
+    """The array of a .npy file, mapped and not read where possible. Never unpickles."""
+    try:
+        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError) as error:  # header, length or dtype
+        raise FormatError(
+            f"{path}: not a readable .npy file ({error}); save samples with numpy.save"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise FormatError(f"{path}: an archive of arrays; give one .npy file per graph input")
+    return array
