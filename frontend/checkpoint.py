@@ -22,7 +22,7 @@ from lgir.errors import FormatError, LgirError, LiftError
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
 """Where training scripts and Lightning keep the state_dict within a checkpoint."""
 
-_BAD_GLOBAL: Final = re.compile(r"[Gg]lobal:? (?:GLOBAL )?([\w.]+)")
+_BAD_GLOBAL: Final = re.compile(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w]+\.[\w.]+)")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,16 @@ from lgir.errors import LiftError
 from lgir.frontend.architecture import read_architecture
 from lgir.frontend.checkpoint import Source
 from lgir.frontend.decode import raw_tables
-from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, numbered, unwrapped, walk
+from lgir.frontend.layerwise import (
+    Entry,
+    Layer,
+    check_inputs,
+    entry_of,
+    lift_layers,
+    numbered,
+    unwrapped,
+    walk,
+)
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Stack, plain_metadata
 from lgir.graph import Graph
@@ -148,6 +157,7 @@ def _pool(stack: Stack, layer: Layer) -> None:
 
 
 def _dense(stack: Stack, layer: Layer) -> None:
+    check_inputs(stack, layer)
     weights = layer.tensor("weights", "f", (None, 16))
     wires = [layer.tensor(f"indices_{i}", "i", (len(weights),)) for i in range(2)]
     stack.dense(np.stack(wires, axis=1), raw_tables(weights, layer.name("weights")), layer.where)

@@ -22,6 +22,7 @@ from lgir.frontend.decode import raw_tables
 from lgir.frontend.layerwise import (
     Entry,
     Layer,
+    check_inputs,
     entry_of,
     lift_layers,
     numbered,
@@ -234,6 +235,7 @@ def _pair(pair: Any, where: str) -> Wiring:
 
 
 def _logic_layer(stack: Stack, layer: Layer) -> None:
+    check_inputs(stack, layer)
     weights = layer.tensor("weights", "f", (None, 16))
     indices = layer.tensor("indices", "i", (None, 2))
     stack.dense(indices, raw_tables(weights, layer.where), layer.where)

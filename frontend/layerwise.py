@@ -87,6 +87,18 @@ class Layer:
             raise LiftError(f"{self.where}: {name}={value!r} must be a number") from None
 
 
+def check_inputs(stack: Stack, layer: Layer, argument: str = "in_dim") -> None:
+    """Raises LiftError where the layer was made for another width than it now reads.
+
+    Its wires may fit all the same, since they need not use the highest input.
+    """
+    if layer.entry.get(argument) is not None and layer.integer(argument) != stack.value.size:
+        raise LiftError(
+            f"{layer.where}: {argument} is {layer.integer(argument)}, the layer before gives "
+            f"{stack.value.type}"
+        )
+
+
 Handler = Callable[[Stack, Layer], None]
 
 

@@ -17,7 +17,16 @@ from lgir.errors import LiftError
 from lgir.frontend.architecture import read_architecture
 from lgir.frontend.checkpoint import Source, array_of
 from lgir.frontend.decode import check_finite, pack_tables
-from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, numbered, unwrapped, walk
+from lgir.frontend.layerwise import (
+    Entry,
+    Layer,
+    check_inputs,
+    entry_of,
+    lift_layers,
+    numbered,
+    unwrapped,
+    walk,
+)
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Indices, Stack, plain_metadata
 from lgir.graph import Graph
@@ -103,6 +112,7 @@ def _mapping(layer: Layer, gates: int, inputs: int) -> Indices:
 
 
 def _lut_layer(stack: Stack, layer: Layer) -> None:
+    check_inputs(stack, layer, "input_size")
     luts = layer.tensor("luts", "f", (None, None))
     inputs = luts.shape[1].bit_length() - 1
     if luts.shape[1] != 1 << inputs or not 1 <= inputs <= MAX_FANIN:

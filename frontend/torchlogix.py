@@ -20,7 +20,15 @@ from lgir.errors import LiftError
 from lgir.frontend.architecture import read_architecture
 from lgir.frontend.checkpoint import Source, array_of
 from lgir.frontend.decode import Tables, lut_tables
-from lgir.frontend.layerwise import Entry, Layer, entry_of, lift_layers, unwrapped, walk
+from lgir.frontend.layerwise import (
+    Entry,
+    Layer,
+    check_inputs,
+    entry_of,
+    lift_layers,
+    unwrapped,
+    walk,
+)
 from lgir.frontend.lifting import Frontend
 from lgir.frontend.stack import Indices, Stack, plain_metadata
 from lgir.graph import Graph, Shape
@@ -94,11 +102,10 @@ class TorchlogixFrontend(Frontend):
 
 def is_state(state: Mapping[str, Any]) -> bool:
     """Whether these keys are torchlogix's; of 0.1 too, to say why they cannot be lifted."""
-    last = [key.rpartition(".")[2] for key in state]
-    return any(".connections." in f".{key}" or ".tree_weights." in f".{key}" for key in state) or (
-        set(last) <= {"weight", "thresholds", "raw_diffs"}
-        and any(map(_is_lut_weight, state, state.values()))
-    )
+    last = {key.rpartition(".")[2] for key in state}
+    marked = any(".connections." in f".{key}" or ".tree_weights." in f".{key}" for key in state)
+    bare = last <= {"weight", "thresholds"} and any(map(_is_lut_weight, state, state.values()))
+    return marked or "raw_diffs" in last or bare
 
 
 def _is_torchlogix(module: Any) -> bool:
@@ -174,11 +181,7 @@ def _tables(layer: Layer, weight: npt.NDArray[Any], rank: int, name: str) -> Tab
 def _dense(stack: Stack, layer: Layer) -> None:
     weight = layer.tensor("weight", "f", (None, None))
     indices = _dense_wiring(layer, len(weight))
-    if layer.entry.get("in_dim") is not None and layer.integer("in_dim") != stack.value.size:
-        raise LiftError(
-            f"{layer.where}: in_dim is {layer.integer('in_dim')}, the layer before gives "
-            f"{stack.value.type}"
-        )
+    check_inputs(stack, layer)
     stack.dense(indices.T, _tables(layer, weight, len(indices), "weight"), layer.where)
 
 

@@ -191,10 +191,13 @@ def tree_body(
     """
     kernels, width, columns = leaves.shape
     gates = table.shape[1]
-    if gates * (fanin - 1) != width - 1:
+    complete, below = 0, width
+    while fanin > 1 and below > 1 and below % fanin == 0:
+        below //= fanin
+        complete += below
+    if below != 1 or gates != complete:
         raise GraphError(
-            f"a complete {fanin}-input tree over {width} leaves has {(width - 1) / (fanin - 1):g} "
-            f"gates, not {gates}"
+            f"{gates} gates over {width} leaves are no complete tree of {fanin}-input gates"
         )
     first_gate = FIRST_TAP + kernels * width
     base = first_gate + np.arange(kernels)[:, None] * gates

@@ -1,5 +1,6 @@
 """difflogic: modules by shape alone, state_dicts with their wiring, and what is refused without."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 import lgir
-from lgir.errors import LiftError
+from lgir.errors import FormatError, LiftError
 
 torch.set_num_threads(1)
 
@@ -132,28 +133,104 @@ def test_other_modules_inside_are_refused(model):
         lgir.lift(nn.Sequential(model, nn.Linear(10, 10)))
 
 
-def test_too_small_an_input_shape_is_refused(model):
-    with pytest.raises(LiftError, match=r"gate .* is wired to input"):
+def test_a_wrong_input_shape_is_refused(model):
+    with pytest.raises(LiftError, match="in_dim is 48, the layer before gives"):
         lgir.lift(model, input_shape=40)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the trained checkpoint is not here")
-def test_a_real_checkpoint_gives_its_own_scores():
+# Wiring from a seed
+
+
+def drawn(seed, widths, connections, device="cpu"):
+    """The wiring difflogic draws, written out: weights first on a CPU, then permutations."""
+    torch.manual_seed(seed)
+    pairs = []
+    for inputs, outputs in itertools.pairwise(widths):
+        if device == "cpu":
+            torch.randn(outputs, 16)
+        if connections == "random":
+            wires = torch.randperm(2 * outputs) % inputs
+            wires = torch.randperm(inputs)[wires].reshape(2, outputs)
+            pairs.append((wires[0], wires[1]))
+            continue
+        unique = [(i, i + 1) for i in range(0, inputs - 1, 2)]
+        if len(unique) < outputs:
+            unique += [(i, i + 1) for i in range(1, inputs - 1, 2)]
+        distance = 2
+        while outputs > len(unique) > distance:
+            unique += [(i, i + distance) for i in range(inputs - distance)]
+            distance += 1
+        unique = torch.tensor(unique[:outputs])[torch.randperm(outputs)]
+        pairs.append((unique[:, 0], unique[:, 1]))
+    return pairs
+
+
+@pytest.mark.parametrize("connections", ["random", "unique"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("widths", [(48, 60, 80, 50), (15, 20, 11), (9, 30), (12, 6), (13, 7)])
+def test_wiring_is_drawn_from_a_seed(widths, connections, device):
+    pairs = drawn(5, widths, connections, device)
+    model = nn.Sequential(*[LogicLayer(a, b) for a, b in itertools.pairwise(widths)])
+    for layer, pair in zip(model, pairs, strict=True):
+        layer.indices = pair
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
     graph = lgir.lift(
-        REAL / "state_dict.pt", indices=REAL / "indices.pt", groups=10, tau=20, thresholds=127,
-        input_shape=784,
+        model.state_dict(), seed=5, connections=connections, seed_device=device,
+        input_shape=widths[0],
     )  # fmt: skip
-    exe, reference = lgir.compile(graph, backend="reference"), np.load(REAL / "reference.npz")
-    scores = exe(reference["images"].reshape(-1, 784))
+    assert torch.equal(torch.get_rng_state(), state), "lifting must not move the global generator"
+    assert graph == lgir.lift(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "seed needs input_shape"),
+        ({"input_shape": 48, "connections": "even"}, "random or unique"),
+        ({"input_shape": 48, "seed_device": "tpu"}, "cpu or cuda"),
+        ({"input_shape": 480}, "60 gates; difflogic makes none for 480 inputs"),
+    ],
+)
+def test_wrong_seed_options_are_refused(model, options, message):
+    with pytest.raises(LiftError, match=message):
+        lgir.lift(model.state_dict(), seed=1, **options)
+
+
+# The real checkpoint
+
+needs_real = pytest.mark.skipif(not REAL.exists(), reason="the trained checkpoint is not here")
+BY_HAND = {"indices": REAL / "indices.pt", "groups": 10, "tau": 20, "input_shape": 784}
+WAYS = [
+    BY_HAND,
+    {"seed": 1, "groups": 10, "tau": 20, "input_shape": 784},
+    {"indices": REAL / "indices.pt", "architecture": REAL / "model.json", "input_shape": 784},
+]
+
+
+@needs_real
+@pytest.mark.parametrize("options", WAYS, ids=["indices", "seed", "architecture"])
+def test_a_real_checkpoint_gives_its_own_scores(options):
+    graph = lgir.lift(REAL / "state_dict.pt", thresholds=127, **options)
+    reference = np.load(REAL / "reference.npz")
+    scores = lgir.compile(graph, backend="reference")(reference["images"].reshape(-1, 784))
     np.testing.assert_array_equal(scores, reference["scores"])
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the trained checkpoint is not here")
+@needs_real
+def test_a_real_pickled_module_is_refused_for_what_it_is():
+    with pytest.raises(FormatError, match=r"pickled torch\.nn.*allow_pickle=True"):
+        lgir.lift(REAL / "module.pt")
+    with (
+        pytest.warns(UserWarning, match="runs code"),
+        pytest.raises(FormatError, match=r"difflogic.*must be installed"),
+    ):
+        lgir.lift(REAL / "module.pt", allow_pickle=True)
+
+
+@needs_real
 def test_a_real_checkpoint_gives_its_own_labels_on_the_whole_test_set(mnist_test):
-    graph = lgir.lift(
-        REAL / "state_dict.pt", indices=REAL / "indices.pt", groups=10, tau=20, thresholds=127,
-        input_shape=784,
-    )  # fmt: skip
+    graph = lgir.lift(REAL / "state_dict.pt", thresholds=127, **BY_HAND)
     x, y = mnist_test
     labels = lgir.compile(graph, backend="reference").predict(x.reshape(-1, 784))
     np.testing.assert_array_equal(labels, np.load(REAL / "reference.npz")["all_labels_pred"])
