@@ -8,108 +8,34 @@ Values that convolutions read past their edge carry a halo of planes that stay F
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import ConeCutter, Expr, legal_for_cones
+from lgir.backends.cones import ConeCutter, legal_for_cones
+from lgir.backends.schedule import schedule_gates
+from lgir.backends.steps import (
+    BUFFER,
+    FIRST_FREE_PLANE,
+    ONE_PLANE,
+    ZERO_PLANE,
+    ConeStep,
+    ExportStep,
+    GateStep,
+    PackStep,
+    Plan,
+    Planes,
+    Step,
+    SumStep,
+)
 from lgir.body import FIRST_TAP, Body
 from lgir.errors import BackendError
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold, Value
 from lgir.registry import PASSES
 from lgir.simulate import tap_index
-
-ZERO_PLANE: Final = 0
-ONE_PLANE: Final = 1
-BUFFER: Final = 0b10
-"""The one-input table that copies."""
-
-Planes = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PackStep:
-    """Samples to planes. Bit (feature f, level l) is `x[f] > levels[l, f]` and goes to
-    `planes[l, f]`; a bit input has one level and bit `x[f] != 0`.
-    """
-
-    input: int
-    dtype: str
-    levels: npt.NDArray[np.float32] | None
-    planes: Planes
-
-
-@dataclass(frozen=True)
-class GateStep:
-    """Independent gates of one table: row (operand planes..., output plane).
-
-    `table` is None for wide gates (fan-in 4 to 6), whose tables are data: `tables` (n,) uint64.
-    """
-
-    fanin: int
-    table: int | None
-    rows: Planes
-    tables: npt.NDArray[np.uint64] | None = None
-
-
-@dataclass(frozen=True)
-class ConeStep:
-    """Cones of one template at every position of a space (n0, n1, n2).
-
-    Attributes:
-        leaves: (n, L) planes of the leaves at position 0, `masks` (n, M + 1) as in `ConeGroup`.
-        out: (n,) planes of the result at position 0.
-        in_step, out_step: planes to advance per position along each axis; "cut" leaves advance
-            as the output does.
-        shifts: (m,) planes to add to tap leaves for each copy that is ORed; (0,) for none.
-    """
-
-    expr: Expr
-    leaves: Planes
-    masks: npt.NDArray[np.bool_]
-    out: Planes
-    space: tuple[int, int, int]
-    in_step: tuple[int, int, int]
-    out_step: tuple[int, int, int]
-    shifts: Planes
-
-
-@dataclass(frozen=True)
-class SumStep:
-    """Class scores of one output: `planes` (groups, bits) are counted."""
-
-    output: int
-    planes: Planes
-    tau: float
-    beta: float
-
-
-@dataclass(frozen=True)
-class ExportStep:
-    """Bits of one output, as they are: `planes` (elements,)."""
-
-    output: int
-    planes: Planes
-
-
-Step = PackStep | GateStep | ConeStep | SumStep | ExportStep
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Steps in order and the number of planes they use. Planes 0 and 1 hold False and True; every
-    other plane must be False before the first block, and halos then stay so.
-    """
-
-    graph: Graph
-    steps: tuple[Step, ...]
-    num_planes: int
-    gates: int
-    """Gates evaluated per sample: gates of every body times its positions."""
 
 
 @dataclass
@@ -154,20 +80,23 @@ class _Allocator:
                 self._free.append((begin, length))
 
 
-def make_plan(graph: Graph) -> Plan:
-    """Lower `graph`. Where a convolution body holds constants or ignored inputs, the graph is
+def make_plan(graph: Graph, *, chains: bool = False) -> Plan:
+    """Lower `graph`; `chains` allows ChainSteps, for targets where caches are what limits.
+
+    Where a convolution body holds constants or ignored inputs, the graph is
     folded first: cone templates have no place for them.
     """
     conv = [op.body for _, op in graph.of_type(Logic) if op.positions > 1]
     if not all(map(legal_for_cones, conv)):
         graph = PASSES.get("fold")(graph)
-    return _Planner(graph).plan()
+    return _Planner(graph, chains).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, chains: bool) -> None:
         self.graph = graph
-        self.alloc = _Allocator(2)
+        self.chains = chains
+        self.alloc = _Allocator(FIRST_FREE_PLANE)
         self.steps: list[Step] = []
         self.storage: dict[str, _Storage] = {}
         self.pads = _halos(graph)
@@ -282,52 +211,11 @@ class _Planner:
         shapes = [self.graph.values[name].shape for name in node.inputs]
         every = [self.storage[name].planes.ravel() for name in node.inputs]
         table = np.concatenate([*every, [ZERO_PLANE]])
-        self._gates(node, op.body, table[tap_index(op, shapes)[:, 0]])
-
-    def _gates(self, node: Node, body: Body, taps: Planes) -> None:
-        """A body evaluated once: its gates by level, then by table."""
-        plane = np.empty(body.num_nets, np.int64)
-        plane[0], plane[1] = ZERO_PLANE, ONE_PLANE
-        plane[FIRST_TAP : body.first_gate] = taps
-        level = body.levels()
-        last_use = _last_use(body, level)
-        gate_level = level[body.first_gate :]
-        keys = _table_keys(body)
-        kept: list[tuple[int, int]] = []
-        expiring: dict[int, list[tuple[int, int]]] = {}
-        for depth in np.unique(gate_level).tolist():
-            gates = np.flatnonzero(gate_level == depth)
-            gates = gates[np.argsort(keys.key[gates], kind="stable")]
-            base = self.alloc.take(len(gates))
-            plane[body.first_gate + gates] = np.arange(base, base + len(gates))
-            last = int(last_use[body.first_gate + gates].max())
-            if last > int(gate_level.max()):
-                kept.append((base, len(gates)))
-            else:
-                expiring.setdefault(last, []).append((base, len(gates)))
-            self._gate_steps(body, gates, keys, plane)
-            for start, count in expiring.pop(depth, []):
-                self.alloc.give(start, count)
-        planes = plane[body.outputs]
-        # Outputs that are taps would alias planes that die with their source: copy those.
-        copied = np.flatnonzero((body.outputs >= FIRST_TAP) & (body.outputs < body.first_gate))
-        if len(copied):
-            base = self.alloc.take(len(copied))
-            kept.append((base, len(copied)))
-            fresh = np.arange(base, base + len(copied))
-            self.steps.append(GateStep(1, BUFFER, np.column_stack([planes[copied], fresh])))
-            planes[copied] = fresh
+        taps = table[tap_index(op, shapes)[:, 0]]
+        done = schedule_gates(op.body, taps, self.alloc, chains=self.chains)
+        self.steps += done.steps
         shape = self.graph.values[node.output].shape
-        self.storage[node.output] = _Storage(planes.reshape(shape), blocks=kept)
-
-    def _gate_steps(self, body: Body, gates: Planes, keys: _TableKeys, plane: Planes) -> None:
-        edges = np.flatnonzero(np.diff(keys.key[gates])) + 1
-        for run in np.split(gates, edges):
-            fanin, table = keys.describe(int(keys.key[run[0]]))
-            operands = np.take_along_axis(body.fanin[run], keys.order[run], axis=1)[:, :fanin]
-            rows = np.column_stack([plane[operands], plane[body.first_gate + run]])
-            tables = keys.wide[run] if table is None else None
-            self.steps.append(GateStep(fanin, table, rows, tables))
+        self.storage[node.output] = _Storage(done.outputs.reshape(shape), blocks=done.blocks)
 
     def _cones(self, node: Node, op: Logic) -> None:
         body = op.body
@@ -431,76 +319,6 @@ class _Planner:
             )
 
 
-@dataclass(frozen=True)
-class _TableKeys:
-    """Per gate: a sort key that names its fan-in and canonical table, the operand order that makes
-    the table canonical, and the table as uint64 for wide gates.
-    """
-
-    key: npt.NDArray[np.int64]
-    order: npt.NDArray[np.int64]
-    wide: npt.NDArray[np.uint64]
-
-    @staticmethod
-    def describe(key: int) -> tuple[int, int | None]:
-        fanin, table = key >> 32, key & 0xFFFF_FFFF
-        return fanin, table if fanin <= 3 else None
-
-
-def _table_keys(body: Body) -> _TableKeys:
-    arity = np.maximum(body.arity().astype(np.int64), 1)
-    order = np.tile(np.arange(body.k), (body.num_gates, 1))
-    wide = body.table.astype(np.uint64)
-    key = np.zeros(body.num_gates, np.int64)
-    for k in range(1, body.k + 1):
-        mine = np.flatnonzero(arity == k)
-        spread = 1 << (body.k - k)
-        narrow = np.zeros(len(mine), np.uint64)
-        for i in range(1 << k):
-            bit = (wide[mine] >> np.uint64(i * spread)) & np.uint64(1)
-            narrow |= bit << np.uint64(i)
-        wide[mine] = narrow
-        if k > 3:
-            key[mine] = k << 32
-            continue
-        best = narrow.copy()
-        for permutation in _permutations(k)[1:]:
-            other = _permute(narrow, permutation)
-            better = other < best
-            best[better] = other[better]
-            order[np.ix_(mine[better], range(k))] = permutation
-        key[mine] = (k << 32) | best.astype(np.int64)
-    return _TableKeys(key, order, wide)
-
-
-def _permutations(k: int) -> list[tuple[int, ...]]:
-    return list(itertools.permutations(range(k)))
-
-
-def _permute(table: npt.NDArray[np.uint64], order: tuple[int, ...]) -> npt.NDArray[np.uint64]:
-    """Tables after reordering operands: new operand c is old operand order[c]."""
-    k = len(order)
-    out = np.zeros_like(table)
-    for i in range(1 << k):
-        old = 0
-        for c, source in enumerate(order):
-            old |= (i >> (k - 1 - c) & 1) << (k - 1 - source)
-        out |= ((table >> np.uint64(old)) & np.uint64(1)) << np.uint64(i)
-    return out
-
-
-def _last_use(body: Body, level: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Level of the last gate that reads each net; one past the deepest for outputs."""
-    last = np.zeros(body.num_nets, np.int64)
-    gate_level = level[body.first_gate :].astype(np.int64)
-    for column in range(body.k):
-        np.maximum.at(last, body.fanin[:, column], gate_level)
-    last[body.outputs] = int(level.max(initial=0)) + 1
-    own = last[body.first_gate :]
-    last[body.first_gate :] = np.maximum(own, gate_level)
-    return last
-
-
 def _tap_planes(body: Body, sources: list[_Storage]) -> Planes:
     """The plane that each tap reads at position 0; it may lie in the halo."""
     taps = body.taps.astype(np.int64)
@@ -580,3 +398,19 @@ def _halos(graph: Graph) -> dict[str, tuple[Shape, Shape]]:
                     pads[name] = (pads[name][0], pads[name][1] + missing)
                     changed = True
     return {n: (tuple(map(int, a)), tuple(map(int, b))) for n, (a, b) in pads.items()}
+
+
+__all__ = [
+    "BUFFER",
+    "ONE_PLANE",
+    "ZERO_PLANE",
+    "ConeStep",
+    "ExportStep",
+    "GateStep",
+    "PackStep",
+    "Plan",
+    "Planes",
+    "Step",
+    "SumStep",
+    "make_plan",
+]

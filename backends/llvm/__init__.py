@@ -47,7 +47,7 @@ class LlvmExecutable(Executable):
         super().__init__(graph)
         self.target = target
         self.threads = threads
-        self.plan = make_plan(graph)
+        self.plan = make_plan(graph, chains=True)
         self._program = Program(self.plan, ternary=target.ternary)
         self._module = Module(self._program.text, target)
         self._run_address = _RUN(self._module.address("lgir_run"))

@@ -13,9 +13,15 @@ from typing import Final
 PLANE_BYTES: Final = 64
 BLOCK: Final = 8 * PLANE_BYTES  # samples in a block
 PLANE: Final = "<8 x i64>"
+_DWORDS: Final = "<16 x i32>"
+TERNARY_INTRINSIC: Final = "@llvm.x86.avx512.pternlog.d.512"
+TERNARY_DECLARATION: Final = (
+    f"declare {_DWORDS} {TERNARY_INTRINSIC}({', '.join([_DWORDS] * 3)}, i32 immarg)\n"
+)
 ONES: Final = "splat (i64 -1)"
 
 # Three-input tables, index a<<2 | b<<1 | c.
+AND_OR: Final = 0xE0  # a & (b | c)
 AND_XOR: Final = 0x60  # a & (b ^ c)
 XOR_AND: Final = 0x78  # a ^ (b & c)
 OR_XOR: Final = 0xF6  # a | (b ^ c)
@@ -122,17 +128,20 @@ class Function:
 
     def broadcast(self, word: str) -> str:
         """A plane of copies of an i32, for masks of all zeros or all ones."""
-        one = self.let(f"insertelement <16 x i32> poison, i32 {word}, i64 0")
-        all_ = self.let(
-            f"shufflevector <16 x i32> {one}, <16 x i32> poison, <16 x i32> zeroinitializer"
+        one = self.let(f"insertelement {_DWORDS} poison, i32 {word}, i64 0")
+        copies = self.let(
+            f"shufflevector {_DWORDS} {one}, {_DWORDS} poison, {_DWORDS} zeroinitializer"
         )
-        return self.let(f"bitcast <16 x i32> {all_} to {PLANE}")
+        return self.let(f"bitcast {_DWORDS} {copies} to {PLANE}")
 
     def ternary(self, a: str, b: str, c: str, table: int) -> str:
         """Any function of three planes: one instruction on AVX-512, its formula elsewhere."""
         if self.ternary_instruction:
-            args = ", ".join(f"{PLANE} {x}" for x in (a, b, c))
-            return self.let(f"call {PLANE} @llvm.x86.avx512.pternlog.q.512({args}, i32 {table})")
+            # In 32-bit lanes, so that a mask broadcast from memory can be an operand.
+            lanes = [self.let(f"bitcast {PLANE} {x} to {_DWORDS}") for x in (a, b, c)]
+            args = ", ".join(f"{_DWORDS} {x}" for x in lanes)
+            value = self.let(f"call {_DWORDS} {TERNARY_INTRINSIC}({args}, i32 {table})")
+            return self.let(f"bitcast {_DWORDS} {value} to {PLANE}")
         formula = _FORMULAS.get(table)
         return formula(self, a, b, c) if formula else self.lut(table, [a, b, c])
 
@@ -187,6 +196,7 @@ def _majority(f: Function, a: str, b: str, c: str) -> str:
 
 
 _FORMULAS: Final[dict[int, Callable[[Function, str, str, str], str]]] = {
+    AND_OR: lambda f, a, b, c: f.op("and", a, f.op("or", b, c)),
     AND_XOR: lambda f, a, b, c: f.op("and", a, f.op("xor", b, c)),
     XOR_AND: lambda f, a, b, c: f.op("xor", a, f.op("and", b, c)),
     OR_XOR: lambda f, a, b, c: f.op("or", a, f.op("xor", b, c)),

@@ -12,6 +12,7 @@ from typing import Final
 
 from lgir.backends.cones import Expr
 from lgir.backends.llvm.ir import (
+    AND_OR,
     AND_XOR,
     BLOCK,
     MAJORITY,
@@ -29,6 +30,8 @@ TILE: Final = 64
 """Features packed at a time: one AVX-512 register of bytes."""
 MASK_BYTES: Final = TILE * PLANE_BYTES + PLANE_BYTES
 """A tile's masks of one level, padded so that tiles do not share cache sets."""
+CHAIN_ROWS: Final = 4
+"""Rows of a chain in one round of its loop."""
 ADDER: Final = 16
 """Planes that one round of the GroupSum adder takes in."""
 _ROWS_AT_ONCE: Final = 4
@@ -46,6 +49,8 @@ class Field(IntEnum):
     OUT_STEP = 9
     COPIES = 12
     SHIFTS = 13
+    # chains
+    MASKS = 3
     # packing: COUNT is the number of tiles
     FEATURES = 3
     LEVELS = 4
@@ -115,6 +120,37 @@ def _wide_lut(f: Function, table: str, inputs: list[str]) -> str:
     for x in reversed(inputs):
         layer = [f.select(x, layer[i + 1], layer[i]) for i in range(0, len(layer), 2)]
     return layer[0]
+
+
+def chain_kernel(name: str, *, ternary: bool) -> str:
+    """Rows (offset of the current plane, output offset): gates that share an operand with the row
+    before, of any operation, COUNT being a multiple of CHAIN_ROWS.
+
+    The low six bits of an offset are free and name the operation by its algebraic normal form,
+    f = ab(1-m1) + a(m1+m3) + b m2 + m4: an entry of four masks in the table at MASKS.
+    """
+    f = Function(name, PARAMS, ternary=ternary)
+    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
+    masks = f.field("%step", Field.MASKS, "ptr")
+    with f.loop(count, (PLANE, "zeroinitializer"), step=CHAIN_ROWS) as loop:
+        row = f.at(rows, f.let(f"mul i64 {loop.index}, 8"))
+        (before,) = loop.carried
+        for r in range(CHAIN_ROWS):
+            word = f.load_u32(f.at(row, str(8 * r)))
+            entry = f.at(masks, f.let(f"shl i64 {f.let(f'and i64 {word}, 60')}, 2"))
+            m1, m2, m3, m4 = (
+                f.broadcast(f.load("i32", f.at(entry, str(4 * i)), 4)) for i in range(4)
+            )
+            current = f.load_plane("%planes", f.let(f"and i64 {word}, -64"))
+            value = f.ternary(before, current, m1, AND_OR)
+            value = f.ternary(value, current, m2, XOR_AND)
+            value = f.ternary(value, before, m3, XOR_AND)
+            out = f.load_u32(f.at(row, str(8 * r + 4)))
+            f.store_plane(f.op("xor", value, m4), "%planes", out)
+            before = current
+        loop.next = [before]
+    f.emit("ret void")
+    return f.text()
 
 
 def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:

@@ -13,13 +13,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
+from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
 from lgir.backends.llvm.kernels import (
     ADDER,
+    CHAIN_ROWS,
     MASK_BYTES,
     TILE,
     Context,
     Field,
+    chain_kernel,
     cone_kernel,
     export_bytes_kernel,
     export_kernel,
@@ -29,8 +31,10 @@ from lgir.backends.llvm.kernels import (
     sum_kernel,
     widen_kernel,
 )
-from lgir.backends.plan import (
+from lgir.backends.steps import (
+    DUMP_PLANE,
     ZERO_PLANE,
+    ChainStep,
     ConeStep,
     GateStep,
     PackStep,
@@ -47,13 +51,19 @@ _DECLARATIONS: Final = (
     "declare i64 @llvm.smin.i64(i64, i64)\n"
     "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
 )
-_TERNARY: Final = (
-    "declare <8 x i64> @llvm.x86.avx512.pternlog.q.512("
-    "<8 x i64>, <8 x i64>, <8 x i64>, i32 immarg)\n"
-)
-
 _MASKS_AT_ONCE: Final = 192
 """Tiles times levels whose masks are held at once while packing, 780 KiB: mostly whole rows."""
+
+
+def _chain_masks() -> npt.NDArray[np.uint32]:
+    """(16, 4) masks of `chain_kernel` by two-input table."""
+    f0, f1, f2, f3 = ((np.arange(16) >> i & 1).astype(bool) for i in range(4))
+    plain = ~(f0 ^ f1 ^ f2 ^ f3)
+    masks = np.stack([plain, f0 ^ f1, f0 ^ f2 ^ plain, f0], axis=1)
+    return np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
+
+
+_CHAIN_MASKS: Final = _chain_masks()
 
 Record = npt.NDArray[np.int64]
 
@@ -119,9 +129,9 @@ class Program:
         self.logic = [
             lowered
             for step, lowered in zip(plan.steps, self._steps, strict=True)
-            if isinstance(step, (GateStep, ConeStep)) and isinstance(lowered, StepRecord)
+            if isinstance(step, (GateStep, ChainStep, ConeStep)) and isinstance(lowered, StepRecord)
         ]
-        head = _DECLARATIONS + (_TERNARY if ternary else "")
+        head = _DECLARATIONS + (TERNARY_DECLARATION if ternary else "")
         self.text = "\n".join([head, *self._kernels.values(), _ATTRIBUTES])
 
     @property
@@ -154,6 +164,8 @@ class Program:
             return self._pack(step)
         if isinstance(step, GateStep):
             return self._gates(step)
+        if isinstance(step, ChainStep):
+            return self._chain(step)
         if isinstance(step, ConeStep):
             return self._cones(step)
         if isinstance(step, SumStep):
@@ -175,6 +187,16 @@ class Program:
         name = f"gate{step.fanin}" + ("" if step.table is None else f"_{step.table:x}")
         self._use(name, gate_kernel, step.fanin, step.table)
         return StepRecord(name, _fields({Field.COUNT: len(rows)}), {Field.ROWS: rows})
+
+    def _chain(self, step: ChainStep) -> StepRecord:
+        missing = -len(step.rows) % CHAIN_ROWS
+        idle = np.tile(np.array([ZERO_PLANE, DUMP_PLANE]), (missing, 1))
+        rows = np.concatenate([step.rows, idle])
+        words = _offsets(rows)
+        words[: len(step.tables), 0] |= (step.tables << 2).astype(np.uint32)
+        self._use("chain", chain_kernel)
+        tables = {Field.ROWS: words, Field.MASKS: _CHAIN_MASKS}
+        return StepRecord("chain", _fields({Field.COUNT: len(rows)}), tables)
 
     def _cones(self, step: ConeStep) -> StepRecord:
         copies = len(step.shifts)

@@ -1,0 +1,114 @@
+"""Scheduling of bodies that are evaluated once: trails, chains, and planes used again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_graphs import random_graph
+
+import lgir
+from lgir.backends.plan import make_plan
+from lgir.backends.schedule import find_trails, swap_inputs, table_keys
+from lgir.backends.steps import DUMP_PLANE, ChainStep, GateStep, SumStep
+from lgir.body import Body
+from lgir.zoo import dense_net
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_trails_visit_every_gate_once_and_share_operands(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, nets = int(rng.integers(1, 200)), int(rng.integers(1, 120))
+    ends = rng.integers(nets, size=(n, 2))
+    trails = find_trails(ends)
+    assert sorted(trails.gates) == list(range(n))
+    assert trails.count == trails.starts.sum()
+    entered = np.where(trails.reverse, ends[trails.gates, 1], ends[trails.gates, 0])
+    left = np.where(trails.reverse, ends[trails.gates, 0], ends[trails.gates, 1])
+    inside = ~trails.starts
+    np.testing.assert_array_equal(entered[1:][inside[1:]], left[:-1][inside[1:]])
+
+
+def test_even_fan_out_makes_closed_trails_only() -> None:
+    ring = np.stack([np.arange(50), (np.arange(50) + 1) % 50], axis=1)
+    assert find_trails(ring).count == 1
+
+
+def test_no_gates_make_no_trails() -> None:
+    trails = find_trails(np.zeros((0, 2), np.int64))
+    assert (len(trails.gates), trails.count) == (0, 0)
+
+
+def test_swapped_tables() -> None:
+    for table in range(16):
+        f = [table >> i & 1 for i in range(4)]
+        swapped = int(swap_inputs(np.array([table]))[0])
+        assert [swapped >> i & 1 for i in range(4)] == [f[0], f[2], f[1], f[3]]
+
+
+def test_canonical_keys_are_shared_by_reordered_gates() -> None:
+    # a & ~b and ~a & b are one table once operands are reordered; so are all orders of (a & b) | c
+    two = Body.build([[0, 0], [0, 1]], [[2, 3], [2, 3]], [0b0100, 0b0010], [4, 5])
+    assert len(set(table_keys(two).key.tolist())) == 1
+    taps = [[0, 0], [0, 1], [0, 2]]
+    three = Body.build(taps, [[2, 3, 4], [4, 2, 3], [3, 4, 2]], [0xEA, 0xF8, 0xEC], [5, 6, 7])
+    assert len(set(table_keys(three).key.tolist())) == 1
+
+
+def test_dense_layers_become_chains_that_reuse_planes() -> None:
+    graph, _ = lgir.optimize(dense_net(6, 2000), verify=None)
+    plan = make_plan(graph, chains=True)
+    chains = [s for s in plan.steps if isinstance(s, ChainStep)]
+    assert sum(s.gates for s in chains) == graph.nodes[0].op.body.num_gates
+    assert plan.num_planes < 784 + 2000 * 1.05  # not two layers
+    starts = sum(int((s.rows[:, 1] == DUMP_PLANE).sum()) for s in chains)
+    assert starts < 0.05 * 12_000
+
+
+def test_chains_are_off_unless_asked_for() -> None:
+    plan = make_plan(dense_net(2, 400))
+    assert not any(isinstance(s, ChainStep) for s in plan.steps)
+
+
+def test_fan_out_one_is_not_chained() -> None:
+    b = lgir.GraphBuilder("tree")
+    x = b.input("x", "bit", (64,))
+    wires = np.random.default_rng(0).permutation(64).reshape(32, 2)
+    y = b.dense(x, wires[:, 0], wires[:, 1], np.full(32, 6))
+    plan = make_plan(b.build(y), chains=True)
+    assert any(isinstance(s, GateStep) and s.table == 0b0110 for s in plan.steps)
+    assert not any(isinstance(s, ChainStep) for s in plan.steps)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_step_reads_a_plane_before_it_is_written(seed: int) -> None:
+    plan = make_plan(dense_net(3, 400, seed=seed, inputs=100), chains=bool(seed % 2))
+    written = {0, 1}
+    for step in plan.steps:
+        if isinstance(step, GateStep):
+            assert set(step.rows[:, :-1].ravel().tolist()) <= written
+            written |= set(step.rows[:, -1].tolist())
+        elif isinstance(step, ChainStep):
+            for current, out in step.rows.tolist():
+                assert current in written
+                written.add(out)
+        elif isinstance(step, SumStep):
+            assert set(step.planes.ravel().tolist()) <= written
+        else:
+            written |= set(step.planes.ravel().tolist())
+
+
+@pytest.mark.parametrize("seed", range(200, 212))
+def test_random_bodies_of_many_levels_run_in_few_planes(seed: int) -> None:
+    graph = random_graph(seed, rank=0, dtype="bit", max_gates=120)
+    x = np.random.default_rng(seed).random((200, *graph.inputs[0].shape)) < 0.5
+    samples = [x] + [
+        np.zeros((200, *v.shape), bool if v.dtype == "bit" else np.float32)
+        for v in graph.inputs[1:]
+    ]
+    expected = lgir.compile(graph, "reference")(*samples)
+    found = lgir.compile(graph, "llvm")(*samples)
+    several = isinstance(expected, tuple)
+    for got, want in zip(
+        found if several else (found,), expected if several else (expected,), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
