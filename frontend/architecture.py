@@ -97,7 +97,12 @@ def read_architecture(given: Mapping[str, Any] | Sequence[Any] | str | Path) -> 
     data = data if isinstance(data, Mapping) else {}
     shape, dtype = data.get("shape"), data.get("dtype")
     framework = description.get("framework")
-    return Architecture(framework, entries, tuple(shape) if shape else None, dtype)
+    return Architecture(
+        framework if isinstance(framework, str) else None,
+        entries,
+        tuple(shape) if shape else None,
+        dtype,
+    )
 
 
 def parse_call(text: str, label: str) -> Entry:

@@ -40,7 +40,8 @@ class Layer:
         return isinstance(self._state.get(self.name(tensor)), np.ndarray)
 
     def ndim(self, tensor: str) -> int:
-        return int(np.ndim(self._state.get(self.name(tensor))))
+        value = self._state.get(self.name(tensor))
+        return value.ndim if isinstance(value, np.ndarray) else 0
 
     def tensor(self, name: str, kind: str, shape: Sequence[int | None]) -> npt.NDArray[Any]:
         """The layer's tensor, of this shape (None fits any length) and of kind "f" or "i"."""

@@ -108,7 +108,8 @@ def _mapping(layer: Layer, gates: int, inputs: int) -> Indices:
         return layer.tensor("mapping", "i", (gates, inputs))
     weights = layer.tensor("mapping.weights", "f", (None, gates * inputs))
     check_finite(weights, layer.name("mapping.weights"))
-    return weights.argmax(axis=0).reshape(gates, inputs)
+    chosen: Indices = weights.argmax(axis=0).reshape(gates, inputs)
+    return chosen
 
 
 def _lut_layer(stack: Stack, layer: Layer) -> None:

@@ -195,7 +195,8 @@ def _dense_wiring(layer: Layer, gates: int) -> Indices:
     indices = layer.tensor("connections.indices", "i", weights.shape)
     if np.isnan(weights).any():
         raise LiftError(f"{layer.where}: {layer.name('connections.weights')} holds NaN")
-    return np.take_along_axis(indices, weights.argmax(axis=0)[None], axis=0)[0]
+    chosen: Indices = np.take_along_axis(indices, weights.argmax(axis=0)[None], axis=0)[0]
+    return chosen
 
 
 def _conv(stack: Stack, layer: Layer) -> None:

@@ -109,11 +109,12 @@ def train(
             optimiser.step()
             step += 1
             due = time.monotonic() - saved_at >= recipe.save_every
-            if due or stopped or step == recipe.steps:
+            if due:
                 _save(path, model, optimiser, generator, recipe, step)
                 saved_at = time.monotonic()
             if progress is not None:
                 progress(Progress(step, recipe.steps, loss.item(), due))
+        _save(path, model, optimiser, generator, recipe, step)
     return step >= recipe.steps
 
 
