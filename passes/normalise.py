@@ -197,6 +197,8 @@ def _rebuild(
     first, k = body.first_gate, body.k
     outputs = lit[body.outputs]
     source = outputs >> 1
+    flipped = _flip_for_outputs(body, outputs, columns, table)
+    outputs = outputs ^ flipped[source]
     # A complemented output needs its inverter: its own gate becomes (or stays) NOT of the source.
     inverted = (outputs & 1).astype(bool) & (source != FALSE)
     target = np.where(source == FALSE, outputs, source)
@@ -226,6 +228,25 @@ def _rebuild(
     new = Body.build(body.taps, fanin, table, new_id[target])
     literals = np.where(source == FALSE, outputs, 2 * new_id[source] + (outputs & 1))
     return body if new == body else new, literals.astype(np.int32)
+
+
+def _flip_for_outputs(
+    body: Body, outputs: Literals, columns: list[Literals], table: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """(num_nets,) gates that outputs read as complements only: these, and their readers' tables,
+    are complemented in place, which saves an inverter each.
+    """
+    source, odd = outputs >> 1, (outputs & 1).astype(bool)
+    flipped = np.zeros(body.num_nets, bool)
+    flipped[source[odd]] = True
+    flipped[source[~odd]] = False
+    flipped[: body.first_gate] = False
+    if flipped.any():
+        for j, column in enumerate(columns):
+            rows = np.flatnonzero(flipped[column])
+            table[rows] = flip(table[rows], body.k, j)
+        table[flipped[body.first_gate :]] ^= table.dtype.type(full_mask(body.k))
+    return flipped
 
 
 def _not_table(k: int) -> int:

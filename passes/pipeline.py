@@ -22,11 +22,27 @@ from lgir.graph import Graph
 from lgir.passes.report import PassRow, Report, Size
 from lgir.registry import PASSES
 
+_SIMPLIFY: Final = "fix(merge,fold,cse,dce)"
+# Nothing that merges gates may follow fuse-pool: see the layout that it promises.
+_FUSE: Final = "fuse-pool,fix(fold,dce)"
+
 PIPELINES: Final[dict[str, str]] = {
-    "default": "fix(merge,fold,cse,dce),fuse-pool,fix(fold,dce)",
+    "default": f"{_SIMPLIFY},{_FUSE}",
     "none": "",
+    "O0": "",
+    "O1": _SIMPLIFY,
+    "O2": f"{_SIMPLIFY},{_FUSE}",
+    "O3": f"{_SIMPLIFY},lut-map{{k=3}},{_FUSE}",
+    "size": f"{_SIMPLIFY},lut-map{{k=6}}",
+    "latency": f"{_SIMPLIFY},lut-map{{k=6}},{_FUSE}",
+    "throughput": f"{_SIMPLIFY},lut-map{{k=3}},{_FUSE}",
 }
-"""Named pipelines; a name may stand wherever a pass may."""
+"""Named pipelines; a name may stand wherever a pass may.
+
+O1 keeps the nodes of convolutions and pools apart; O2, the default, fuses them; O3 also covers the
+gates with three-input tables, one instruction each on AVX-512 and on NVIDIA. "size" has the fewest
+distinct tables, "latency" the fewest levels, "throughput" the fewest instructions a sample.
+"""
 
 MAX_ROUNDS: Final = 64
 

@@ -1,0 +1,266 @@
+"""`lut-map`: cover a body with look-up tables of up to k inputs, as few as possible.
+
+A gate can go where each of its readers can take it in and still has at most k inputs; every such
+removal saves one table. Removals conflict where they share a reader or touch, so the most removals
+are a maximum independent set: rounds take the candidates that block the fewest others (the
+minimum-degree greedy rule), all at once. Unlike area flow over cuts, this counts a gate with two
+readers as saved when both absorb it, which is where random networks have most to save.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.body import FALSE, Body
+from lgir.errors import PassError
+from lgir.graph import Graph, Logic
+from lgir.ops import MAX_FANIN, table_dtype
+from lgir.passes.dce import dce
+from lgir.passes.normalise import Index, Literals
+from lgir.passes.simplify import cse, fold
+from lgir.passes.tables import cofactor, depends
+from lgir.registry import register_pass
+
+_NEVER = np.iinfo(np.int64).max
+
+
+@register_pass("lut-map")
+def lut_map(graph: Graph, k: int = 3) -> Graph:
+    """Cover logic with look-up tables of at most k inputs (3 to 6), as few as possible."""
+    if not 3 <= k <= MAX_FANIN:
+        raise PassError(f"lut-map{{k={k}}}: k must be from 3 to {MAX_FANIN}")
+    graph = _clean(graph)
+    while (mapped := _map_bodies(graph, k)) is not graph:
+        graph = _clean(mapped)  # composed tables may ignore a net or equal each other
+    return graph
+
+
+def _clean(graph: Graph) -> Graph:
+    while True:
+        clean: Graph = dce(cse(fold(graph)))
+        if clean is graph:
+            return graph
+        graph = clean
+
+
+def _map_bodies(graph: Graph, k: int) -> Graph:
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node.op, Logic):
+            body = map_body(node.op.body, k)
+            if body is not node.op.body:
+                node = replace(node, op=replace(node.op, body=body))
+        nodes.append(node)
+    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
+        return graph
+    return graph.with_nodes(nodes)
+
+
+def map_body(body: Body, k: int) -> Body:
+    """The body in tables of at most k inputs; the same object where nothing can be saved."""
+    narrow = split_wide(body, k)
+    cover = _Cover(narrow, k)
+    while cover.round():
+        pass
+    if cover.removed == 0:
+        return narrow
+    return cover.body()
+
+
+def split_wide(body: Body, k: int) -> Body:
+    """Gates of more than k inputs by Shannon's expansion: two cofactors and a multiplexer."""
+    while (body.arity() > k).any():
+        body = _split_once(body, k)
+    return body
+
+
+def _split_once(body: Body, k: int) -> Body:
+    wide = np.flatnonzero(body.arity() > k)
+    size = np.ones(body.num_gates, np.int64)
+    size[wide] = 3  # each wide gate is followed by what it is split into
+    place = body.first_gate + np.cumsum(size) - 1  # the new net of each old gate
+    new_id = np.arange(body.num_nets, dtype=np.int32)
+    new_id[body.first_gate :] = place
+    kk = max(body.k, 3)
+    body = body.widened(kk)
+    old = new_id[body.fanin]
+    fanin = np.zeros((int(size.sum()), kk), np.int32)
+    table = np.zeros(len(fanin), body.table.dtype)
+    fanin[place - body.first_gate] = old
+    table[place - body.first_gate] = body.table
+    row = place[wide] - body.first_gate
+    select = old[wide, 0]
+    for value, at in ((False, row - 2), (True, row - 1)):
+        fanin[at, :-1] = old[wide, 1:]
+        # Without its first input, a cofactor's table is the half where that input has this value.
+        half = cofactor(body.table[wide], kk, 0, value)
+        table[at] = _drop_first(half, kk)
+    fanin[row] = 0
+    fanin[row, 0], fanin[row, 1], fanin[row, 2] = select, place[wide] - 2, place[wide] - 1
+    table[row] = _mux_table(kk)
+    return Body.build(body.taps, fanin, table, new_id[body.outputs])
+
+
+def _drop_first(table: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
+    """Tables that ignore their first input, over the other inputs followed by an ignored one."""
+    wide = table.astype(np.uint64)
+    out = np.zeros_like(wide)
+    for i in range(1 << (k - 1)):
+        out |= (wide >> np.uint64(i) & np.uint64(1)) * np.uint64(3 << (2 * i))
+    return out.astype(table.dtype)
+
+
+def _mux_table(k: int) -> int:
+    """Input 0 chooses input 1 (False) or input 2 (True), of k inputs."""
+    table = 0
+    for i in range(1 << k):
+        select, zero, one = (i >> (k - 1 - j) & 1 for j in range(3))
+        table |= (one if select else zero) << i
+    return table
+
+
+@dataclass
+class _Edges:
+    """Reads of gates by gates: reader and operand as gate numbers."""
+
+    reader: Index
+    operand: Index
+
+
+class _Cover:
+    """The tables of one body while gates are removed from it, a round at a time."""
+
+    def __init__(self, body: Body, k: int) -> None:
+        body = body.widened(k)
+        self.origin = body
+        self.k = k
+        self.first = body.first_gate
+        self.columns = [body.fanin[:, j].copy() for j in range(k)]
+        self.table = body.table.astype(table_dtype(k))
+        self.alive = np.ones(body.num_gates, bool)
+        self.fixed = np.zeros(body.num_gates, bool)  # gates that outputs read
+        self.fixed[body.outputs[body.outputs >= self.first] - self.first] = True
+        self.removed = 0
+
+    def round(self) -> bool:
+        """Remove a set of gates that do not conflict; False where none can be removed."""
+        edges = self._edges()
+        gates = len(self.alive)
+        blocked = ~self._fits(edges)
+        readers = np.bincount(edges.operand, minlength=gates)
+        candidate = self.alive & ~self.fixed & (readers > 0)
+        candidate[edges.operand[blocked]] = False
+        if not candidate.any():
+            return False
+        chosen = self._independent(edges, candidate)
+        taken = chosen[edges.operand]
+        self._absorb(edges.reader[taken], edges.operand[taken])
+        self.alive[chosen] = False
+        for column in self.columns:
+            column[chosen] = FALSE
+        self.removed += int(chosen.sum())
+        return True
+
+    def _edges(self) -> _Edges:
+        parts = [np.flatnonzero(column >= self.first) for column in self.columns]
+        operands = [column[p] - self.first for column, p in zip(self.columns, parts, strict=True)]
+        return _Edges(np.concatenate(parts), np.concatenate(operands).astype(np.int64))
+
+    def _fits(self, edges: _Edges) -> npt.NDArray[np.bool_]:
+        """(edges,) whether the reader could take the operand in."""
+        size = np.full(len(edges.reader), -1, np.int8)  # the operand itself goes
+        theirs = [column[edges.reader] for column in self.columns]
+        for net in theirs:
+            size += net != FALSE
+        for column in self.columns:
+            mine = column[edges.operand]
+            new = mine != FALSE
+            for net in theirs:
+                new &= net != mine
+            size += new
+        fits: npt.NDArray[np.bool_] = size <= np.int8(self.k)
+        return fits
+
+    def _independent(
+        self, edges: _Edges, candidate: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Candidates that block fewest others, no two of which share a reader or touch."""
+        gates = len(candidate)
+        reader, operand = edges.reader, edges.operand
+        live = candidate[operand]
+        # What a candidate blocks: candidates beside it in its readers, its readers, its operands.
+        beside = np.bincount(reader, live, gates) + candidate
+        cost = np.bincount(operand, beside[reader], gates) + np.bincount(reader, live, gates)
+        number = np.arange(gates, dtype=np.int64)
+        # Multiplying by an odd number is a bijection: it breaks ties evenly and leaves none.
+        noise = number * 0x9E3779B1 & 0xFFFF_FFFF
+        rank = cost.astype(np.int64) << 32 | noise
+        rank[~candidate] = _NEVER
+        best = rank.copy()  # the best candidate that touches each gate, or is it
+        np.minimum.at(best, reader[live], rank[operand[live]])
+        loses = best[reader] < rank[operand]
+        chosen = candidate & (best == rank)
+        chosen[operand[loses]] = False
+        return chosen
+
+    def _absorb(self, reader: Index, operand: Index) -> None:
+        """Compose each operand's table into its reader's; a reader is named once."""
+        k = self.k
+        outer = [column[reader] for column in self.columns]
+        inner = [column[operand] for column in self.columns]
+        own = (operand + self.first).astype(np.int32)
+        nets = _union(outer, inner, own, k)
+        table = np.zeros(len(reader), np.uint64)
+        place_outer = [_places(nets, net) for net in outer]
+        place_inner = [_places(nets, net) for net in inner]
+        t_outer = self.table[reader].astype(np.uint64)
+        t_inner = self.table[operand].astype(np.uint64)
+        one = np.uint64(1)
+        is_operand = [net == own for net in outer]
+        for i in range(1 << k):
+            bits = np.array([*(i >> (k - 1 - j) & 1 for j in range(k)), 0], np.uint64)
+            index = np.zeros(len(reader), np.uint64)
+            for place in place_inner:
+                index = index << one | bits[place]
+            value = t_inner >> index & one
+            index = np.zeros(len(reader), np.uint64)
+            for place, here in zip(place_outer, is_operand, strict=True):
+                index = index << one | np.where(here, value, bits[place])
+            table |= (t_outer >> index & one) << np.uint64(i)
+        for j, net in enumerate(nets):
+            self.columns[j][reader] = net
+        self.table[reader] = table.astype(self.table.dtype)
+        self._drop_unused(reader)
+
+    def _drop_unused(self, rows: Index) -> None:
+        """Forget operands that the composed tables turned out to ignore."""
+        for j, column in enumerate(self.columns):
+            column[rows[~depends(self.table[rows], self.k, j)]] = FALSE
+
+    def body(self) -> Body:
+        origin = self.origin
+        keep = np.concatenate([np.ones(self.first, bool), self.alive])
+        new_id = np.cumsum(keep, dtype=np.int32) - 1
+        fanin = np.stack([new_id[column[self.alive]] for column in self.columns], axis=1)
+        return Body.build(origin.taps, fanin, self.table[self.alive], new_id[origin.outputs])
+
+
+def _union(outer: list[Literals], inner: list[Literals], own: Literals, k: int) -> list[Literals]:
+    """k columns of the nets that `outer` without `own`, and `inner`, read; 0 fills the rest."""
+    rows = np.stack([*(np.where(net == own, FALSE, net) for net in outer), *inner], axis=1)
+    rows = np.sort(rows, axis=1)
+    rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = FALSE
+    rows = -np.sort(-rows, axis=1)[:, :k]
+    return [np.ascontiguousarray(rows[:, j]) for j in range(k)]
+
+
+def _places(nets: list[Literals], wanted: Literals) -> Index:
+    """(n,) the column that holds each wanted net; len(nets) for net 0."""
+    place = np.full(len(wanted), len(nets), np.int64)
+    for j, net in enumerate(nets):
+        place[(net == wanted) & (wanted != FALSE)] = j
+    return place
