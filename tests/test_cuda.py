@@ -1,11 +1,10 @@
-"""The CUDA backend's source, run on the CPU through a stand-in for the runtime and compared with the
-reference interpreter bit for bit; and what nvcc makes of it.
+"""The CUDA backend's source against the reference interpreter, bit for bit: the same .cu file is
+built for the CPU with a stand-in for the CUDA runtime.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +176,12 @@ def test_null_pointers_are_refused(special: dict[str, HostNetwork]) -> None:
 def test_a_prefix_must_be_a_name() -> None:
     with pytest.raises(BackendError, match="prefix 'my-net' is not a C name"):
         emit_cuda(dense_net(1, 400), prefix="my-net")
+
+
+def test_names_stay_inside_comments() -> None:
+    b = lgir.GraphBuilder("evil */ \\\nint x;")
+    text = emit_cuda(b.build(b.group_sum(b.input("x", "bit", (4,)), 2)))
+    assert text.startswith("// evil ?/ ??int x;: a logic gate network")
 
 
 def test_source_grows_by_tables_alone() -> None:

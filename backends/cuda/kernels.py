@@ -1,8 +1,8 @@
 """The kernels: one per template, as CUDA C++ text.
 
-Every kernel begins with the parameters (planes, stride, words): plane p holds the bits of 32 * words
-samples at `planes[p * stride]`, sample s being bit s % 32 of word s / 32. Threads along x are
-neighbouring words of the batch, so that loads coalesce and all lanes of a warp read one table row.
+Every kernel begins with the parameters (planes, stride, words): plane p holds a bit of 32 * words
+samples from `planes[p * stride]` on, sample s being bit s % 32 of word s / 32. Threads along x are
+neighbouring words of the batch, so that loads coalesce and a warp's lanes read one table row.
 Code depends on shapes alone; wiring, masks and thresholds are data.
 """
 
@@ -56,12 +56,7 @@ typedef uint32_t word;  // 32 samples of one plane
 """,
     "Four": """\
 // Four plane numbers that are read at once.
-struct alignas(4 * sizeof(plane_t)) Four { plane_t at[4]; };
-""",
-    "Quad": """\
-// Four gates of one operation: their first output plane (the others follow), the operation's truth
-// table in the low byte of `gate`, and how many of the four there are in the next.
-struct alignas(8) Quad { uint32_t out, gate; };
+struct alignas(4 * sizeof(plane_t)) Four { plane_t plane[4]; };
 """,
     "Position": """\
 // Where a position's window and result lie, in planes from those of position 0.
@@ -143,30 +138,28 @@ def gate_kernel(fanin: int, tables: Iterable[int]) -> Kernel:
     for table in sorted(set(tables)):
         full = int(widen_table(np.array([table], np.uint8), fanin, 3)[0])
         name = f"  // {TABLE_TO_NAME[table]}" if fanin == 2 else ""
-        cases.append(
-            f"case 0x{table:02x}: EACH d[i] = lop3<0x{full:02x}>({operands}); break;{name}"
-        )
+        value = f"lop3<0x{full:02x}>({operands})"
+        cases.append(f"case 0x{table:02x}: EACH d[i] = {value}; break;{name}")
     values = ", ".join(f"{n}[{QUAD}]" for n in names)
     lines = [
         "const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;",
         "const unsigned q = blockIdx.x * blockDim.y + threadIdx.y;",
         "if (w >= words || q >= count) return;",
-        "const Quad quad = quads[q];",
-        *(f"const Four {n}_rows = operands[{fanin} * q + {i}];" for i, n in enumerate(names)),
+        *(f"const Four {n}_at = rows[{fanin + 1} * q + {i}];" for i, n in enumerate(names + "d")),
         f"word {values}, d[{QUAD}] = {{}};",
         f"#define EACH for (unsigned i = 0; i < {QUAD}; ++i)",
-        *(f"EACH {n}[i] = load(planes, {n}_rows.at[i] * stride + w);" for n in names),
-        "switch (quad.gate & 0xff) {",
+        *(f"EACH {n}[i] = load(planes, {n}_at.plane[i] * stride + w);" for n in names),
+        "switch (tables[q]) {",
         *cases,
         "}",
-        "EACH if (i < quad.gate >> 8) planes[(quad.out + i) * stride + w] = d[i];",
+        "EACH planes[d_at.plane[i] * stride + w] = d[i];",
         "#undef EACH",
     ]
     return Kernel(
         f"gates{fanin}",
-        f"Gates of {fanin} inputs, each on its own planes. The branch on the operation is uniform\n"
-        "in a warp, as all its lanes work on the same row.",
-        "const Four *operands, const Quad *quads, unsigned count",
+        f"Gates of {fanin} inputs: a thread evaluates four of one truth table. Rows hold their\n"
+        "operands' planes and their own. The branch is uniform in a warp, whose lanes share a row.",
+        "const Four *rows, const uint8_t *tables, unsigned count",
         "\n".join(lines),
     )
 

@@ -6,7 +6,7 @@ table. What is written out as source, and what a process launches itself, are th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,7 +28,7 @@ from lgir.backends.cuda.kernels import (
     sum_kernel,
     wide_gate_kernel,
 )
-from lgir.backends.plan import (
+from lgir.backends.steps import (
     BUFFER,
     ZERO_PLANE,
     ConeStep,
@@ -36,6 +36,7 @@ from lgir.backends.plan import (
     GateStep,
     PackStep,
     Plan,
+    Step,
     SumStep,
 )
 from lgir.errors import BackendError
@@ -167,7 +168,7 @@ class Program:
                 self._pack(part)
             elif isinstance(part, SumStep):
                 self._sum(part)
-            else:
+            elif isinstance(part, ExportStep):
                 self._export(part)
 
     # -- tables ----------------------------------------------------------------------------------
@@ -178,6 +179,7 @@ class Program:
             "plane_t": self.index_dtype,
             "uint32_t": np.dtype(np.uint32),
             "uint64_t": np.dtype(np.uint64),
+            "uint8_t": np.dtype(np.uint8),
             "int16_t": np.dtype(np.int16),
             "float": np.dtype(np.float32),
         }[kind]
@@ -245,24 +247,26 @@ class Program:
                 )
 
     def _quads(self, fanin: int, steps: list[GateStep]) -> None:
-        """Gates by fours of one table and adjacent outputs; a last four repeats its last gate."""
-        operands, quads = [], []
+        """Gates by fours of one table, (operand and output columns, 4); a last four that is not
+        full repeats its last gate.
+        """
+        rows, tables = [], []
         for step in steps:
-            inputs, out = step.rows[:, :-1], step.rows[:, -1]
+            planes = step.rows
             if step.fanin < fanin:  # one input: the table ignores the second
-                inputs = np.repeat(inputs, fanin, axis=1)
-            first, count = _fours(out)
-            index = first[:, None] + np.minimum(np.arange(QUAD), count[:, None] - 1)
-            operands.append(inputs[index].transpose(0, 2, 1).reshape(len(first), -1))
-            table = _quad_table(step, fanin)
-            quads.append(np.column_stack([out[first], count << 8 | table]))
-        gates = sum(len(s.rows) for s in steps)
-        rows = self._table("operands", "plane_t", np.concatenate(operands))
-        heads = self._table("quads", "uint32_t", np.concatenate(quads))
-        size = len(heads.data)
+                planes = planes[:, [0, 0, 1]]
+            fours = -(-len(planes) // QUAD)
+            index = np.minimum(np.arange(fours * QUAD), len(planes) - 1).reshape(fours, QUAD)
+            rows.append(planes[index].transpose(0, 2, 1).reshape(fours, -1))
+            tables.append(np.full(fours, _quad_table(step, fanin)))
+        size, gates = sum(map(len, rows)), sum(len(s.rows) for s in steps)
+        args = (
+            View(self._table("gate_rows", "plane_t", np.concatenate(rows)), "Four"),
+            View(self._table("tables", "uint8_t", np.concatenate(tables)), "uint8_t"),
+            size,
+        )
         kernel = self._use(gate_kernel(fanin, self._tables_of[fanin]))
         note = f"{gates:,} gates of {fanin} inputs, {len(steps)} operations"
-        args = (View(rows, "Four"), View(heads, "Quad"), size)
         self.launches.append(Launch(kernel, "rows", size, args, note))
 
     # -- cones -----------------------------------------------------------------------------------
@@ -334,9 +338,7 @@ class Program:
         self.launches.append(Launch(self._use(export_kernel()), "tiles", count, args, note))
 
 
-def _parts(
-    plan: Plan,
-) -> Iterator[Sequence[GateStep | ConeStep] | PackStep | SumStep | ExportStep]:
+def _parts(plan: Plan) -> Iterator[list[GateStep | ConeStep] | Step]:
     """Steps in order; together those that evaluate gates over the same positions and do not touch
     each other's planes.
     """
@@ -409,15 +411,6 @@ def _quad_table(step: GateStep, fanin: int) -> int:
 
 def _quad_tables(steps: list[GateStep], fanin: int) -> list[int]:
     return sorted({_quad_table(s, fanin) for s in steps if _quad_fanin(s) == fanin})
-
-
-def _fours(out: Ints) -> tuple[Ints, Ints]:
-    """First rows and lengths (at most QUAD) of stretches whose output planes are adjacent."""
-    index = np.arange(len(out))
-    jump = np.concatenate([[True], np.diff(out) != 1])
-    start = np.maximum.accumulate(np.where(jump, index, 0))
-    first = np.flatnonzero((index - start) % QUAD == 0)
-    return first, np.diff(np.append(first, len(out)))
 
 
 def _mask_words(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:

@@ -1,7 +1,7 @@
 """A program as one CUDA source file: kernels, tables as constant data, and a small C interface.
 
-The file needs nothing but the CUDA runtime. Under NVRTC (`__CUDACC_RTC__`) only the kernels remain,
-under their plain names, and the process that compiles them launches them itself.
+The file needs nothing but the CUDA runtime. With `LGIR_KERNELS_ONLY`, which NVRTC implies, only the
+kernels remain, under their plain names, for a process that launches them itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from lgir.backends.cuda.program import (
     Table,
     View,
 )
-from lgir.backends.plan import ONE_PLANE, make_plan
+from lgir.backends.plan import make_plan
+from lgir.backends.steps import ONE_PLANE
 from lgir.errors import BackendError
 from lgir.graph import Graph, Value
 
@@ -52,13 +53,13 @@ def emit_cuda(graph: Graph, *, prefix: str = "lgir", workspace: int = DEFAULT_WO
     Raises:
         BackendError: the graph cannot be lowered, or `prefix` is not a C name.
     """
-    if not prefix.isidentifier() or not prefix.isascii():
-        raise BackendError(f"prefix {prefix!r} is not a C name; use letters, digits and _")
     return source(Program(make_plan(graph)), prefix, workspace)
 
 
-def source(program: Program, prefix: str, workspace: int) -> str:
+def source(program: Program, prefix: str = "lgir", workspace: int = DEFAULT_WORKSPACE) -> str:
     """The text of `program`; see `emit_cuda`."""
+    if not prefix.isidentifier() or not prefix.isascii():
+        raise BackendError(f"prefix {prefix!r} is not a C name; use letters, digits and _")
     kernels = "\n".join(kernel.text for kernel in program.kernels.values())
     trees = "\n".join(tree.text for tree in program.trees.values())
     parts = [
@@ -69,12 +70,12 @@ def source(program: Program, prefix: str, workspace: int) -> str:
         trees,
         "// ---- kernels " + "-" * 86,
         kernels,
-        "#ifndef __CUDACC_RTC__",
+        "#ifndef LGIR_KERNELS_ONLY",
         "// ---- tables " + "-" * 87,
         *map(table_text, program.tables),
         "// ---- host " + "-" * 89,
         _host(program, prefix, workspace),
-        "#endif  // __CUDACC_RTC__",
+        "#endif  // LGIR_KERNELS_ONLY",
     ]
     return "\n".join(parts) + "\n"
 
@@ -84,7 +85,7 @@ def _needed(pieces: Mapping[str, str], text: str) -> list[str]:
     nothing uses. Pieces come in the order in which they must be declared.
     """
     found: dict[str, str] = {}
-    for name, piece in reversed(pieces.items()):
+    for name, piece in reversed(list(pieces.items())):
         if re.search(rf"\b{name}\b", text):
             found[name] = piece
             text += piece
@@ -101,19 +102,24 @@ def max_words(program: Program, workspace: int) -> int:
 _INDEX_TYPES: Final = {2: "uint16_t", 4: "uint32_t"}
 
 _ENVIRONMENT: Final = """\
-#ifdef __CUDACC_RTC__  // kernels only, for a process that launches them itself
+#ifdef __CUDACC_RTC__
+#define LGIR_KERNELS_ONLY  // for a process that launches them itself
 typedef signed short int16_t;
 typedef unsigned char uint8_t;
 typedef unsigned short uint16_t;
 typedef unsigned int uint32_t;
 typedef unsigned long long uint64_t;
-#define LGIR_KERNEL extern "C" __global__
 #else
 #include <cuda_runtime.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <new>
+#endif
+
+#ifdef LGIR_KERNELS_ONLY
+#define LGIR_KERNEL extern "C" __global__
+#else
 #define LGIR_KERNEL static __global__
 namespace {
 #endif
@@ -125,63 +131,114 @@ def _header(program: Program, prefix: str) -> str:
     launches = len(program.launches)
     bytes_ = sum(t.data.nbytes for t in program.tables)
     lines = [
-        f"{graph.name}: a logic gate network, compiled to CUDA by lgir {_version()}.",
+        f"{_plain(graph.name)}: a logic gate network, compiled to CUDA by lgir {_version()}.",
         "",
-        *(f"input {i}   {_input(v, n)}" for i, (v, n) in _packed_inputs(program)),
-        *(f"output {i}  {_output(graph, name)}" for i, name in enumerate(graph.outputs)),
+        *_arrays(program),
         f"{plan.gates:,} gates a sample; {launches} launches a chunk of the batch; "
         f"{plan.num_planes:,} planes, {bytes_:,} bytes of tables.",
         "",
         "A library:  nvcc -O3 -arch=sm_90 -shared -Xcompiler -fPIC -o model.so model.cu",
         "An object:  nvcc -O3 -arch=sm_90 -c model.cu",
         "",
-        "Declare in your program:",
+        "Your program declares:",
         "",
-        *_DECLARATIONS.replace("lgir_", f"{prefix}_").splitlines(),
+        *(f"  {line}" for line in _declarations(prefix)),
+        "",
+        *_MANUAL.splitlines(),
     ]
     return "\n".join(f"// {line}".rstrip() for line in lines) + "\n"
 
 
 _DECLARATIONS: Final = """\
-  struct lgir_network;
-  extern "C" {
-  // Puts the tables and a workspace for `batch` samples at a time on the current device; 0 takes
-  // what is fast. Larger batches are split.
-  cudaError_t lgir_create(lgir_network **network, size_t batch);
-  // Queues the network on `stream` and returns. `inputs[i]` and `outputs[i]` are device pointers,
-  // row-major. A bit input is bytes, true where not 0; NaN is above no threshold.
-  cudaError_t lgir_run(lgir_network *network, const void *const *inputs, void *const *outputs,
-                       size_t samples, cudaStream_t stream);
-  // The same from packed planes: words [planes][(samples + 31) / 32], bit s % 32 of word s / 32
-  // being sample s. Bit (level l, element e) of an input is plane l * elements + e; an input that
-  // several nodes threshold has their planes one after the other.
-  cudaError_t lgir_run_packed(lgir_network *network, const void *const *inputs,
-                              void *const *outputs, size_t samples, cudaStream_t stream);
-  cudaError_t lgir_destroy(lgir_network *network);
-  }
+typedef struct lgir_network lgir_network;
+cudaError_t lgir_create(lgir_network **network, size_t batch);
+cudaError_t lgir_run(lgir_network *network, const void *const *inputs, void *const *outputs,
+                     size_t samples, cudaStream_t stream);
+cudaError_t lgir_run_packed(lgir_network *network, const void *const *inputs,
+                            void *const *outputs, size_t samples, cudaStream_t stream);
+cudaError_t lgir_destroy(lgir_network *network);
+"""
 
-A network's workspace serves one stream at a time; create one for each stream. Nothing waits for the
-GPU between launches, so lgir_run can be captured in a CUDA graph."""
+_MANUAL: Final = """\
+create puts the tables and a workspace for `batch` samples at a time on the current device; 0 takes
+what is fast. Longer batches are split.
+
+run queues the network on `stream` and returns: nothing waits for the GPU, so that a CUDA graph can
+capture it. inputs[i] and outputs[i] are device pointers, sample after sample. A bit is a byte, true
+where not 0; NaN is above no threshold.
+
+run_packed does the same from planes, words [planes][(samples + 31) / 32] of which bit s % 32 of
+word s / 32 is sample s. Bit (level l, element e) of an input is plane l * elements + e; an input
+that several nodes threshold has their planes one after the other.
+
+The workspace serves one stream at a time: create one network for each. Every call returns the first
+error it meets."""
 
 
-def _packed_inputs(program: Program) -> list[tuple[int, tuple[Value, int]]]:
-    pairs = zip(program.plan.graph.inputs, program.packed_planes, strict=True)
-    return list(enumerate(pairs))
+def header(program: Program, prefix: str) -> str:
+    """A C header of the functions in the source."""
+    guard = f"{prefix.upper()}_CUDA_H"
+    arrays = "\n".join(_arrays(program))
+    return "\n".join(
+        [
+            f"/* {_plain(program.plan.graph.name)}: a logic gate network compiled to CUDA by lgir "
+            f"{_version()}.\n",
+            f"{arrays}\n",
+            f"{_MANUAL} */",
+            f"#ifndef {guard}",
+            f"#define {guard}",
+            "",
+            "#include <cuda_runtime_api.h>",
+            "#include <stddef.h>",
+            "",
+            "#ifdef __cplusplus",
+            'extern "C" {',
+            "#endif",
+            "",
+            *_declarations(prefix),
+            "",
+            "#ifdef __cplusplus",
+            "}",
+            "#endif",
+            "",
+            f"#endif /* {guard} */",
+            "",
+        ]
+    )
+
+
+def _declarations(prefix: str) -> list[str]:
+    return _DECLARATIONS.replace("lgir_", f"{prefix}_").splitlines()
+
+
+def _arrays(program: Program) -> list[str]:
+    graph = program.plan.graph
+    inputs = zip(graph.inputs, program.packed_planes, strict=True)
+    return [
+        *(f"input {i}   {_input(value, packed)}" for i, (value, packed) in enumerate(inputs)),
+        *(f"output {i}  {_output(graph, name)}" for i, name in enumerate(graph.outputs)),
+    ]
 
 
 def _input(value: Value, packed: int) -> str:
     kind = {"bit": "uint8", "u8": "uint8", "f32": "float32"}[value.dtype]
-    return f"%{value.name}: {kind} {_shape(value)}, or {packed:,} packed planes"
+    return f"%{_plain(value.name)}: {kind} {_shape(value)}, or {packed:,} packed planes"
 
 
 def _output(graph: Graph, name: str) -> str:
     value = graph.values[name]
     kind = "uint8 (0 or 1)" if value.dtype == "bit" else "float32"
-    return f"%{name}: {kind} {_shape(value)}"
+    return f"%{_plain(name)}: {kind} {_shape(value)}"
 
 
 def _shape(value: Value) -> str:
     return f"({', '.join(['n', *map(str, value.shape)])})"
+
+
+def _plain(name: str) -> str:
+    """A name that stays inside a comment, whatever a file has called it."""
+    kept = "".join(c if c.isascii() and c.isprintable() and c not in "\\*" else "?" for c in name)
+    return kept[:100]
 
 
 def _version() -> str:
@@ -341,7 +398,7 @@ $entries
 };
 
 const size_t NUM_PLANES = $planes;
-const size_t MAX_WORDS = $words;  // of a plane: a chunk of the batch has up to 32 times as many samples
+const size_t MAX_WORDS = $words;  // of a plane, each 32 samples: longer batches are split
 
 #define LGIR_TRY(call) \\
   do { \\
@@ -394,8 +451,8 @@ $steps
   return cudaSuccess;
 }
 
-cudaError_t run(${prefix}_network *net, const void *const *inputs, bool packed, void *const *outputs,
-                size_t samples, cudaStream_t stream)
+cudaError_t run(${prefix}_network *net, const void *const *inputs, bool packed,
+                void *const *outputs, size_t samples, cudaStream_t stream)
 {
   if (!net || !inputs || !outputs) return cudaErrorInvalidValue;
   const size_t most = (size_t)net->stride * $word_bits;

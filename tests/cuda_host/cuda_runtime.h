@@ -186,18 +186,15 @@ static void host_run_block(unsigned count)
 template <class Call>
 static void host_call(void *call) { (*(Call *)call)(); }
 
-template <class... P, class... A>
-inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
-                                      A... args)
+template <class Call>
+static cudaError_t host_launch(dim3 grid, dim3 block, Call call)
 {
-  const dim3 grid = config->gridDim, block = config->blockDim;
   const size_t threads = (size_t)block.x * block.y * block.z;
   if (host_fails() || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu ||
       grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > 1024)
     return cudaErrorInvalidConfiguration;
-  auto call = [=] { kernel(static_cast<P>(args)...); };
   gridDim = grid, blockDim = block;
-  host_body = host_call<decltype(call)>, host_arguments = &call;
+  host_body = host_call<Call>, host_arguments = &call;
   const size_t blocks = (size_t)grid.x * grid.y * grid.z;
   for (size_t i = 0; i < blocks; ++i) {
     const size_t b = host_backwards ? blocks - 1 - i : i;
@@ -205,4 +202,27 @@ inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*k
     host_run_block((unsigned)threads);
   }
   return cudaSuccess;
+}
+
+template <class... P, class... A>
+inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
+                                      A... args)
+{
+  return host_launch(config->gridDim, config->blockDim,
+                     [=] { kernel(static_cast<P>(args)...); });
+}
+
+// A launch by pointers to the arguments, as cuLaunchKernel takes them.
+template <class... P, size_t... I>
+inline int host_launch_pointers(void (*kernel)(P...), const unsigned *dims, void **args,
+                                std::index_sequence<I...>)
+{
+  return host_launch(dim3(dims[0], dims[1], dims[2]), dim3(dims[3], dims[4], dims[5]),
+                     [=] { kernel(*(P *)args[I]...); });
+}
+
+template <class... P>
+inline int host_launch_pointers(void (*kernel)(P...), const unsigned *dims, void **args)
+{
+  return host_launch_pointers(kernel, dims, args, std::index_sequence_for<P...>());
 }

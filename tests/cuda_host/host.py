@@ -14,6 +14,8 @@ from lgir.backends.cuda import emit_cuda
 from lgir.graph import Graph
 
 FOLDER = Path(__file__).parent
+GXX = ["g++", "-std=c++17", "-O0", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]
+GXX += ["-x", "c++"]
 
 
 def joined(graphs: Sequence[Graph]) -> str:
@@ -33,9 +35,7 @@ def build(graphs: Sequence[Graph], folder: Path) -> list[HostNetwork]:
     """Networks that run on the CPU; compiled together, since most of a compilation is its start."""
     source, library = folder / "nets.cu", folder / "nets.so"
     source.write_text(joined(graphs))
-    command = ["g++", "-std=c++17", "-O0", "-Wall", "-Werror", "-Wno-unknown-pragmas"]
-    command += ["-shared", "-fPIC", "-x", "c++", "-I", str(FOLDER), str(source), "-o", str(library)]
-    subprocess.run(command, check=True)
+    subprocess.run([*GXX, "-I", str(FOLDER), str(source), "-o", str(library)], check=True)
     code = ctypes.CDLL(str(library))
     return [HostNetwork(graph, code, f"net{i}") for i, graph in enumerate(graphs)]
 

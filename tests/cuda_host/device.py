@@ -1,0 +1,85 @@
+"""A device for the Python runtime that is this computer: what `driver.Device` does, on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cuda_host.host import FOLDER, GXX
+
+from lgir.backends.cuda.driver import Argument, Dim
+
+_LAUNCHER = """
+extern "C" int launch_{0}(const unsigned *dims, void **args)
+{{
+  return host_launch_pointers({0}, dims, args);
+}}
+"""
+
+
+def host_code(source: str) -> bytes:
+    """In place of a cubin: a shared library of the kernels and a launcher for each."""
+    kernels = re.findall(r"LGIR_KERNEL __launch_bounds__\(\d+\)\nvoid (\w+)\(", source)
+    with tempfile.TemporaryDirectory() as folder:
+        path, library = Path(folder) / "kernels.cu", Path(folder) / "kernels.so"
+        path.write_text(source + "".join(map(_LAUNCHER.format, kernels)))
+        command = [*GXX, "-DLGIR_KERNELS_ONLY", "-I", str(FOLDER), str(path), "-o", str(library)]
+        subprocess.run(command, check=True)
+        return library.read_bytes()
+
+
+class HostDevice:
+    """Counts what is allocated; streams are only told apart."""
+
+    arch = "sm_90"
+
+    def __init__(self) -> None:
+        self.memory: dict[int, ctypes.Array[ctypes.c_char]] = {}
+        self.streams: set[int] = set()
+        self.launches = 0
+
+    def enter(self) -> None: ...
+
+    def load(self, code: bytes, names: Sequence[str]) -> dict[str, Any]:
+        with tempfile.NamedTemporaryFile(suffix=".so") as file:
+            file.write(code)
+            file.flush()
+            library = ctypes.CDLL(file.name)
+        return {name: getattr(library, f"launch_{name}") for name in names}
+
+    def allocate(self, size: int) -> int:
+        block = ctypes.create_string_buffer(b"\xa5" * max(size, 1), max(size, 1) + 256)
+        pointer = -(-ctypes.addressof(block) // 256) * 256
+        self.memory[pointer] = block
+        return pointer
+
+    def free(self, pointer: int) -> None:
+        del self.memory[pointer]
+
+    def fill(self, pointer: int, byte: int, size: int, stream: int) -> None:
+        ctypes.memset(pointer, byte, size)
+
+    def upload(self, pointer: int, array: np.ndarray, stream: int) -> None:
+        assert array.flags.c_contiguous
+        ctypes.memmove(pointer, array.ctypes.data, array.nbytes)
+
+    def download(self, array: np.ndarray, pointer: int, stream: int) -> None:
+        assert array.flags.c_contiguous
+        ctypes.memmove(array.ctypes.data, pointer, array.nbytes)
+
+    def launch(
+        self, kernel: Any, grid: Dim, block: Dim, args: Sequence[Argument], stream: int
+    ) -> None:
+        values = [kind(value) for value, kind in args]
+        pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        assert kernel((ctypes.c_uint32 * 6)(*grid, *block), pointers) == 0
+        self.streams.add(stream)
+        self.launches += 1
+
+    def synchronize(self, stream: int) -> None: ...
