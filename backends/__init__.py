@@ -1,5 +1,6 @@
 """Backends: each turns a Graph into an Executable. Importing this package registers them."""
 
-from lgir.backends import llvm, reference
+from lgir.backends import cuda, llvm, reference
+from lgir.backends.llvm import aot
 
-__all__ = ["llvm", "reference"]
+__all__ = ["aot", "cuda", "llvm", "reference"]

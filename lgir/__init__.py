@@ -11,7 +11,7 @@ Importing lgir is cheap: torch, llvmlite and onnx are loaded by what needs them.
 from importlib.metadata import version as _version
 from pathlib import Path as _Path
 
-from lgir.api import bench, compile, lift, optimize, verify
+from lgir.api import bench, compile, export, lift, optimize, verify
 from lgir.body import Body
 from lgir.builder import GraphBuilder
 from lgir.container import load, save
@@ -19,7 +19,7 @@ from lgir.errors import LgirError
 from lgir.executable import Executable
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Threshold, Value
 from lgir.networkx_export import to_networkx
-from lgir.registry import register_backend, register_frontend, register_pass
+from lgir.registry import register_backend, register_exporter, register_frontend, register_pass
 from lgir.summary import summarize
 from lgir.text import dumps, parse
 
@@ -47,11 +47,13 @@ __all__ = [
     "bench",
     "compile",
     "dumps",
+    "export",
     "lift",
     "load",
     "optimize",
     "parse",
     "register_backend",
+    "register_exporter",
     "register_frontend",
     "register_pass",
     "save",

@@ -1,4 +1,4 @@
-"""The verbs of the Python API: lift, optimize, compile, verify, bench.
+"""The verbs of the Python API: lift, optimize, compile, export, verify, bench.
 
 This is the compile driver. It knows passes, backends and frontends only through their packages'
 registries, and loads each on first use, so that `import lgir` stays cheap.
@@ -63,6 +63,33 @@ def compile(graph: Graph, backend: str = "llvm", **options: Any) -> Executable:
     """
     executable: Executable = BACKENDS.get(backend)(graph, **options)
     return executable
+
+
+def export(
+    graph: Graph,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    header: str | Path | None = None,
+    **options: Any,
+) -> None:
+    """Write `graph` as code that runs without Python.
+
+    Args:
+        path: the file to write.
+        format: "so", "a" or "o" (compiled ahead of time), "c", "cuda" or a plugged-in one; the
+            ending of `path` where None.
+        header: where to write the C header, for formats that have one.
+        options: what the exporter takes, such as `prefix`, what the functions' names begin with.
+
+    Raises:
+        UnknownNameError: another format. BackendError: it cannot express the graph, does not take
+        an option, or lacks what it needs on this machine.
+    """
+    from lgir.exporter import format_of, make_export
+
+    made = make_export(graph, format_of(path) if format is None else format, options)
+    made.write(path, header)
 
 
 def verify(a: Graph, b: Graph, method: str = "sim", **options: Any) -> Verdict:

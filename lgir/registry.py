@@ -1,4 +1,4 @@
-"""Registries of passes, backends and frontends: how the core reaches what it does not know.
+"""Registries of passes, backends, exporters, frontends: how the core reaches what it does not know.
 
 The packages `lgir.passes`, `lgir.backends` and `lgir.frontend` fill these when first looked into;
 installed distributions add to them through entry points of the same names.
@@ -17,11 +17,14 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named things of one kind, loaded from `package` and its entry points on first use."""
+    """Named things of one kind, loaded from `package` and from entry points of group `group` (the
+    package's name where None) on first use.
+    """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, group: str | None = None) -> None:
         self.kind = kind
         self.package = package
+        self.group = group or package
         self._items: dict[str, T] = {}
         self._loaded = False
 
@@ -67,12 +70,12 @@ class Registry(Generic[T]):
             raise
 
     def _load_entry_points(self) -> None:
-        for point in entry_points(group=self.package):
+        for point in entry_points(group=self.group):
             try:
                 item = point.load()
             except Exception as error:
                 raise LgirError(
-                    f"entry point {point.name!r} of {self.package} ({point.value}) "
+                    f"entry point {point.name!r} of {self.group} ({point.value}) "
                     f"cannot be loaded: {error}"
                 ) from error
             self._items.setdefault(point.name, item)
@@ -87,8 +90,10 @@ def _same_definition(a: Any, b: Any) -> bool:
 
 PASSES: Registry[Callable[..., Any]] = Registry("pass", "lgir.passes")
 BACKENDS: Registry[Callable[..., Any]] = Registry("backend", "lgir.backends")
+EXPORTERS: Registry[Callable[..., Any]] = Registry("format", "lgir.backends", "lgir.export")
 FRONTENDS: Registry[Callable[..., Any]] = Registry("frontend", "lgir.frontend")
 
 register_pass = PASSES.register
 register_backend = BACKENDS.register
+register_exporter = EXPORTERS.register
 register_frontend = FRONTENDS.register

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lgir.cli import execute, models, optimising, registries
+from lgir.cli import deploy, execute, models, optimising, registries
 from lgir.errors import LgirError, unknown_name
 
 
@@ -127,6 +127,7 @@ for _command in (
     optimising.verify,
     optimising.bisect,
     models.compile_,
+    deploy.export,
     execute.run,
     execute.bench,
     registries.passes,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import lgir
+from lgir.cli.deploy import interface_options, library_format, write_export
 from lgir.cli.files import write_model, write_text
 from lgir.cli.options import (
     ModelSource,
@@ -21,7 +22,7 @@ from lgir.cli.options import (
     output_option,
 )
 from lgir.cli.output import console, note, print_json, status
-from lgir.errors import unknown_name
+from lgir.errors import BackendError, unknown_name
 
 
 @click.command()
@@ -120,6 +121,7 @@ def dump(
 @backend_options
 @click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
 @output_option
+@interface_options
 @json_option
 def compile_(
     files: tuple[str, ...],
@@ -129,19 +131,29 @@ def compile_(
     options: dict[str, Any],
     emit: str | None,
     output: str | None,
+    header: str | None,
+    interface: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Compile a model and show what came out.
+    """Compile a model: to a library for C programs with -o, else to show what came out.
 
     \b
+    lgir compile model.onnx -o model.so --header model.h
+    lgir compile model.onnx -o model.o --header model.h --target x86-64-v3
     lgir compile model.onnx
     lgir compile model.pt -p default --emit asm -o model.s
     """
+    format_ = library_format(output) if output is not None and emit is None else None
+    if format_ is None and (header is not None or interface):
+        raise click.UsageError("--header, --prefix and --cc belong to a library: -o FILE.so")
     graph = source.open_one(files, "give a MODEL file or --net NAME")
-    if output is not None and emit is None:
-        raise click.UsageError("-o needs --emit STAGE, which says what to write")
     if passes is not None:
         graph, _ = lgir.optimize(graph, passes)
+    if output is not None and format_ is not None:
+        if backend != "llvm":
+            raise BackendError(f"backend {backend!r} writes no libraries; leave --backend out")
+        write_export(graph, format_, output, header, options | interface)
+        return
     start = perf_counter()
     exe = compile_graph(graph, backend, options)
     seconds = perf_counter() - start

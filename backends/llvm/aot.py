@@ -1,0 +1,424 @@
+"""Ahead-of-time compilation: a graph as an object file, static archive or shared library.
+
+The module is the just-in-time one made self-contained: kernels are internal, row tables are
+constant data, step records are constant structures that point to both, and a few C functions
+(`lgir.backends.c_interface`) call the run loop. Nothing in it is written to, so it is thread-safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import llvmlite.binding as llvm
+import numpy as np
+import numpy.typing as npt
+
+from lgir.backends.c_interface import (
+    ABI_VERSION,
+    BAD_ARGUMENT,
+    BAD_VALUES,
+    NO_MEMORY,
+    OK,
+    Entry,
+    Interface,
+)
+from lgir.backends.llvm.archive import static_archive
+from lgir.backends.llvm.ir import PLANE_BYTES
+from lgir.backends.llvm.jit import TARGETS, Target, resolve_target
+from lgir.backends.llvm.kernels import Context, Field
+from lgir.backends.llvm.program import Program, StepRecord
+from lgir.backends.plan import make_plan
+from lgir.errors import BackendError, unknown_name
+from lgir.exporter import Export
+from lgir.graph import Graph, Value
+from lgir.registry import register_exporter
+
+_CPUS: Final = {
+    "x86-64": ("x86_64", "x86-64"),
+    "x86-64-v3": ("x86_64", "x86-64-v3"),
+    "x86-64-v4": ("x86_64", "x86-64-v4"),
+    "aarch64": ("aarch64", "generic"),
+}
+"""Architecture and LLVM's name of the CPU, by target."""
+_ALIASES: Final = {"generic": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+AOT_TARGETS: Final = (*TARGETS, *_CPUS)
+
+_MAX_TABLES: Final = 1 << 30
+"""Bytes of tables: code reaches them by 32-bit offsets."""
+_ELEMENT_BYTES: Final = {"u8": 1, "f32": 4, "bits": 8}
+
+
+@dataclass(frozen=True)
+class ObjectCode:
+    """A compiled object file, position independent.
+
+    Attributes:
+        data: the file.
+        symbols: the names of its functions.
+        header: the C header: prototypes, sizes, how to call.
+        llvm: the text that was compiled.
+        triple: the machine it is for, as LLVM and C compilers name it.
+    """
+
+    data: bytes
+    symbols: tuple[str, ...]
+    header: str
+    llvm: str
+    triple: str
+
+    def archive(self) -> bytes:
+        """The object in a static library."""
+        return static_archive("model.o", self.data, self.symbols)
+
+    def shared_library(self, cc: str = "cc") -> bytes:
+        """The object linked by the C compiler `cc`, a command that may have arguments.
+
+        Raises BackendError where that does not work.
+        """
+        machine, host = self.triple.split("-")[0], llvm.get_process_triple().split("-")[0]
+        if machine != host and cc == "cc":
+            raise BackendError(
+                f"a shared library for {machine} needs a linker for it: give a cross compiler, "
+                f"for example cc='{machine}-linux-gnu-gcc', or write an object (.o) or archive (.a)"
+            )
+        with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
+            source, result = Path(folder, "model.o"), Path(folder, "model.so")
+            source.write_bytes(self.data)
+            command = [*shlex.split(cc), "-shared", "-o", str(result), str(source)]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+            except OSError as error:
+                raise BackendError(
+                    f"cannot run the C compiler {cc!r} ({error.strerror}); install one, name "
+                    "another, or write an object (.o) or archive (.a), which need none"
+                ) from None
+            if done.returncode or not result.exists():
+                what = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
+                raise BackendError(f"{cc!r} cannot link the shared library: {what}")
+            return result.read_bytes()
+
+
+def compile_object(
+    graph: Graph, *, target: str = "native", features: str = "", prefix: str | None = None
+) -> ObjectCode:
+    """Compile `graph` for another process or another machine.
+
+    Args:
+        target: "native" (this CPU), "x86-64" or "generic", "x86-64-v3" or "avx2", "x86-64-v4" or
+            "avx512", "aarch64" (with NEON). The operating system is this one's.
+        features: LLVM feature flags to add, such as "-avx512f".
+        prefix: what the functions' names begin with; the graph's name where None.
+
+    Raises:
+        UnknownNameError: another target. BackendError: the graph or prefix does not work in C.
+    """
+    from lgir import __version__
+
+    interface = Interface(graph, prefix)
+    triple, cpu = _resolve(target, features)
+    plan = make_plan(graph, chains=True)
+    program = Program(plan, ternary=cpu.ternary, packed_input=True, byte_output=True)
+    module = _Module(interface, program)
+    header = interface.header(
+        f"{graph.name}: a logic gate network, compiled by lgir {__version__} for {triple}, CPU "
+        f"{cpu.cpu}.",
+        module.workspace_bytes,
+        allocates=True,
+    )
+    symbols = tuple(module.symbols)
+    data = _emit(module.text, symbols, triple, cpu)
+    return ObjectCode(data, symbols, header, module.text, triple)
+
+
+def _resolve(name: str, features: str) -> tuple[str, Target]:
+    host = llvm.get_process_triple()
+    name = _ALIASES.get(name, name)
+    if name == "native":
+        return host, resolve_target(name, features)
+    if name not in _CPUS:
+        raise unknown_name("target", name, AOT_TARGETS)
+    arch, cpu = _CPUS[name]
+    return "-".join([arch, *host.split("-")[1:]]), Target(cpu, features)
+
+
+def _emit(text: str, symbols: Sequence[str], triple: str, target: Target) -> bytes:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        machine = llvm.Target.from_triple(triple).create_target_machine(
+            cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="default"
+        )
+        module = llvm.parse_assembly(text)
+        module.triple = machine.triple
+        module.data_layout = str(machine.target_data)
+        for function in module.functions:
+            if not function.is_declaration and function.name not in symbols:
+                function.linkage = "internal"
+        module.verify()
+    except RuntimeError as error:
+        raise BackendError(f"LLVM cannot compile for {triple}: {error}") from error
+    return bytes(machine.emit_object(module))
+
+
+class _Module:
+    """The text of the LLVM module of `program` behind `interface`."""
+
+    def __init__(self, interface: Interface, program: Program) -> None:
+        self.interface = interface
+        self.program = program
+        self._tables: dict[bytes, str] = {}
+        self._sequences: dict[tuple[str, ...], str] = {}
+        # A cache line before the planes marks a workspace that is prepared; before it, room to
+        # align what the caller gives.
+        self.workspace_bytes = -(-(program.workspace_bytes + 2 * PLANE_BYTES) // 8) * 8
+        self.symbols: list[str] = []
+        functions = [self._describing(), *map(self._entry, interface.entries)]
+        data = [self._data(table, name) for table, name in self._tables.items()]
+        total = sum(map(len, self._tables))
+        if total > _MAX_TABLES:
+            raise BackendError(
+                f"the network's tables have {total:,} bytes, more than the {_MAX_TABLES:,} that a "
+                "library can address; compile it in the process that runs it"
+            )
+        self.text = "\n".join([program.text, *data, self._call(), *functions])
+
+    # -- data ------------------------------------------------------------------------------------
+
+    def _table(self, array: npt.NDArray[np.generic]) -> str:
+        data = np.ascontiguousarray(array).tobytes()
+        return self._tables.setdefault(data, f"@table.{len(self._tables)}")
+
+    @staticmethod
+    def _data(data: bytes, name: str) -> str:
+        kind = f"[{len(data)} x i8]"
+        return f"{name} = internal constant {kind} {_bytes(data)}, align {PLANE_BYTES}"
+
+    def _steps(self, kinds: tuple[str, ...]) -> tuple[str, str, int]:
+        """(definition, name, length) of the records for samples of `kinds`."""
+        steps = self.program.sequence(kinds)
+        name = "@steps." + ".".join(kinds)
+        records = [self._record(step) for step in steps]
+        kind = f"<{{ {', '.join(kind for kind, _ in records)} }}>"
+        value = f"<{{ {', '.join(f'{kind} {value}' for kind, value in records)} }}>"
+        return f"{name} = internal constant {kind} {value}, align 8", name, len(steps)
+
+    def _record(self, step: StepRecord) -> tuple[str, str]:
+        """(type, value) of one record."""
+        pointers = {at: self._table(table) for at, table in step.tables.items()}
+        pointers[Field.KERNEL] = f"@{step.kernel}"
+        kinds = ["ptr" if i in pointers else "i64" for i in range(Field.SIZE)]
+        values = [pointers.get(i, str(number)) for i, number in enumerate(step.fields.tolist())]
+        fields = [f"{kind} {value}" for kind, value in zip(kinds, values, strict=True)]
+        return f"<{{ {', '.join(kinds)} }}>", f"<{{ {', '.join(fields)} }}>"
+
+    # -- functions -------------------------------------------------------------------------------
+
+    def _name(self, name: str) -> str:
+        self.symbols.append(name)
+        return f"@{name}"
+
+    def _describing(self) -> str:
+        """Version, sizes and shapes."""
+        prefix, graph = self.interface.prefix, self.interface.graph
+        outputs = [graph.values[name] for name in graph.outputs]
+        return "\n".join(
+            [
+                f"define i32 {self._name(f'{prefix}_abi_version')}() #0 {{",
+                f"  ret i32 {ABI_VERSION}\n}}",
+                f"define i64 {self._name(f'{prefix}_workspace_bytes')}() #0 {{",
+                f"  ret i64 {self.workspace_bytes}\n}}",
+                self._values("input", graph.inputs),
+                self._values("output", outputs),
+            ]
+        )
+
+    def _values(self, role: str, values: Sequence[Value]) -> str:
+        lines, structs = [], []
+        for i, value in enumerate(values):
+            name, dtype = value.name.encode() + b"\0", value.dtype.encode() + b"\0"
+            shape = np.array(value.shape, np.int64).tobytes()
+            parts = [f"@{role}.{i}.{part}" for part in ("name", "type", "shape")]
+            lines += [self._data(*x) for x in zip((name, dtype, shape), parts, strict=True)]
+            structs.append(
+                f"{_VALUE} {{ ptr {parts[0]}, ptr {parts[1]}, i64 {value.size}, "
+                f"i64 {len(value.shape)}, ptr {parts[2]} }}"
+            )
+        kind = f"[{len(values)} x {_VALUE}]"
+        function = self._name(f"{self.interface.prefix}_{role}")
+        return "\n".join(
+            [
+                *lines,
+                f"@{role}s = internal constant {kind} [ {', '.join(structs)} ], align 8",
+                f"define ptr {function}(i64 %index) #0 {{",
+                f"  %known = icmp ult i64 %index, {len(values)}",
+                f"  %value = getelementptr {kind}, ptr @{role}s, i64 0, i64 %index",
+                "  %found = select i1 %known, ptr %value, ptr null",
+                "  ret ptr %found\n}",
+            ]
+        )
+
+    def _entry(self, entry: Entry) -> str:
+        """Checks arguments, fills a context on the stack and calls the run loop."""
+        steps, name, count = self._steps(entry.kinds)
+        program = self.program
+        words = {Context.SAMPLES: "%n", Context.START: "0", Context.ERROR: "0"}
+        pointers: dict[int, str] = {}
+        for i, array in enumerate(entry.inputs):
+            pointers[program.input_slot(i)] = f"%x{i}"
+            words[program.input_slot(i) + 1] = str(array.width * _ELEMENT_BYTES[array.kind])
+        for i in range(len(entry.outputs)):
+            pointers[program.output_slot(i)] = f"%y{i}"
+        inputs = [f"ptr %x{i}" for i in range(len(entry.inputs))]
+        outputs = [f"ptr %y{i}" for i in range(len(entry.outputs))]
+        lines = [
+            steps,
+            f"define i32 {self._name(entry.name)}"
+            f"({', '.join([*inputs, 'i64 %n', *outputs, 'ptr %workspace'])}) #0 {{",
+            "  %wrong.0 = icmp slt i64 %n, 0",
+            "  %some = icmp ne i64 %n, 0",
+        ]
+        for i, pointer in enumerate(pointers.values()):
+            lines += [
+                f"  %null.{i} = icmp eq ptr {pointer}, null",
+                f"  %missing.{i} = and i1 %some, %null.{i}",
+                f"  %wrong.{i + 1} = or i1 %wrong.{i}, %missing.{i}",
+            ]
+        lines += [
+            f"  br i1 %wrong.{len(pointers)}, label %wrong, label %right",
+            "wrong:",
+            f"  ret i32 {BAD_ARGUMENT}",
+            "right:",
+            f"  %context = alloca [{program.context_words} x i64], align 8",
+        ]
+        for at, value in [*words.items(), *pointers.items()]:
+            kind = "ptr" if at in pointers else "i64"
+            lines += [
+                f"  %at.{at} = getelementptr i64, ptr %context, i64 {at}",
+                f"  store {kind} {value}, ptr %at.{at}, align 8",
+            ]
+        lines += [
+            f"  %code = call i32 @lgir_call(ptr {name}, i64 {count}, ptr %context, i64 %n, "
+            "ptr %workspace)",
+            "  ret i32 %code\n}",
+        ]
+        return "\n".join(lines)
+
+    def _call(self) -> str:
+        """`lgir_call`: finds a workspace, runs the steps, and gives the return code.
+
+        A workspace is cleared unless it bears this model's mark: planes of halos must be False, and
+        stay so.
+        """
+        mark = hashlib.sha256(self.program.text.encode())
+        for table in self._tables:
+            mark.update(table)
+        low, high = np.frombuffer(mark.digest()[:16], np.int64).tolist()
+        return _CALL.format(
+            size=self.workspace_bytes,
+            cleared=self.workspace_bytes - PLANE_BYTES,
+            low=low,
+            high=high,
+            line=PLANE_BYTES,
+            up=PLANE_BYTES - 1,
+            error=8 * Context.ERROR,
+            ok=OK,
+            bad_values=BAD_VALUES,
+            no_memory=NO_MEMORY,
+        )
+
+
+_VALUE: Final = "{ ptr, ptr, i64, i64, ptr }"
+
+_CALL: Final = """\
+declare ptr @calloc(i64, i64)
+declare void @free(ptr)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)
+define i32 @lgir_call(ptr %steps, i64 %count, ptr %context, i64 %n, ptr %given) #0 {{
+start:
+  %none = icmp eq ptr %given, null
+  br i1 %none, label %allocate, label %align
+allocate:
+  %own = call ptr @calloc(i64 1, i64 {size})
+  %failed = icmp eq ptr %own, null
+  br i1 %failed, label %no_memory, label %align
+no_memory:
+  ret i32 {no_memory}
+align:
+  %space = phi ptr [ %given, %start ], [ %own, %allocate ]
+  %address = ptrtoint ptr %space to i64
+  %above = add i64 %address, {up}
+  %aligned = and i64 %above, -{line}
+  %mark = inttoptr i64 %aligned to ptr
+  %mark.high = getelementptr i8, ptr %mark, i64 8
+  %low = load i64, ptr %mark, align 8
+  %high = load i64, ptr %mark.high, align 8
+  %same.low = icmp eq i64 %low, {low}
+  %same.high = icmp eq i64 %high, {high}
+  %prepared = and i1 %same.low, %same.high
+  br i1 %prepared, label %run, label %prepare
+prepare:
+  call void @llvm.memset.p0.i64(ptr %mark, i8 0, i64 {cleared}, i1 false)
+  store i64 {low}, ptr %mark, align 8
+  store i64 {high}, ptr %mark.high, align 8
+  br label %run
+run:
+  %planes = getelementptr i8, ptr %mark, i64 {line}
+  call void @lgir_run(ptr %steps, i64 %count, ptr %context, ptr %planes, i64 0, i64 %n)
+  %error.at = getelementptr i8, ptr %context, i64 {error}
+  %error = load i64, ptr %error.at, align 8
+  %bad = icmp ne i64 %error, 0
+  %code = select i1 %bad, i32 {bad_values}, i32 {ok}
+  br i1 %none, label %release, label %done
+release:
+  call void @free(ptr %space)
+  br label %done
+done:
+  ret i32 %code
+}}
+"""
+
+_HEX: Final = np.array([f"\\{byte:02X}".encode() for byte in range(256)])
+
+
+def _bytes(data: bytes) -> str:
+    """LLVM's text of a byte string."""
+    return f'c"{_HEX[np.frombuffer(data, np.uint8)].tobytes().decode()}"'
+
+
+@register_exporter("o")
+def export_object(
+    graph: Graph, *, target: str = "native", features: str = "", prefix: str | None = None
+) -> Export:
+    """Object file to link into a program: machine code, no dependency but libc."""
+    code = compile_object(graph, target=target, features=features, prefix=prefix)
+    return Export(code.data, code.header)
+
+
+@register_exporter("a")
+def export_archive(
+    graph: Graph, *, target: str = "native", features: str = "", prefix: str | None = None
+) -> Export:
+    """Static library: the object file in an archive."""
+    code = compile_object(graph, target=target, features=features, prefix=prefix)
+    return Export(code.archive(), code.header)
+
+
+@register_exporter("so")
+def export_library(
+    graph: Graph,
+    *,
+    target: str = "native",
+    features: str = "",
+    prefix: str | None = None,
+    cc: str = "cc",
+) -> Export:
+    """Shared library, linked by the system's C compiler."""
+    code = compile_object(graph, target=target, features=features, prefix=prefix)
+    return Export(code.shared_library(cc), code.header)

@@ -1,0 +1,116 @@
+"""What runs without Python: `lgir export`, and the libraries that `lgir compile -o` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import lgir
+from lgir.cli.files import write_text
+from lgir.cli.options import ModelSource, complete, load_option, model_source, output_option
+from lgir.cli.output import note, status
+from lgir.exporter import format_of, make_export
+from lgir.registry import EXPORTERS
+
+if TYPE_CHECKING:
+    from lgir.graph import Graph
+
+LIBRARIES = ("so", "a", "o")
+"""Formats that are machine code; the others are text."""
+
+
+def interface_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: options of C interfaces, handed over as `header` and, as given, `interface`."""
+
+    @click.option("--header", type=click.Path(), metavar="FILE.h", help="Where the C header goes.")
+    @click.option("--prefix", metavar="NAME", help="What the functions' names begin with.")
+    @click.option("--cc", metavar="COMMAND", help="C compiler that links a .so.  [default: cc]")
+    @wraps(command)
+    def with_options(*args: Any, prefix: str | None, cc: str | None, **kw: Any) -> Any:
+        return command(*args, interface=_given(prefix=prefix, cc=cc), **kw)
+
+    return with_options
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def library_format(output: str) -> str:
+    """The format of a library by its ending; UsageError for another file."""
+    ending = Path(output).suffix[1:]
+    if ending not in LIBRARIES:
+        raise click.UsageError(
+            "-o needs --emit STAGE, or the ending of a library (.so, .a or .o): what is to be written"
+        )
+    return ending
+
+
+def write_export(
+    graph: Graph, format_: str, output: str, header: str | None, options: Mapping[str, Any]
+) -> None:
+    """`graph` in a format to `output`, and its C header to `header`; a note on stderr."""
+    start = perf_counter()
+    with status("compiling"):
+        made = make_export(graph, format_, options)
+    if output != "-":
+        made.write(output, header)
+        note(f"{output}: {graph!r}, {len(made.data):,} bytes, {perf_counter() - start:.2f} s")
+    elif format_ in LIBRARIES:
+        raise click.UsageError(f"format {format_!r} is not text; write it to a file with -o")
+    else:
+        if header is not None:
+            made.write_header(header)
+        write_text(made.data.decode(), "-")
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
+@model_source
+@load_option
+@click.option(
+    "--format",
+    "format_",
+    metavar="FORMAT",
+    shell_complete=complete(EXPORTERS.names),
+    help="c, cuda, so, a, o or a plugged-in one; by default what the ending of -o says.",
+)
+@click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@output_option
+@interface_options
+@click.option("--target", help="CPU: native, x86-64, x86-64-v3, x86-64-v4, aarch64 (so, a, o).")
+@click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f (so, a, o).")
+@click.option("--word", type=int, help="Bits of a word, 32 or 64 (c).  [default: 64]")
+@click.option("--style", help="tables, or statements: one a gate (c).  [default: tables]")
+def export(
+    files: tuple[str, ...],
+    source: ModelSource,
+    format_: str | None,
+    passes: str | None,
+    output: str | None,
+    header: str | None,
+    interface: dict[str, Any],
+    **options: Any,
+) -> None:
+    """Turn a model into code that runs without Python.
+
+    Source text goes to stdout unless -o is given.
+
+    \b
+    lgir export model.onnx --format c -o model.c --header model.h
+    lgir export model.pt -p default --format c --word 32 > model.c
+    lgir export model.onnx -o model.so --header model.h --target x86-64-v3
+    """
+    if format_ is None:
+        if output is None or output == "-":
+            raise click.UsageError("give --format FORMAT, or -o FILE with an ending that says it")
+        format_ = format_of(output)
+    graph = source.open_one(files, "give a MODEL file or --net NAME")
+    if passes is not None:
+        graph, _ = lgir.optimize(graph, passes)
+    write_export(graph, format_, output or "-", header, interface | _given(**options))

@@ -1,0 +1,62 @@
+"""Export: a graph as code for programs without Python, in a format that a backend registers.
+
+An exporter maps a graph and options to an `Export`; `lgir.registry.EXPORTERS` holds them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from lgir.errors import BackendError
+from lgir.files import write_atomically
+from lgir.graph import Graph
+from lgir.registry import EXPORTERS
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an exporter made: the bytes of a file and, where the format has one, a C header."""
+
+    data: bytes
+    header: str | None = None
+
+    def write(self, path: str | PathLike[str], header: str | PathLike[str] | None = None) -> None:
+        """Writes the file and, where asked for, the header."""
+        if header is not None:
+            self.write_header(header)
+        write_atomically(path, self.data)
+
+    def write_header(self, path: str | PathLike[str]) -> None:
+        """BackendError where the format has no header."""
+        if self.header is None:
+            raise BackendError(f"this format has no C header; leave {str(path)!r} out")
+        write_atomically(path, self.header.encode())
+
+
+def make_export(graph: Graph, format: str, options: Mapping[str, Any]) -> Export:
+    """`graph` in `format`. Raises UnknownNameError for another format, BackendError for an option
+    that it does not take or a graph that it cannot express.
+    """
+    exporter = EXPORTERS.get(format)
+    takes = signature(exporter).parameters
+    for option in options:
+        if option not in takes:
+            raise BackendError(f"format {format!r} has no option --{option}; leave it out")
+    made: Export = exporter(graph, **options)
+    return made
+
+
+def format_of(path: str | PathLike[str]) -> str:
+    """The format that the ending of `path` says; BackendError where it says none."""
+    ending = Path(path).suffix[1:]
+    if ending not in EXPORTERS.names():
+        known = ", ".join(f".{name}" for name in EXPORTERS.names())
+        raise BackendError(
+            f"cannot tell the format of {str(path)!r}; name one, or end it in {known}"
+        )
+    return ending
