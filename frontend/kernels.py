@@ -117,9 +117,8 @@ def _gate_backward(nets: Tensor, coef: Tensor, g: Tensor) -> tuple[Tensor, Tenso
     ga = g * a
     products = (g, ga, g * b, ga * b)
     grad_coef = torch.stack([p.sum((2, 3)) for p in products], dim=-1)
-    grad_nets = torch.empty_like(nets)
-    torch.mul((cab * b).add_(ca), g, out=grad_nets[:, 0::2])
-    torch.mul((cab * a).add_(cb), g, out=grad_nets[:, 1::2])
+    grad_a, grad_b = (cab * b).add_(ca).mul_(g), (cab * a).add_(cb).mul_(g)
+    grad_nets = torch.stack([grad_a, grad_b], dim=2).flatten(1, 2)
     return grad_nets, grad_coef
 
 

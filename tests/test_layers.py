@@ -265,3 +265,20 @@ def test_training_lowers_the_loss():
     assert math.isfinite(losses[-1])
     assert losses[-1] < 0.5 * losses[0]
     assert np.isfinite(model[0].weight.detach().numpy()).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's tracer on its own classes
+def test_torch_compile_traces_a_training_step_whole():
+    torch.manual_seed(0)
+    model = LogicNet(
+        LogicTreeConv2d(1, 4, depth=2, padding=1), OrPool2d(2), nn.Flatten(), LogicDense(16, 20),
+        GroupSum(4), input_shape=(1, 4, 4),
+    )  # fmt: skip
+    x = torch.rand(3, 1, 4, 4)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), model(x))
+    model(x).square().sum().backward()
+    expected = model[0].weight.grad.clone()
+    model.zero_grad()
+    compiled(x).square().sum().backward()
+    torch.testing.assert_close(model[0].weight.grad, expected)
