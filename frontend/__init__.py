@@ -7,7 +7,7 @@ layers, does.
 from lgir.frontend import convlogic, difflogic, native, torch_dwn, torchlogix
 from lgir.frontend.arrays import Dense, Flatten, OrPool, TreeConv, from_arrays
 from lgir.frontend.checkpoint import Source
-from lgir.frontend.describe import describe
+from lgir.frontend.drafting import describe
 from lgir.frontend.lifting import Frontend, lift_model
 from lgir.frontend.native import architecture_of
 

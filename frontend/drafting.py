@@ -1,4 +1,4 @@
-"""describe: draft the architecture description that a state_dict needs beside it.
+"""`describe`: draft the architecture description that a state_dict needs beside it.
 
 Keys and shapes tell most of a network; wiring tells windows, strides and, with the size of what
 comes before, padding and pools. What nothing tells is written as null and listed under "check".
