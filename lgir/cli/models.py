@@ -68,7 +68,7 @@ def describe(checkpoint: str, input_shape: str | None, output: str | None) -> No
     lgir describe model.pt --input-shape 1,28,28 -o model.json
     lgir lift model.pt --set architecture=model.json -o model.onnx
     """
-    from lgir.frontend.describe import describe as draft
+    from lgir.frontend import describe as draft
 
     shape = None
     if input_shape is not None:
