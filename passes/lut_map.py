@@ -182,8 +182,7 @@ class _Cover:
             for net in theirs:
                 new &= net != mine
             size += new
-        fits: npt.NDArray[np.bool_] = size <= np.int8(self.k)
-        return fits
+        return np.asarray(size <= self.k, dtype=bool)
 
     def _independent(
         self, edges: _Edges, candidate: npt.NDArray[np.bool_]
