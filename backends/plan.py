@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.cones import ConeCutter, legal_for_cones
+from lgir.backends.groups import split_groups
 from lgir.backends.schedule import schedule_gates
 from lgir.backends.steps import (
     BUFFER,
@@ -46,14 +47,26 @@ class _Storage:
     strides: tuple[int, ...] | None = None
     low: Shape = ()
     high: Shape = ()
+    geometry: tuple[int, ...] = ()
     blocks: list[tuple[int, int]] = field(default_factory=list)
 
 
-class _Allocator:
-    """First-fit allocation of plane ranges, with coalescing."""
+class _Planes:
+    """The planes of a plan: every one new."""
 
     def __init__(self, first: int) -> None:
         self.size = first
+
+    def take(self, count: int) -> int:
+        start, self.size = self.size, self.size + count
+        return start
+
+
+class _Allocator:
+    """First-fit allocation of ranges, with coalescing; planes never used come from `source`."""
+
+    def __init__(self, source: _Planes) -> None:
+        self._source = source
         self._free: list[tuple[int, int]] = []
 
     def take(self, count: int) -> int:
@@ -62,12 +75,7 @@ class _Allocator:
                 rest = (start + count, length - count)
                 self._free[i : i + 1] = [rest] if rest[1] else []
                 return start
-        return self.take_fresh(count)
-
-    def take_fresh(self, count: int) -> int:
-        """Planes that nothing has used before."""
-        start, self.size = self.size, self.size + count
-        return start
+        return self._source.take(count)
 
     def give(self, start: int, count: int) -> None:
         merged = sorted([*self._free, (start, count)])
@@ -81,7 +89,8 @@ class _Allocator:
 
 
 def make_plan(graph: Graph, *, chains: bool = False) -> Plan:
-    """Lower `graph`; `chains` allows ChainSteps, for targets where caches are what limits.
+    """Lower `graph`; `chains` allows ChainSteps and splits convolutions into channel groups, for
+    targets where caches are what limits.
 
     Where a convolution body holds constants or ignored inputs, the graph is
     folded first: cone templates have no place for them.
@@ -89,6 +98,8 @@ def make_plan(graph: Graph, *, chains: bool = False) -> Plan:
     conv = [op.body for _, op in graph.of_type(Logic) if op.positions > 1]
     if not all(map(legal_for_cones, conv)):
         graph = PASSES.get("fold")(graph)
+    if chains:
+        graph = split_groups(graph)
     return _Planner(graph, chains).plan()
 
 
@@ -96,7 +107,9 @@ class _Planner:
     def __init__(self, graph: Graph, chains: bool) -> None:
         self.graph = graph
         self.chains = chains
-        self.alloc = _Allocator(FIRST_FREE_PLANE)
+        self.all = _Planes(FIRST_FREE_PLANE)
+        self.alloc = _Allocator(self.all)
+        self.haloed: dict[tuple[int, ...], _Allocator] = {}
         self.steps: list[Step] = []
         self.storage: dict[str, _Storage] = {}
         self.pads = _halos(graph)
@@ -120,13 +133,13 @@ class _Planner:
             self._release(node)
         for i, name in enumerate(graph.outputs):
             self._output(i, name)
-        return Plan(graph, tuple(self.steps), self.alloc.size, gates)
+        return Plan(graph, tuple(self.steps), self.all.size, gates)
 
     # -- values ----------------------------------------------------------------------------------
 
     def _allocate(self, value: Value) -> _Storage:
-        """Planes for `value`. A range with a halo is neither used before nor reused, so that the
-        halo stays False.
+        """Planes for `value`. A range with a halo is only ever used by values of its geometry,
+        which write the same cells, so that the halo stays False.
         """
         low, high = self.pads.get(value.name, ((0,) * (len(value.shape) - 1),) * 2)
         channels, *space = value.shape
@@ -134,10 +147,12 @@ class _Planner:
         count = channels * math.prod(padded)
         storage = _Storage(np.zeros(0, np.int64), _row_major(padded), low, high)
         if any(low) or any(high):
-            base = self.alloc.take_fresh(count)
+            geometry = (*padded, *low, *high)
+            base = self.haloed.setdefault(geometry, _Allocator(self.all)).take(count)
+            storage.geometry = geometry
         else:
             base = self.alloc.take(count)
-            storage.blocks.append((base, count))
+        storage.blocks.append((base, count))
         grid = np.arange(base, base + count, dtype=np.int64).reshape(channels, *padded)
         inner = tuple(slice(a, a + s) for a, s in zip(low, space, strict=True))
         storage.planes = grid[(slice(None), *inner)]
@@ -157,8 +172,9 @@ class _Planner:
             return
         for name, storage in self.storage.items():
             if self.root[name] == root:
+                alloc = self.haloed[storage.geometry] if storage.geometry else self.alloc
                 for start, count in storage.blocks:
-                    self.alloc.give(start, count)
+                    alloc.give(start, count)
                 storage.blocks = []
 
     # -- inputs ----------------------------------------------------------------------------------
@@ -299,7 +315,6 @@ class _Planner:
         fresh = self._allocate(value)
         rows = np.column_stack([storage.planes.ravel(), fresh.planes.ravel()])
         self.steps.append(GateStep(1, BUFFER, rows))
-        fresh.blocks += storage.blocks  # freed together
         return fresh
 
     # -- outputs ---------------------------------------------------------------------------------
