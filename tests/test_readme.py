@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,8 @@ def test_its_commands_work_in_order(folder: Path):
     for command in commands:
         program, *arguments = shlex.split(command, comments=True)
         assert program == "lgir"
+        if "--header" in arguments and shutil.which("cc") is None:
+            continue
         if "bench" in arguments:
             arguments += ["--samples", "512", "--repeats", "1"]
         result = CliRunner().invoke(main, arguments)
@@ -68,7 +71,8 @@ def test_its_errors_are_what_is_printed(folder: Path):
     lines = block.splitlines()
     for command, message in zip(lines[::2], lines[1::2], strict=True):
         result = CliRunner().invoke(main, shlex.split(command.removeprefix("$ lgir ")))
-        assert (result.exit_code, result.stderr) == (2, f"{message}\n")
+        shown = re.sub(r"\(known: .*\)", "(known: ...)", result.stderr)  # the list grows
+        assert (result.exit_code, shown) == (2, f"{message}\n")
 
 
 def test_it_shows_every_command(folder: Path):
