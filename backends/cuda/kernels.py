@@ -8,7 +8,7 @@ Code depends on shapes alone; wiring, masks and thresholds are data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import Template
 from typing import Final
@@ -22,8 +22,10 @@ THREADS: Final = 256
 """Threads in a block of every kernel."""
 QUAD: Final = 4
 """Gates of one operation that a thread evaluates side by side."""
-CONE_SIZES: Final = (8, 16, MAX_LEAVES)
-"""Most leaves of a tree, by kernel."""
+CONE_SIZES: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
+"""Most leaves of a tree, by kernel -> blocks resident: 64 registers hold the loads of a small
+tree's copies, fewer spill; 128 hold any tree of two-input gates.
+"""
 POSITIONS: Final = 4
 """Positions that a thread of a cone kernel goes through: they share the row's masks."""
 ADDER: Final = 16
@@ -34,18 +36,23 @@ _UNROLLED_LEAVES: Final = 64
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel's name, what it does in a line or more, and its parameters and body as text."""
+    """A kernel's name, what it does in a line or more, and its parameters and body as text.
+
+    `resident` is how many blocks a multiprocessor should hold at least, which bounds registers.
+    """
 
     name: str
     about: str
     params: str
     body: str
+    resident: int = 4
 
     @property
     def text(self) -> str:
         about = "".join(f"// {line}\n" for line in self.about.strip().splitlines())
         params = f"word *planes, unsigned stride, unsigned words, {self.params}"
-        head = f"LGIR_KERNEL __launch_bounds__({THREADS})\nvoid {self.name}({params})"
+        bounds = f"{THREADS}, {self.resident}"
+        head = f"LGIR_KERNEL __launch_bounds__({bounds})\nvoid {self.name}({params})"
         body = "\n".join(f"  {line}".rstrip() for line in self.body.strip("\n").splitlines())
         return f"{about}{head}\n{{\n{body}\n}}\n"
 
@@ -237,12 +244,16 @@ class Tree:
 
 def cone_kernel_name(leaves: int, copies: int) -> str:
     """Kernels hold trees of like size, since the largest decides the registers of all."""
-    size = next(limit for limit in CONE_SIZES if leaves <= limit)
-    return f"cones{size}" + (f"_pool{copies}" if copies > 1 else "")
+    return f"cones{_cone_size(leaves)}" + (f"_pool{copies}" if copies > 1 else "")
 
 
-def cone_kernel(name: str, copies: int, trees: Iterable[Tree]) -> Kernel:
+def _cone_size(leaves: int) -> int:
+    return next(limit for limit in CONE_SIZES if leaves <= limit)
+
+
+def cone_kernel(name: str, copies: int, trees: Sequence[Tree]) -> Kernel:
     """Trees at every position, for pools an OR of copies shifted over the window."""
+    size = max(_cone_size(len(t.expr.leaves())) for t in trees)
     shifts = ", ".join(f"shift{i}" for i in range(copies)) if copies > 1 else "0u"
     args = "planes, stride, w, row, bits, positions, count, shift"
     lines = [
@@ -266,6 +277,7 @@ def cone_kernel(name: str, copies: int, trees: Iterable[Tree]) -> Kernel:
         f"Trees at every position{pooled}. The branch on the tree is uniform in a block.",
         params,
         "\n".join(lines),
+        CONE_SIZES[size],
     )
 
 

@@ -303,7 +303,7 @@ class Program:
         ]
         if copies > 1:
             args += [int(shift) & 0xFFFF_FFFF for shift in first.shifts]
-        trees = self._trees_of[name].values()
+        trees = list(self._trees_of[name].values())
         self._use(cone_kernel(name, copies, trees))
         note = f"{cones:,} trees of {len(steps)} shapes at {positions:,} positions"
         note += f", pooled over {copies}" if copies > 1 else ""

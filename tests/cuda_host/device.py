@@ -25,7 +25,7 @@ extern "C" int launch_{0}(const unsigned *dims, void **args)
 
 def host_code(source: str) -> bytes:
     """In place of a cubin: a shared library of the kernels and a launcher for each."""
-    kernels = re.findall(r"LGIR_KERNEL __launch_bounds__\(\d+\)\nvoid (\w+)\(", source)
+    kernels = re.findall(r"LGIR_KERNEL __launch_bounds__\(.*\)\nvoid (\w+)\(", source)
     with tempfile.TemporaryDirectory() as folder:
         path, library = Path(folder) / "kernels.cu", Path(folder) / "kernels.so"
         path.write_text(source + "".join(map(_LAUNCHER.format, kernels)))
