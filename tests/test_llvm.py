@@ -73,6 +73,13 @@ def test_feature_flags_select_code_without_avx512() -> None:
     assert_same(graph, [np.random.default_rng(0).random((600, 784)) < 0.5], exe)
 
 
+@pytest.mark.parametrize("feature", ["avx", "avx2", "fma", "avx512bw", "avx512vl"])
+def test_any_feature_can_be_taken_away(feature: str) -> None:
+    graph = dense_net(1, 400, seed=1)
+    exe = lgir.compile(graph, "llvm", features=f"-{feature}")
+    assert_same(graph, [np.random.default_rng(0).random((600, 784)) < 0.5], exe)
+
+
 @pytest.fixture(scope="module")
 def dense() -> tuple[Graph, lgir.Executable, lgir.Executable]:
     graph = dense_net(3, 1000, seed=3)

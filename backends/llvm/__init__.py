@@ -10,15 +10,22 @@ import ctypes
 import itertools
 import math
 import os
+import secrets
 import time
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.llvm.cache import ObjectCache, default_folder
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
-from lgir.backends.llvm.jit import Module, Target, resolve_target
+from lgir.backends.llvm.jit import Functions, assembly, resolve_target
 from lgir.backends.llvm.kernels import Context
 from lgir.backends.llvm.program import Program, link
 from lgir.backends.plan import make_plan
@@ -38,28 +45,58 @@ _RUN = ctypes.CFUNCTYPE(
 )
 
 
+@dataclass(frozen=True)
+class Options:
+    """What `compile_llvm` takes; see there."""
+
+    target: str = "native"
+    features: str = ""
+    threads: int | None = None
+    cache: bool = True
+    cache_dir: str | Path | None = None
+
+    def object_cache(self) -> ObjectCache | None:
+        folder = default_folder() if self.cache_dir is None else Path(self.cache_dir)
+        return ObjectCache(folder) if self.cache and folder is not None else None
+
+
 class LlvmExecutable(Executable):
-    """Machine code in this process. One executable may be called from many threads at once."""
+    """Machine code in this process. One executable may be called from many threads at once.
+
+    It pickles as its graph and options, and is compiled where it is loaded, for the CPU there if
+    the target is "native". A process that has it already does not compile it again.
+
+    Attributes:
+        compiled_kernels: how many of its kernels the cache did not have.
+    """
 
     backend = "llvm"
 
-    def __init__(self, graph: Graph, target: Target, threads: int) -> None:
+    def __init__(self, graph: Graph, options: Options) -> None:
         super().__init__(graph)
+        target = resolve_target(options.target, options.features)
+        self.options = options
         self.target = target
-        self.threads = threads
+        self.threads = options.threads or _cores()
         self.plan = make_plan(graph, chains=True)
         self._program = Program(self.plan, ternary=target.ternary)
-        self._module = Module(self._program.text, target)
-        self._run_address = _RUN(self._module.address("lgir_run"))
+        self._functions = Functions(self._program.modules, target, options.object_cache())
+        self.compiled_kernels = len(self._functions.compiled)
         names = self._program.kernel_names
-        self._address = {n: self._module.address(n.strip('"')) for n in names}
+        self._address = {n: self._functions.address(n.strip('"')) for n in names}
+        self._run_address = _RUN(self._address["lgir_run"])
         self._linked: dict[tuple[str, ...], npt.NDArray[np.int64]] = {}
         self._idle: list[npt.NDArray[np.uint8]] = []
+        self._identity = secrets.token_hex(16)
+        _alive[self._identity] = self
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _restore, (self._identity, self.graph, self.options)
 
     @property
     def asm(self) -> dict[str, str]:
         """Texts of the stages: "llvm" as generated and "asm", the machine's."""
-        return {"llvm": self._program.text, "asm": self._module.assembly()}
+        return {"llvm": self._program.text, "asm": assembly(self._program.text, self.target)}
 
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
         threads = self.threads if threads is None else threads
@@ -177,6 +214,31 @@ class LlvmExecutable(Executable):
         return best / (blocks * BLOCK)
 
 
+_alive: Final[WeakValueDictionary[str, LlvmExecutable]] = WeakValueDictionary()
+_restored: Final[deque[LlvmExecutable]] = deque(maxlen=4)
+"""Kept alive, since a worker process is sent its executable anew with every task."""
+
+
+def _restore(identity: str, graph: Graph, options: Options) -> LlvmExecutable:
+    """The executable of that identity, compiled where this process, or the one that it was forked
+    from, does not have it.
+    """
+    exe = _alive.get(identity)
+    if exe is None:
+        exe = LlvmExecutable(graph, options)
+        exe._identity = identity
+        _alive[identity] = exe
+        _restored.append(exe)
+    return exe
+
+
+def _cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _rows(array: Array) -> Array:
     """(n, features), features adjacent; bool as bytes."""
     adjacent = np.ascontiguousarray(array) if _scattered(array) else array
@@ -200,7 +262,13 @@ def _aligned(planes: npt.NDArray[np.uint8]) -> int:
 
 @register_backend("llvm")
 def compile_llvm(
-    graph: Graph, *, target: str = "native", features: str = "", threads: int | None = None
+    graph: Graph,
+    *,
+    target: str = "native",
+    features: str = "",
+    threads: int | None = None,
+    cache: bool = True,
+    cache_dir: str | Path | None = None,
 ) -> LlvmExecutable:
     """Vectorised machine code for this CPU.
 
@@ -208,9 +276,10 @@ def compile_llvm(
         target: "native", "avx512", "avx2" or "generic" x86-64.
         features: LLVM feature flags to add, such as "-avx512f".
         threads: default number of threads per call; all available cores where None.
+        cache: keep object code on disk for the next process.
+        cache_dir: where, instead of the user's cache folder.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return LlvmExecutable(graph, resolve_target(target, features), threads or cores or 1)
+    return LlvmExecutable(graph, Options(target, features, threads, cache, cache_dir))
 
 
 __all__: list[Any] = ["LlvmExecutable", "compile_llvm"]

@@ -6,12 +6,16 @@ more than half of the compile time to change no measurable speed.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import llvmlite
 import llvmlite.binding as llvm
 
+from lgir.backends.llvm.cache import ObjectCache
 from lgir.errors import BackendError, unknown_name
 
 _X86_TARGETS: Final = {
@@ -20,6 +24,11 @@ _X86_TARGETS: Final = {
     "avx512": "x86-64-v4",
 }
 TARGETS: Final = ("native", *_X86_TARGETS)
+_OPT_LEVEL: Final = 2
+_AVX512_NEEDS: Final = (
+    "sse3", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "f16c", "fma", "avx512f", "avx512bw",
+)  # fmt: skip
+"""Features without which LLVM drops AVX-512."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,10 @@ class Target:
     @property
     def ternary(self) -> bool:
         """Whether it has AVX-512 (`vpternlog`, mask registers)."""
-        if self.cpu == "x86-64-v4":
-            return "-avx512f" not in self.features
-        return "+avx512f" in self.features and "+avx512bw" in self.features
+        flags = set(self.features.split(","))
+        if flags & {f"-{name}" for name in _AVX512_NEEDS}:
+            return False
+        return self.cpu == "x86-64-v4" or {"+avx512f", "+avx512bw"} <= flags
 
 
 @cache
@@ -71,27 +81,76 @@ def resolve_target(name: str, features: str = "") -> Target:
     return Target(base.cpu, ",".join(sign + flag for flag, sign in flags.items()))
 
 
-class Module:
-    """Compiled functions; keep it alive as long as their addresses are used."""
+class Functions:
+    """Compiled functions; keep it alive as long as their addresses are used.
 
-    def __init__(self, text: str, target: Target, opt_level: int = 2) -> None:
-        _initialise()
-        self.target = target
-        try:
-            module = llvm.parse_assembly(text)
-            module.verify()
-        except RuntimeError as error:
-            raise BackendError(f"LLVM rejects the generated code: {error}") from error
-        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-            cpu=target.cpu, features=target.features, opt=opt_level, jit=True
-        )
-        module.triple = machine.triple
-        self._module, self._machine = module, machine
-        self._engine: Any = llvm.create_mcjit_compiler(module, machine)
+    Each is object code by itself, from the cache or compiled and put there. Compiling in threads
+    does not pay: llvmlite holds a lock during every call.
+
+    Args:
+        modules: LLVM text by the name of the function that it defines.
+
+    Attributes:
+        compiled: names of those that the cache did not have.
+    """
+
+    def __init__(
+        self, modules: Mapping[str, str], target: Target, cache: ObjectCache | None = None
+    ) -> None:
+        machine = _machine(target)
+        self.compiled: list[str] = []
+        self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        for name, text in modules.items():
+            key = _key(text, target)
+            code = cache.get(key) if cache else None
+            if code is None:
+                code = bytes(machine.emit_object(_parse(text, machine)))
+                self.compiled.append(name)
+                if cache:
+                    cache.put(key, code)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:
         return int(self._engine.get_function_address(name))
 
-    def assembly(self) -> str:
-        return str(self._machine.emit_assembly(self._module))
+
+def assembly(text: str, target: Target) -> str:
+    """The machine's text of a module."""
+    machine = _machine(target)
+    return str(machine.emit_assembly(_parse(text, machine)))
+
+
+def _machine(target: Target) -> Any:
+    _initialise()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=_OPT_LEVEL, jit=True
+    )
+
+
+def _parse(text: str, machine: Any) -> Any:
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        raise BackendError(f"LLVM rejects the generated code: {error}") from error
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    return module
+
+
+def _key(text: str, target: Target) -> str:
+    """A hash of all that object code depends on."""
+    from lgir import __version__
+
+    parts = [
+        __version__,
+        llvmlite.__version__,
+        ".".join(map(str, llvm.llvm_version_info)),
+        llvm.get_process_triple(),
+        str(_OPT_LEVEL),
+        target.cpu,
+        target.features,
+        text,
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

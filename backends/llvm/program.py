@@ -131,13 +131,21 @@ class Program:
             for step, lowered in zip(plan.steps, self._steps, strict=True)
             if isinstance(step, (GateStep, ChainStep, ConeStep)) and isinstance(lowered, StepRecord)
         ]
-        head = _DECLARATIONS + (TERNARY_DECLARATION if ternary else "")
-        self.text = "\n".join([head, *self._kernels.values(), _ATTRIBUTES])
+        self._head = _DECLARATIONS + (TERNARY_DECLARATION if ternary else "")
+        self.text = "\n".join([self._head, *self._kernels.values(), _ATTRIBUTES])
 
     @property
     def kernel_names(self) -> list[str]:
         """Names as LLVM's text has them, some in quotes."""
         return list(self._kernels)
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """Kernels one by one: a module's text by the kernel's name. Kernels call no other."""
+        return {
+            name: "\n".join([self._head, kernel, _ATTRIBUTES])
+            for name, kernel in self._kernels.items()
+        }
 
     def sequence(self, kinds: Sequence[str]) -> list[StepRecord]:
         """The records of a call, in order, for samples of these kinds, one for each input."""

@@ -1,0 +1,109 @@
+"""A folder of object code that outlives the process, shared by all networks and processes.
+
+One entry a kernel, named by a hash of all that its code depends on, in 256 subfolders by the name's
+first byte, as git stores objects. An entry begins with its checksum: a damaged one is removed and
+counts as missing. Nothing here raises; a folder that cannot be used only makes compiling slower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from lgir.files import write_atomically
+
+LIMIT: Final = 256 << 20
+"""Bytes that a cache holds at most."""
+_SHARDS: Final = 256
+_CHECKSUM_BYTES: Final = 32
+
+
+class ObjectCache:
+    """Object code by key, in `folder`, which is made when needed and private to the user.
+
+    The checksum finds damage, not malice: who may write to the folder can run code as its readers.
+
+    Args:
+        limit: bytes; each subfolder drops its least recently used entries beyond its equal share.
+    """
+
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self.folder = folder
+        self.limit = limit
+        self._writable = True
+
+    def get(self, key: str) -> bytes | None:
+        """What was stored under `key`, a hexadecimal hash; None where it is not or is damaged."""
+        path = self._path(key)
+        try:
+            entry = path.read_bytes()
+        except (OSError, ValueError):  # ValueError: a NUL in the folder's name
+            return None
+        data = entry[_CHECKSUM_BYTES:]
+        sound = entry[:_CHECKSUM_BYTES] == _checksum(key, data)
+        with suppress(OSError):
+            if sound:
+                os.utime(path)  # used now
+            else:
+                path.unlink()
+        return data if sound else None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data`, seen by others whole or not at all, where the folder takes it."""
+        if not self._writable:
+            return
+        path = self._path(key)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, _checksum(key, data) + data)
+            _shrink(path.parent, self.limit // _SHARDS)
+        except (OSError, ValueError):  # FormatError is a ValueError
+            self._writable = False
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / key[2:]
+
+
+def default_folder() -> Path | None:
+    """Where this user's cached files belong by the system's convention; None where there is no such
+    place or it is somebody else's, as under sudo.
+    """
+    try:
+        if sys.platform == "win32":
+            return Path(os.environ["LOCALAPPDATA"], "lgir", "cache")
+        if sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            named = os.environ.get("XDG_CACHE_HOME", "")
+            base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+        folder = base / "lgir"
+        mine = not folder.exists() or folder.stat().st_uid == os.geteuid()
+    except (KeyError, RuntimeError, OSError):  # no such variable, no home, not to be looked into
+        return None
+    return folder if mine else None
+
+
+def _checksum(key: str, data: bytes) -> bytes:
+    """Of the key too, so that an entry under another's name is found out."""
+    return hashlib.sha256(key.encode() + data).digest()
+
+
+def _shrink(folder: Path, limit: int) -> None:
+    """Remove the least recently used files of `folder` until the others fit into `limit` bytes."""
+    files = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process was faster
+            status = path.stat()
+            files.append((status.st_mtime_ns, status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= limit:
+            break
+        with suppress(OSError):
+            path.unlink()
+        total -= size

@@ -1,0 +1,260 @@
+"""The on-disk cache of object code: what hits, what misses, and that damage costs only time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lgir
+from lgir.backends.llvm import LlvmExecutable, cache
+from lgir.backends.llvm.cache import ObjectCache, default_folder
+from lgir.zoo import dense_net
+
+KEY = "ab" + "0" * 62
+OTHER = "ab" + "1" * 62
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def build(folder: Path, seed: int = 0, **options: object) -> LlvmExecutable:
+    exe = lgir.compile(dense_net(2, 400, seed=seed), "llvm", cache_dir=folder, **options)
+    assert isinstance(exe, LlvmExecutable)
+    return exe
+
+
+def assert_right(exe: lgir.Executable) -> None:
+    x = np.random.default_rng(0).random((600, 784)) < 0.5
+    np.testing.assert_array_equal(exe(x), lgir.compile(exe.graph, "reference")(x))
+
+
+def test_a_second_compile_takes_all_code_from_the_cache(tmp_path):
+    first = build(tmp_path)
+    assert first.compiled_kernels == len(entries(tmp_path)) > 0
+    second = build(tmp_path)
+    assert second.compiled_kernels == 0
+    assert_right(second)
+
+
+def test_networks_of_other_wiring_share_entries(tmp_path):
+    build(tmp_path, seed=0)
+    other = build(tmp_path, seed=1)
+    assert other.compiled_kernels == 0
+    assert_right(other)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86-64 targets")
+def test_other_features_or_targets_do_not_share_entries(tmp_path):
+    every = build(tmp_path).compiled_kernels
+    for options in ({"features": "-avx2"}, {"target": "generic"}):
+        other = build(tmp_path, **options)
+        assert other.compiled_kernels == every
+        assert_right(other)
+
+
+def test_another_version_does_not_share_entries(tmp_path, monkeypatch):
+    every = build(tmp_path).compiled_kernels
+    monkeypatch.setattr(lgir, "__version__", "0.0.1")
+    assert build(tmp_path).compiled_kernels == every
+
+
+def test_no_cache_reads_and_writes_nothing(tmp_path):
+    exe = build(tmp_path, cache=False)
+    assert exe.compiled_kernels > 0
+    assert entries(tmp_path) == []
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "cut in the checksum": lambda data: data[:20],
+    "cut to the checksum": lambda data: data[:32],
+    "cut in the code": lambda data: data[:-100],
+    "longer": lambda data: data + b"\0",
+    "a bit of the checksum": lambda data: flip(data, 0),
+    "a bit of the code": lambda data: flip(data, len(data) // 2),
+    "the last bit": lambda data: flip(data, len(data) - 1),
+    "another file": lambda data: b"\x7fELF" * 100,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_entries_are_rebuilt(tmp_path, damage):
+    build(tmp_path)
+    good = {path: path.read_bytes() for path in entries(tmp_path)}
+    for path, data in good.items():
+        path.write_bytes(damage(data))
+    exe = build(tmp_path)
+    assert exe.compiled_kernels == len(good)
+    assert_right(exe)
+    assert {path: path.read_bytes() for path in entries(tmp_path)} == good
+
+
+def test_a_damaged_entry_is_removed_when_it_is_met(tmp_path):
+    store = ObjectCache(tmp_path)
+    store.put(KEY, b"code")
+    (path,) = entries(tmp_path)
+    path.write_bytes(flip(path.read_bytes(), 33))
+    assert store.get(KEY) is None
+    assert not path.exists()
+
+
+def test_an_entry_under_another_name_is_damaged(tmp_path):
+    store = ObjectCache(tmp_path)
+    store.put(KEY, b"code")
+    (path,) = entries(tmp_path)
+    path.rename(path.with_name(OTHER[2:]))
+    assert store.get(OTHER) is None
+
+
+def test_a_folder_in_an_entrys_place_is_a_miss(tmp_path):
+    build(tmp_path)
+    path = entries(tmp_path)[0]
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        exe = build(tmp_path)
+        assert exe.compiled_kernels == 1
+        assert_right(exe)
+
+
+def refuse_writing(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    """As for a folder without permission or a full disk: whoever runs the tests may be root."""
+
+    def fail(*_args: object, **_keywords: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cache.os, "utime", fail)
+    monkeypatch.setattr(Path, "unlink", fail)
+    monkeypatch.setattr(Path, "mkdir", fail)
+    monkeypatch.setattr("lgir.files.os.replace", fail)
+
+
+def test_a_read_only_folder_still_serves_what_it_has(tmp_path, monkeypatch):
+    build(tmp_path)
+    refuse_writing(monkeypatch, PermissionError(13, "Permission denied"))
+    assert build(tmp_path).compiled_kernels == 0
+    path = entries(tmp_path)[0]
+    path.write_bytes(b"damaged")
+    exe = build(tmp_path)
+    assert exe.compiled_kernels == 1
+    assert_right(exe)
+    assert path.read_bytes() == b"damaged"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_folder_without_permission_is_a_slower_one(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o500)
+    assert_right(build(folder))
+    assert entries(folder) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lgir.files.os.replace", fail)
+        assert_right(build(tmp_path))
+        assert entries(tmp_path) == []
+    assert build(tmp_path).compiled_kernels > 0
+
+
+def test_a_file_in_the_folders_place_disables_the_cache(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("not a folder")
+    for folder in (path, path / "deeper"):
+        assert_right(build(folder))
+    assert path.read_text() == "not a folder"
+
+
+def test_entries_are_private_to_the_user(tmp_path):
+    folder = tmp_path / "a" / "cache"
+    ObjectCache(folder).put(KEY, b"code")
+    if sys.platform != "win32":
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_the_least_recently_used_entries_are_dropped(tmp_path):
+    store = ObjectCache(tmp_path, limit=256 * 3000)  # so 3000 bytes for keys that begin alike
+    keys = [f"ab{i:062x}" for i in range(4)]
+    for i, key in enumerate(keys[:3]):
+        store.put(key, bytes(900))
+        os.utime(tmp_path / key[:2] / key[2:], (i, i))
+    assert store.get(keys[0]) is not None  # used again
+    store.put(keys[3], bytes(900))
+    assert [store.get(key) is not None for key in keys] == [True, False, True, True]
+
+
+def test_what_a_killed_process_left_is_dropped_in_time(tmp_path):
+    store = ObjectCache(tmp_path, limit=256 * 1000)
+    store.put(KEY, bytes(100))
+    left = tmp_path / "ab" / ".lgir-000.tmp"
+    left.write_bytes(bytes(900))
+    os.utime(left, (0, 0))
+    store.put(OTHER, bytes(100))
+    assert not left.exists()
+    assert store.get(KEY) is not None
+
+
+def compile_in_a_process(folder: Path) -> tuple[int, np.ndarray]:
+    exe = build(folder)
+    x = np.random.default_rng(0).random((600, 784)) < 0.5
+    return exe.compiled_kernels, exe(x)
+
+
+def test_processes_fill_one_cache_at_once(tmp_path):
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(compile_in_a_process, [tmp_path] * 8))
+    exe = build(tmp_path)
+    assert exe.compiled_kernels == 0
+    x = np.random.default_rng(0).random((600, 784)) < 0.5
+    expected = lgir.compile(exe.graph, "reference")(x)
+    for _, scores in results:
+        np.testing.assert_array_equal(scores, expected)
+    assert not [path for path in entries(tmp_path) if path.suffix == ".tmp"]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the XDG convention")
+class TestDefaultFolder:
+    def test_it_is_in_the_users_cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        assert default_folder() == tmp_path / ".cache" / "lgir"
+        monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the convention
+        assert default_folder() == tmp_path / ".cache" / "lgir"
+
+    def test_compile_uses_it(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        exe = lgir.compile(dense_net(1, 400), "llvm")
+        assert len(entries(tmp_path / "lgir")) == exe.compiled_kernels > 0
+
+    def test_it_is_not_used_where_it_is_somebody_elses(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        (tmp_path / "lgir").mkdir()
+        assert default_folder() == tmp_path / "lgir"
+        monkeypatch.setattr(cache.os, "geteuid", lambda: os.getuid() + 1)
+        assert default_folder() is None
+
+    def test_without_a_home_there_is_none(self, monkeypatch):
+        def homeless() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", homeless)
+        assert default_folder() is None
+        assert_right(lgir.compile(dense_net(1, 400), "llvm"))
