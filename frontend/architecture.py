@@ -96,6 +96,9 @@ def read_architecture(given: Mapping[str, Any] | Sequence[Any] | str | Path) -> 
     data = description.get("input")
     data = data if isinstance(data, Mapping) else {}
     shape, dtype = data.get("shape"), data.get("dtype")
+    shape = [shape] if isinstance(shape, int) else shape
+    if shape is not None and not isinstance(shape, list | tuple):
+        raise LiftError(f"{label}: the input's shape {shape!r} must be a list of integers")
     framework = description.get("framework")
     return Architecture(
         framework if isinstance(framework, str) else None,

@@ -62,9 +62,17 @@ def describe(model: Any | str | Path, input_shape: Sequence[int] | None = None) 
         framework, add = "difflogic", draft.difflogic
     else:
         raise LiftError(f"{source.label}: its keys are of no framework that can be described")
-    for key, tensors in _layers(state):
-        draft.bridge(key)
-        add(key, tensors)
+    try:
+        for key, tensors in _layers(state):
+            draft.bridge(key)
+            add(key, tensors)
+    except LiftError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise LiftError(
+            f"{source.label}: its tensors are not shaped as {framework}'s "
+            f"({type(error).__name__}: {error})"
+        ) from error
     draft.finish()
     shape = draft.input_shape
     return {

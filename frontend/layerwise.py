@@ -124,7 +124,7 @@ def lift_layers(
             raise LiftError(f"{layer.where}: {error}") from error
         except LgirError:
             raise
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             raise LiftError(f"{layer.where}: damaged ({type(error).__name__}: {error})") from error
 
 

@@ -34,9 +34,9 @@ class Stack:
         dtype: str = "bit",
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        if not shape or any(int(n) != n or n < 1 for n in shape):
+        if not shape or any(not isinstance(n, int | np.integer) or n < 1 for n in shape):
             raise LiftError(f"input_shape {tuple(shape)} must hold positive integers")
-        if dtype not in _INPUT_NAMES:
+        if dtype not in tuple(_INPUT_NAMES):  # it may be anything, unhashable too
             raise LiftError(f"input_dtype {dtype!r} is not one of {', '.join(_INPUT_NAMES)}")
         self._builder = GraphBuilder(name, metadata)
         self.value = self._builder.input(_INPUT_NAMES[dtype], dtype, tuple(map(int, shape)))
