@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -13,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from c_library import Library, assert_matches, expected, kinds_of, needs_cc
+from click.testing import CliRunner, Result
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.backends.c_interface import BAD_ARGUMENT, BAD_VALUES, OK, Interface
+from lgir.backends.c_interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.llvm.aot import compile_object
 from lgir.backends.llvm.jit import resolve_target
+from lgir.cli import main
 from lgir.errors import BackendError, UnknownNameError
 from lgir.graph import Graph
 from lgir.zoo import dense_net, logictreenet
@@ -28,85 +28,6 @@ from lgir.zoo import dense_net, logictreenet
 BATCHES = (0, 1, 31, 63, 64, 65, 511, 512, 513)
 MACHINES = {"x86-64": 62, "x86-64-v3": 62, "x86-64-v4": 62, "avx2": 62, "aarch64": 183}
 """The machine field of an ELF header, by target."""
-
-needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-
-
-class Library:
-    """A shared library of `graph`, called as C calls it."""
-
-    def __init__(self, graph: Graph, path: Path, prefix: str | None = None) -> None:
-        self.graph = graph
-        self.interface = Interface(graph, prefix)
-        self.lib = ctypes.CDLL(str(path))
-
-    def function(self, name: str, result: Any = ctypes.c_int, *arguments: Any) -> Any:
-        found = self.lib[f"{self.interface.prefix}_{name}"]
-        found.restype, found.argtypes = result, arguments
-        return found
-
-    def workspace(self) -> npt.NDArray[np.uint8]:
-        """Garbage, as malloc may give."""
-        size = self.function("workspace_bytes", ctypes.c_size_t)()
-        return np.random.default_rng(9).integers(1, 255, size, dtype=np.uint8)
-
-    def __call__(
-        self,
-        kind: str,
-        samples: list[npt.NDArray[Any]],
-        workspace: npt.NDArray[np.uint8] | None = None,
-    ) -> tuple[int, list[npt.NDArray[Any]]]:
-        """The return code and results of `predict_<kind>`, or of `predict` for kind ""."""
-        n = len(samples[0])
-        results: list[npt.NDArray[Any]] = []
-        for name in self.graph.outputs:
-            value = self.graph.values[name]
-            dtype = np.uint8 if value.dtype == "bit" else np.float32
-            results.append(np.full((n, *value.shape), 77, dtype))
-        pointer = ctypes.c_void_p
-        name = f"predict_{kind}" if kind else "predict"
-        types = [*[pointer] * len(samples), ctypes.c_int64, *[pointer] * len(results), pointer]
-        code = self.function(name, ctypes.c_int, *types)(
-            *(x.ctypes.data for x in samples),
-            n,
-            *(r.ctypes.data for r in results),
-            None if workspace is None else workspace.ctypes.data,
-        )
-        return code, results
-
-
-def as_kind(kind: str, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Bits as an entry of `kind` takes them; other samples as they are."""
-    if x.dtype != np.bool_:
-        return x
-    if kind == "f32":
-        return x.astype(np.float32)
-    if kind != "bits":
-        return x.view(np.uint8)
-    flat = x.reshape(len(x), math.prod(x.shape[1:]))
-    rows = np.zeros((len(x), -(-flat.shape[1] // 64) * 8), np.uint8)
-    packed = np.packbits(flat, axis=1, bitorder="little")
-    rows[:, : packed.shape[1]] = packed
-    return rows.view(np.uint64)
-
-
-def kinds_of(graph: Graph) -> list[str]:
-    names = [entry.name for entry in Interface(graph, "x").entries]
-    return [name.removeprefix("x_predict").removeprefix("_") for name in names]
-
-
-def expected(graph: Graph, samples: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-    found = lgir.compile(graph, "reference")(*samples)
-    return list(found) if isinstance(found, tuple) else [found]
-
-
-def assert_matches(library: Library, samples: list[npt.NDArray[Any]], **options: Any) -> None:
-    want = expected(library.graph, samples)
-    for kind in kinds_of(library.graph):
-        code, got = library(kind, [as_kind(kind, x) for x in samples], **options)
-        assert code == OK
-        for a, b in zip(got, want, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture
@@ -311,3 +232,36 @@ def test_the_header_is_valid_c_and_says_sizes(tmp_path: Path) -> None:
     source.write_text('#include "net.h"\n#include "net.h"\nint main(void) { return NET_OK; }\n')
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]
     subprocess.run(["cc", *flags, str(source)], check=True)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@needs_cc
+@pytest.mark.parametrize("ending", ["so", "a", "o"])
+def test_compile_writes_a_library_and_its_header(tmp_path: Path, ending: str) -> None:
+    output, header = tmp_path / f"net.{ending}", tmp_path / "net.h"
+    result = run("compile", "--net", "dense-2x400", "-o", output, "--header", header)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert f"net.{ending}: <Graph 'dense-2x400'" in result.stderr
+    assert output.read_bytes()[:4] == (b"!<ar" if ending == "a" else b"\x7fELF")
+    assert "int dense_2x400_predict_bits(" in header.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "model.x"), "-o needs --emit STAGE.* ending"),
+        (("--header", "model.h"), "--header, --prefix and --cc belong to a library"),
+        (("-o", "model.so", "-b", "reference"), "'reference' writes no libraries"),
+        (("-o", "model.o", "--target", "arch64"), "did you mean 'aarch64'"),
+        (("-o", "model.so", "--cc", "no-such-cc"), "cannot run the C compiler 'no-such-cc'"),
+    ],
+)
+def test_what_compile_cannot_write_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    result = run("compile", "--net", "dense-2x400", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert re.search(message, result.stderr), result.stderr

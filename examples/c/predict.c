@@ -1,7 +1,7 @@
-/* Scores of a model without Python: raw samples of bytes on stdin, a line of scores each on stdout.
+/* Scores of a model without Python: samples of bytes on stdin, a line of scores each on stdout.
  *
  *     lgir compile model.onnx -o model.so --header model.h --prefix model
- *     cc -o predict predict.c ./model.so          # or model.o, model.a, or model.c from lgir export
+ *     cc -o predict predict.c ./model.so      (or model.o, model.a, or model.c of lgir export)
  *     ./predict < samples.u8
  */
 #include <stdio.h>

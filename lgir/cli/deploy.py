@@ -46,7 +46,7 @@ def library_format(output: str) -> str:
     ending = Path(output).suffix[1:]
     if ending not in LIBRARIES:
         raise click.UsageError(
-            "-o needs --emit STAGE, or the ending of a library (.so, .a or .o): what is to be written"
+            "-o needs --emit STAGE, which says what to write, or a library's ending (.so, .a, .o)"
         )
     return ending
 
