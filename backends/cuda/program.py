@@ -292,7 +292,7 @@ class Program:
             rows.append(planes.ravel())
             masks.append(words.ravel())
             row_at, mask_at = row_at + planes.size, mask_at + words.size
-        where = self._table("positions", "uint32_t", _positions(first))
+        where = self._table("positions", "uint32_t", walk(first))
         positions, cones = len(where.data), sum(map(len, heads))
         args: list[Arg] = [
             View(self._table("cones", "uint32_t", np.concatenate(heads)), "Cone"),
@@ -353,7 +353,7 @@ def _parts(plan: Plan) -> Iterator[list[GateStep | ConeStep] | Step]:
             group, stamp = [], stamp + 1
             yield step
             continue
-        inputs, out = _touched(step)
+        inputs, out = touched(step)
         clash = (written[inputs] == stamp).any() or (written[out] == stamp).any()
         clash = clash or (read[out] == stamp).any()
         if group and (clash or _geometry(group[0]) != _geometry(step)):
@@ -365,11 +365,11 @@ def _parts(plan: Plan) -> Iterator[list[GateStep | ConeStep] | Step]:
         yield group
 
 
-def _touched(step: GateStep | ConeStep) -> tuple[Ints, Ints]:
+def touched(step: GateStep | ConeStep) -> tuple[Ints, Ints]:
     """Planes that a step reads and writes."""
     if isinstance(step, GateStep):
         return step.rows[:, :-1], step.rows[:, -1]
-    walk_in, walk_out = _positions(step).T
+    walk_in, walk_out = walk(step).T
     is_tap = np.array([kind == "tap" for kind in step.expr.leaves()])
     taps = np.unique(step.leaves[:, is_tap])
     window = np.unique(walk_in[:, None] + step.shifts)
@@ -421,7 +421,7 @@ def _mask_words(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
     return words
 
 
-def _positions(step: ConeStep) -> Ints:
+def walk(step: ConeStep) -> Ints:
     """(positions, 2) planes to advance, for reading and for writing."""
     grid = np.indices(step.space).reshape(3, -1).T
     return np.stack([grid @ np.array(step.in_step), grid @ np.array(step.out_step)], axis=1)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include <map>
@@ -37,7 +38,15 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
 };
 
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+
+enum cudaDeviceAttr {
+  cudaDevAttrClockRate = 13,
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrMemoryClockRate = 36,
+  cudaDevAttrGlobalMemoryBusWidth = 37,
+  cudaDevAttrL2CacheSize = 38,
+};
 
 typedef struct CUstream_st *cudaStream_t;
 
@@ -104,6 +113,42 @@ inline cudaError_t cudaMemset(void *at, int value, size_t bytes)
 inline cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
   return host_fails() ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+// ---- time and attributes -------------------------------------------------------------------------
+
+typedef timespec *cudaEvent_t;
+
+inline cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+  *event = new timespec();
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
+{
+  clock_gettime(CLOCK_MONOTONIC, event);
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+
+inline cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end)
+{
+  *milliseconds = (end->tv_sec - begin->tv_sec) * 1e3f + (end->tv_nsec - begin->tv_nsec) * 1e-6f;
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+  delete event;
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
+{
+  *value = 1000 + attribute;
+  return cudaSuccess;
 }
 
 // ---- device functions ----------------------------------------------------------------------------
