@@ -49,6 +49,15 @@ def mnist_test() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     return x.reshape(-1, 28, 28), y
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_object_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compile as on a machine that lgir is new on, and leave the user's cache alone."""
+    folder = tmp_path_factory.mktemp("object-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lgir.backends.llvm.default_folder", lambda: folder)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
     """Forget what a test registers, so that no test depends on another."""

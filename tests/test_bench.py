@@ -1,6 +1,7 @@
 """lgir.benchmark: what a report holds, and that wrong outputs never get a figure."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ class Honest(Executable):
 
 class Wrong(Honest):
     change = 1.0
+
+
+class WithCache(Honest):
+    used: ClassVar[list[bool]] = []
+
+    def __init__(self, graph: Graph, *, cache: bool = True) -> None:
+        super().__init__(graph)
+        self.used.append(cache)
 
 
 class WithGateTimes(Honest):
@@ -179,3 +188,10 @@ def test_figures_carry_metric_prefixes(number, text):
 def test_the_function_stays_callable_after_its_module_was_imported(graph: Graph):
     for _ in range(2):
         assert lgir.bench(graph, ["reference"], **QUICK).rows
+
+
+def test_compile_times_are_cold_unless_asked_otherwise(graph: Graph, backend):
+    name = backend(WithCache)
+    bench_graph(graph, [name], **QUICK)
+    bench_graph(graph, [name], options={name: {"cache": True}}, **QUICK)
+    assert WithCache.used == [False, True]
