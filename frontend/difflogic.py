@@ -7,7 +7,6 @@ attribute of each LogicLayer, and GroupSum leaves no trace. What the file lacks 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +33,6 @@ from lgir.frontend.stack import Stack, plain_metadata
 from lgir.graph import Graph
 from lgir.registry import register_frontend
 
-_WEIGHTS: Final = re.compile(r"(?:.*\.)?\d+\.weights")
-
 _NO_WIRING: Final = (
     "difflogic keeps the wiring outside the state_dict, so these weights alone are no network; "
     "lift the module itself, or save [layer.indices for each LogicLayer] beside it and pass "
@@ -54,7 +51,7 @@ class DifflogicFrontend(Frontend):
             return any(_is_logic_layer(m) for m in source.module.modules())
         # "light" variants add a grad_mask; buffers of other names belong to other frameworks.
         keys = [k for k in source.state if not k.endswith(".grad_mask")]
-        return bool(keys) and all(_WEIGHTS.fullmatch(k) for k in keys)
+        return bool(keys) and all(k.endswith(".weights") for k in keys)
 
     def lift(
         self,

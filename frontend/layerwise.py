@@ -171,7 +171,8 @@ def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, Any]]
     while pending:
         key, current = pending.pop()
         kind = type(current).__name__
-        children = list(current.named_children())
+        # Not named_children(), which tells a module that stands in two places only once.
+        children = [(n, m) for n, m in current._modules.items() if m is not None]
         if kind in names:
             found.append((key, current))
         elif children:

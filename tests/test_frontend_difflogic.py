@@ -106,6 +106,19 @@ def test_layers_are_ordered_by_number_not_as_text():
     assert graph.nodes == lgir.lift(deep).nodes
 
 
+def test_layers_with_names_instead_of_numbers_lift():
+    torch.manual_seed(1)
+    named = nn.ModuleDict({"first": LogicLayer(20, 30), "second": LogicLayer(30, 20)})
+    chain = nn.Sequential(*named.values())
+    graph = lgir.lift(named.state_dict(), indices=[m.indices for m in chain], input_shape=20)
+    assert graph == lgir.lift(chain)
+
+
+def test_light_variants_of_four_weights_are_refused(wiring):
+    with pytest.raises(LiftError, match=r"\[60, 4\], expected floats \[\?, 16\]"):
+        lgir.lift({"0.weights": torch.randn(60, 4)}, indices=wiring[:1])
+
+
 def test_a_state_dict_without_wiring_is_refused_with_the_reason(model):
     with pytest.raises(LiftError, match=r"outside the state_dict.*indices="):
         lgir.lift(model.state_dict())

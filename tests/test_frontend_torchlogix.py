@@ -142,6 +142,13 @@ def test_nested_modules_lift():
     assert_lifts(Net(), (1, 6, 6))
 
 
+def test_one_module_in_two_places_lifts_twice():
+    pool, flip = peer.OrPooling2d(2, 2), peer.LogicDense(20, 20)
+    conv = peer.LogicConv2d(12, 1, 5, 1, 3, 1, 1)
+    assert_lifts(nn.Sequential(conv, pool, pool), (1, 12, 12))
+    assert_lifts(nn.Sequential(flip, nn.Identity(), flip), (20,))
+
+
 def test_a_forward_that_does_more_than_its_layers_is_noticed():
     class Residual(nn.Module):
         def __init__(self):
