@@ -2,9 +2,9 @@
 
 A gate can go where each of its readers can take it in and still has at most k inputs; every such
 removal saves one table. Removals conflict where they share a reader or touch, so the most removals
-are a maximum independent set: rounds take the candidates that block the fewest others (the
-minimum-degree greedy rule), all at once. Unlike area flow over cuts, this counts a gate with two
-readers as saved when both absorb it, which is where random networks have most to save.
+are a maximum independent set: each round takes candidates that block the fewest others (the
+minimum-degree greedy rule), as many as do not conflict. Unlike area flow over cuts, this counts a
+gate with two readers as saved when both absorb it, where random networks have most to save.
 """
 
 from __future__ import annotations
@@ -198,11 +198,13 @@ class _Cover:
         # Multiplying by an odd number is a bijection: it breaks ties evenly and leaves none.
         noise = number * 0x9E3779B1 & 0xFFFF_FFFF
         rank = cost.astype(np.int64) << 32 | noise
+        # Only the cheapest go in one round: on trees that is optimal, ends before middles.
+        candidate = candidate & (cost == cost[candidate].min())
         rank[~candidate] = _NEVER
         best = rank.copy()  # the best candidate that touches each gate, or is it
         np.minimum.at(best, reader[live], rank[operand[live]])
         loses = best[reader] < rank[operand]
-        chosen = candidate & (best == rank)
+        chosen: npt.NDArray[np.bool_] = candidate & (best == rank)
         chosen[operand[loses]] = False
         return chosen
 

@@ -23,6 +23,7 @@ from lgir.passes.report import PassRow, Report, Size
 from lgir.registry import PASSES
 
 _SIMPLIFY: Final = "fix(merge,fold,cse,dce)"
+_CHAINS: Final = "fix(reassociate,fold,cse,dce)"
 # Nothing that merges gates may follow fuse-pool: see the layout that it promises.
 _FUSE: Final = "fuse-pool,fix(fold,dce)"
 
@@ -32,10 +33,10 @@ PIPELINES: Final[dict[str, str]] = {
     "O0": "",
     "O1": _SIMPLIFY,
     "O2": f"{_SIMPLIFY},{_FUSE}",
-    "O3": f"{_SIMPLIFY},lut-map{{k=3}},{_FUSE}",
-    "size": f"{_SIMPLIFY},lut-map{{k=6}}",
+    "O3": f"{_SIMPLIFY},{_CHAINS},lut-map{{k=3}},{_FUSE}",
+    "size": f"{_SIMPLIFY},{_CHAINS},lut-map{{k=6}}",
     "latency": f"{_SIMPLIFY},lut-map{{k=6}},{_FUSE}",
-    "throughput": f"{_SIMPLIFY},lut-map{{k=3}},{_FUSE}",
+    "throughput": f"{_SIMPLIFY},{_CHAINS},lut-map{{k=3}},{_FUSE}",
 }
 """Named pipelines; a name may stand wherever a pass may.
 
