@@ -54,7 +54,8 @@ def emit_c(
     graph: Graph, *, word: int = 64, style: str = "tables", prefix: str | None = None
 ) -> str:
     """`graph` as the text of a .c file that needs no header; see `export_c`."""
-    return export_c(graph, word=word, style=style, prefix=prefix).data.decode()
+    made: Export = export_c(graph, word=word, style=style, prefix=prefix)
+    return made.data.decode()
 
 
 @register_exporter("c")
@@ -164,7 +165,8 @@ class _Source:
 
     def _gate_loop(self, step: GateStep) -> str:
         rows, n = self._table("rows", "plane", step.rows), len(step.rows)
-        if step.table is None or step.tables is not None:
+        if step.table is None:
+            assert step.tables is not None
             tables = self._table("tables", "uint64_t", step.tables)
             return f"wide_gates(p, {rows}, {tables}, {n}, {step.fanin});"
         name = templates.gate_name(step.fanin, step.table)
@@ -197,8 +199,8 @@ class _Source:
                 raise BackendError(
                     "style 'statements' is for networks without convolutions; take style 'tables'"
                 )
-            tables = [step.table] * len(step.rows) if step.tables is None else step.tables.tolist()
-            gates += zip(step.rows.tolist(), tables, strict=True)
+            one = np.full(len(step.rows), step.table) if step.tables is None else step.tables
+            gates += zip(step.rows.tolist(), one.tolist(), strict=True)
         kept = {plane for later in self._runs[at + 1 :] for step in later for plane in _reads(step)}
         # Backwards, since a plane may hold the results of several gates in turn.
         wanted, live = set(kept), [False] * len(gates)
@@ -334,13 +336,13 @@ def _runs(steps: Sequence[Step]) -> Iterator[list[Step]]:
             yield from ([step] for step in group)
 
 
-def _reads(step: Step) -> list[int]:
-    """Planes that a step reads."""
+def _reads(step: Step) -> set[int]:
+    """Planes that a step reads, of those that networks without convolutions have."""
     if isinstance(step, GateStep):
-        return np.unique(step.rows[:, :-1]).tolist()
+        return set(step.rows[:, :-1].ravel().tolist())
     if isinstance(step, (SumStep, ExportStep)):
-        return np.unique(step.planes).tolist()
-    return []
+        return set(step.planes.ravel().tolist())
+    return set()
 
 
 def _needed(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,10 @@ def assert_matches(library: Library, samples: list[npt.NDArray[Any]], **options:
         assert code == OK
         for a, b in zip(got, want, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def assert_prints(command: list[Any], graph: Graph, x: npt.NDArray[np.uint8]) -> None:
+    """The example program, given `x`, prints the scores of the reference."""
+    done = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True)
+    printed = [[float(s) for s in line.split()] for line in done.stdout.decode().splitlines()]
+    np.testing.assert_array_equal(np.array(printed, np.float32), expected(graph, [x])[0])

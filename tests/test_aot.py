@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c_library import Library, assert_matches, expected, kinds_of, needs_cc
+from c_library import STRICT, Library, assert_matches, assert_prints, expected, kinds_of, needs_cc
 from click.testing import CliRunner, Result
 from random_graphs import random_graph, random_inputs
 
@@ -213,13 +214,30 @@ def test_the_c_example_prints_the_reference_scores(tmp_path: Path, ending: str) 
     library = tmp_path / f"model.{ending}"
     lgir.export(graph, library, header=tmp_path / "model.h", prefix="model")
     program = tmp_path / "predict"
-    warnings = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    command = ["cc", *warnings, f"-I{tmp_path}", f"-Wl,-rpath,{tmp_path}", "-o", str(program)]
+    command = ["cc", *STRICT, f"-I{tmp_path}", f"-Wl,-rpath,{tmp_path}", "-o", str(program)]
     subprocess.run([*command, str(EXAMPLE), str(library)], check=True)
     x = (np.random.default_rng(2).random((70, 64)) < 0.5).view(np.uint8)
-    done = subprocess.run([str(program)], input=x.tobytes(), capture_output=True, check=True)
-    printed = [[float(s) for s in line.split()] for line in done.stdout.decode().splitlines()]
-    np.testing.assert_array_equal(np.array(printed, np.float32), expected(graph, [x])[0])
+    assert_prints([program], graph, x)
+
+
+CROSS_CC, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64-static"
+
+
+@pytest.mark.skipif(
+    not (shutil.which(CROSS_CC) and shutil.which(EMULATOR)),
+    reason=f"needs {CROSS_CC} and {EMULATOR}",
+)
+def test_objects_for_aarch64_compute_the_reference_scores(tmp_path: Path) -> None:
+    graph, _ = lgir.optimize(logictreenet(8, seed=2), verify=None)
+    model, program = tmp_path / "model.o", tmp_path / "predict"
+    lgir.export(graph, model, header=tmp_path / "model.h", prefix="model", target="aarch64")
+    subprocess.run(
+        [CROSS_CC, "-std=c99", "-static", f"-I{tmp_path}", "-o", program, EXAMPLE, model],
+        check=True,
+    )
+    x = np.random.default_rng(1).integers(0, 256, (70, 3, 32, 32), dtype=np.uint8)
+    assert_prints([EMULATOR, program], graph, x)
+    lgir.export(graph, tmp_path / "model.so", target="aarch64", cc=CROSS_CC)
 
 
 @needs_cc
@@ -230,8 +248,7 @@ def test_the_header_is_valid_c_and_says_sizes(tmp_path: Path) -> None:
     (tmp_path / "net.h").write_text(code.header)
     source = tmp_path / "use.c"
     source.write_text('#include "net.h"\n#include "net.h"\nint main(void) { return NET_OK; }\n')
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]
-    subprocess.run(["cc", *flags, str(source)], check=True)
+    subprocess.run(["cc", *STRICT, "-fsyntax-only", source], check=True)
 
 
 def run(*arguments: object) -> Result:

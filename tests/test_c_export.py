@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from c_library import STRICT, Library, assert_matches, expected, kinds_of, needs_cc
+from c_library import STRICT, Library, assert_matches, assert_prints, expected, kinds_of, needs_cc
 from click.testing import CliRunner, Result
 from random_graphs import random_graph, random_inputs
 
@@ -113,9 +113,7 @@ def test_the_c_example_links_with_the_source(tmp_path: Path) -> None:
     command = ["cc", *STRICT, f"-I{tmp_path}", "-o", str(program), str(example), str(source)]
     subprocess.run(command, check=True)
     x = (np.random.default_rng(2).random((70, 64)) < 0.5).view(np.uint8)
-    done = subprocess.run([str(program)], input=x.tobytes(), capture_output=True, check=True)
-    printed = [[float(s) for s in line.split()] for line in done.stdout.decode().splitlines()]
-    np.testing.assert_array_equal(np.array(printed, np.float32), expected(graph, [x])[0])
+    assert_prints([program], graph, x)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")

@@ -268,7 +268,7 @@ class _Module:
         """Checks arguments, fills a context on the stack and calls the run loop."""
         steps, name, count = self._steps(entry.kinds)
         program = self.program
-        words = {Context.SAMPLES: "%n", Context.START: "0", Context.ERROR: "0"}
+        words: dict[int, str] = {Context.SAMPLES: "%n", Context.START: "0", Context.ERROR: "0"}
         pointers: dict[int, str] = {}
         for i, array in enumerate(entry.inputs):
             pointers[program.input_slot(i)] = f"%x{i}"

@@ -66,6 +66,7 @@ def _chain_masks() -> npt.NDArray[np.uint32]:
 _CHAIN_MASKS: Final = _chain_masks()
 
 Record = npt.NDArray[np.int64]
+Tables = dict[int, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class StepRecord:
 
     kernel: str
     fields: Record
-    tables: dict[int, npt.NDArray[np.generic]] = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Program:
         words = _offsets(rows)
         words[: len(step.tables), 0] |= (step.tables << 2).astype(np.uint32)
         self._use("chain", chain_kernel)
-        tables = {Field.ROWS: words, Field.MASKS: _CHAIN_MASKS}
+        tables: Tables = {Field.ROWS: words, Field.MASKS: _CHAIN_MASKS}
         return StepRecord("chain", _fields({Field.COUNT: len(rows)}), tables)
 
     def _cones(self, step: ConeStep) -> StepRecord:
@@ -265,7 +266,7 @@ class Program:
                 Field.TILES_AT_ONCE: at_once,
             }
         )
-        tables: dict[int, npt.NDArray[np.generic]] = {Field.ROWS: _offsets(planes)}
+        tables: Tables = {Field.ROWS: _offsets(planes)}
         if kind != "bits":
             levels = np.zeros((count, width), np.float32)
             if step.levels is not None:
