@@ -245,11 +245,13 @@ class TestDefaultFolder:
         assert len(entries(tmp_path / "lgir")) == exe.compiled_kernels > 0
 
     def test_it_is_not_used_where_it_is_somebody_elses(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        (tmp_path / "lgir").mkdir()
-        assert default_folder() == tmp_path / "lgir"
-        monkeypatch.setattr(cache.os, "geteuid", lambda: os.getuid() + 1)
-        assert default_folder() is None
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        for folder in (tmp_path, tmp_path / "cache" / "lgir"):
+            folder.mkdir(parents=True, exist_ok=True)
+            assert default_folder() == tmp_path / "cache" / "lgir"
+            with monkeypatch.context() as patch:
+                patch.setattr(cache.os, "geteuid", lambda: os.getuid() + 1)
+                assert default_folder() is None
 
     def test_without_a_home_there_is_none(self, monkeypatch):
         def homeless() -> Path:

@@ -82,7 +82,8 @@ def default_folder() -> Path | None:
             named = os.environ.get("XDG_CACHE_HOME", "")
             base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
         folder = base / "lgir"
-        mine = not folder.exists() or folder.stat().st_uid == os.geteuid()
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        mine = nearest.stat().st_uid == os.geteuid()
     except (KeyError, RuntimeError, OSError):  # no such variable, no home, not to be looked into
         return None
     return folder if mine else None
