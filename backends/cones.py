@@ -106,11 +106,15 @@ def legal_for_cones(body: Body) -> bool:
 class ConeCutter:
     """Analyses one legal body; `groups()` gives its cones by template.
 
+    A body evaluated `once` has no positions to walk: no pools are sought, and no gate is computed
+    twice. Otherwise a gate of two leaves that several cones share is computed in each.
+
     Raises nothing: any legal body has a cut, at worst one gate a cone.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, *, once: bool = False) -> None:
         self.body = body
+        self.once = once
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
         self.level = body.levels()
@@ -193,7 +197,7 @@ class ConeCutter:
         if body.k > 1:
             is_or[self.first :] = (body.table == _widen_or(body.k)) & (self.arity == 2)
         candidates = roots[is_or[roots]]
-        if not len(candidates):
+        if self.once or not len(candidates):
             return none, none, empty
         cls, anchor = self.translation_classes()
         pool_cls = cls.copy()
@@ -272,7 +276,7 @@ class ConeCutter:
     def _shapes(self, cut: Bools, reach: Bools, pooled: Ints, operands: Ints) -> tuple[Ints, Ints]:
         """Decides the cuts (in place) and gives each net's template as a root and as an operand.
 
-        A net is cut where it is shared and has three leaves or more, and operands are cut where a
+        A net is cut where it is shared and large enough, and operands are cut where a
         cone would pass MAX_LEAVES. Cones under a pool are never cut: they are evaluated at shifts.
         Pools come first of all, so that other cones can read them.
         """
@@ -287,6 +291,7 @@ class ConeCutter:
         own = np.full(body.num_nets, LEAF_TAP, np.int64)
         ref = own.copy()
         kinds = self._classes()
+        shared_leaves = 2 if self.once else 3
         for gates in self.by_level:
             gates = gates[reach[self.first + gates]]
             nets = self.first + gates
@@ -300,7 +305,7 @@ class ConeCutter:
             ref[inner], leaves[inner] = LEAF_CUT, 1
             leaves[nets] = (leaves[fanin] * used).sum(axis=1)
             own[nets] = ref[nets] = self._intern(kinds[gates], ref[fanin], self.arity[gates])
-            shared = nets[(uses[nets] > 1) & (leaves[nets] >= 3) & ~whole[nets]]
+            shared = nets[(uses[nets] > 1) & (leaves[nets] >= shared_leaves) & ~whole[nets]]
             cut[shared[~is_pooled[shared]]] = True
             roots = nets[(cut[nets] & ~whole[nets]) | is_pooled[nets]]
             ref[roots], leaves[roots] = LEAF_CUT, 1

@@ -1,10 +1,12 @@
-"""Schedule a body that is evaluated once: levels, gate types, chains, and where results are kept.
+"""Schedule a body that is evaluated once: cones, chains or gates by table, and where results go.
 
 On dense layers the cost is cache traffic, not logic. Taken as edges between the planes they read,
 the two-input gates of a level decompose into trails; along a trail each gate shares an operand with
 the one before, so that one plane is loaded a gate instead of two, and where the shared operand is
 read for the last time the result takes its place, in a cache line that is there already. Gates that
-form no long trails, and wider ones, are grouped by truth table.
+form no long trails, and wider ones, are grouped by truth table. Where most gates have one reader,
+as in the dense head of the paper's convolutional networks, the body is a forest and whole trees are
+evaluated at once.
 """
 
 from __future__ import annotations
@@ -16,11 +18,25 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.steps import BUFFER, DUMP_PLANE, ChainStep, GateStep, Planes, Step
+from lgir.backends.cones import ConeCutter, ConeGroup, legal_for_cones
+from lgir.backends.steps import (
+    BUFFER,
+    DUMP_PLANE,
+    ChainStep,
+    ConeStep,
+    GateStep,
+    Planes,
+    Step,
+)
 from lgir.body import FIRST_TAP, Body
 
 MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
+
+MIN_INNER: Final = 0.5
+"""Share of gates with a single reader from which a body is evaluated as a forest of cones."""
+MAX_TEMPLATES: Final = 64
+"""Templates that a forest may cost; a millisecond or ten each, once per machine."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -84,11 +100,8 @@ class _Scheduler:
 
     def run(self) -> Scheduled:
         body = self.body
-        gate_level = self.level[body.first_gate :]
-        order = np.argsort(gate_level, kind="stable")
-        edges = np.flatnonzero(np.diff(gate_level[order])) + 1
-        for gates in np.split(order, edges) if len(order) else []:
-            self._level(gates, int(gate_level[gates[0]]))
+        forest = self._forest() if self.chains else []
+        self._by_cone(forest) if forest else self._by_level()
         outputs = self.plane[body.outputs]
         # Outputs that are taps would share planes that die with their source: copy those.
         copied = np.flatnonzero((body.outputs >= FIRST_TAP) & (body.outputs < body.first_gate))
@@ -97,6 +110,42 @@ class _Scheduler:
             self.steps.append(GateStep(1, BUFFER, np.column_stack([outputs[copied], fresh])))
             outputs[copied] = fresh
         return Scheduled(self.steps, outputs, self.slots.blocks)
+
+    def _forest(self) -> list[ConeGroup]:
+        """The cones of a body where most gates have one reader, if a few templates do for all.
+
+        A tree of gates moves a line for each leaf and two for its result; what is between stays in
+        registers.
+        """
+        body = self.body
+        uses = np.zeros(body.num_nets, np.int64)
+        for column in range(body.k):
+            inside = self.keys.arity > column
+            np.add.at(uses, body.fanin[inside, column], 1)
+        uses[body.outputs] += 2
+        inner = int((uses[body.first_gate :] == 1).sum())
+        if inner < MIN_INNER * body.num_gates or not legal_for_cones(body):
+            return []
+        groups = ConeCutter(body, once=True).groups()
+        return groups if len({g.expr for g in groups}) <= MAX_TEMPLATES else []
+
+    def _by_cone(self, groups: list[ConeGroup]) -> None:
+        nowhere = (0, 0, 0)
+        for group in sorted(groups, key=lambda g: g.level):
+            self.plane[group.roots] = self.slots.take(len(group.roots))
+            leaves, out = self.plane[group.leaves], self.plane[group.roots]
+            once = np.zeros(1, np.int64)
+            self.steps.append(
+                ConeStep(group.expr, leaves, group.masks, out, (1, 1, 1), nowhere, nowhere, once)
+            )
+
+    def _by_level(self) -> None:
+        body = self.body
+        gate_level = self.level[body.first_gate :]
+        order = np.argsort(gate_level, kind="stable")
+        edges = np.flatnonzero(np.diff(gate_level[order])) + 1
+        for gates in np.split(order, edges) if len(order) else []:
+            self._level(gates, int(gate_level[gates[0]]))
 
     def _level(self, gates: Ints, level: int) -> None:
         trails = None

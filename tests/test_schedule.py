@@ -9,9 +9,9 @@ from random_graphs import random_graph
 import lgir
 from lgir.backends.plan import make_plan
 from lgir.backends.schedule import find_trails, swap_inputs, table_keys
-from lgir.backends.steps import DUMP_PLANE, ChainStep, GateStep, SumStep
+from lgir.backends.steps import DUMP_PLANE, ChainStep, ConeStep, GateStep, SumStep
 from lgir.body import Body
-from lgir.zoo import dense_net
+from lgir.zoo import dense_net, logictreenet
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -112,3 +112,20 @@ def test_random_bodies_of_many_levels_run_in_few_planes(seed: int) -> None:
         found if several else (found,), expected if several else (expected,), strict=True
     ):
         np.testing.assert_array_equal(got, want)
+
+
+def test_a_head_of_halving_layers_becomes_cones() -> None:
+    graph, _ = lgir.optimize(logictreenet(8, seed=1), verify=None)
+    plan = make_plan(graph, chains=True)
+    heads = [s for s in plan.steps if isinstance(s, ConeStep) and s.space == (1, 1, 1)]
+    assert sum(len(s.out) for s in heads) >= 320 * 8
+    assert not any(isinstance(s, ChainStep) for s in plan.steps)
+
+
+def test_pools_are_not_sought_where_taps_are_not_strided() -> None:
+    b = lgir.GraphBuilder("pool")
+    x = b.input("x", "bit", (3, 2, 2))
+    graph = b.build(b.or_pool(x, (2, 2)))
+    samples = np.random.default_rng(0).random((100, 3, 2, 2)) < 0.3
+    got = lgir.compile(graph, "llvm")(samples)
+    np.testing.assert_array_equal(got[:, :, 0, 0], samples.any(axis=(2, 3)))
