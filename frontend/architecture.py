@@ -23,23 +23,34 @@ from typing import Any, Final
 from lgir.errors import FormatError, LiftError
 from lgir.frontend.layerwise import Entry
 
+_CONV: Final = (
+    "in_dim",
+    "channels",
+    "num_kernels",
+    "tree_depth",
+    "receptive_field_size",
+    "stride",
+    "padding",
+)
+_POOL: Final = ("kernel_size", "stride", "padding")
+_BINARISATION: Final = ("thresholds", "feature_dim")
+
 _POSITIONAL: Final[Mapping[str, Sequence[str]]] = {
     "LogicLayer": ("in_dim", "out_dim"),
     "LogicDense": ("in_dim", "out_dim"),
-    **dict.fromkeys(
-        ("LogicConv2d", "LogicConv3d", "LogicConvTranspose2d", "LogicConvTranspose3d"),
-        (
-            "in_dim",
-            "channels",
-            "num_kernels",
-            "tree_depth",
-            "receptive_field_size",
-            "stride",
-            "padding",
-        ),
-    ),
-    "OrPooling2d": ("kernel_size", "stride", "padding"),
-    "OrPooling3d": ("kernel_size", "stride", "padding"),
+    "LogicConv2d": _CONV,
+    "LogicConv3d": _CONV,
+    "LogicConvTranspose2d": _CONV,
+    "LogicConvTranspose3d": _CONV,
+    "OrPooling2d": _POOL,
+    "OrPooling3d": _POOL,
+    "FixedBinarization": _BINARISATION,
+    "SoftBinarization": ("thresholds", "temperature", "feature_dim"),
+    "LearnableBinarization": _BINARISATION,
+    "ConvLogicLayer": ("in_channels", "out_channels", "stride", "padding", "kernel", "groups"),
+    "TreeLogicLayer": ("channels", "input_bits"),
+    "PoolLogicLayer": ("kernel", "stride"),
+    "LUTLayer": ("input_size", "output_size", "n", "mapping"),
     "GroupSum": ("k", "tau", "beta"),
     "Flatten": ("start_dim", "end_dim"),
 }
@@ -108,6 +119,10 @@ def read_architecture(given: Mapping[str, Any] | Sequence[Any] | str | Path) -> 
     )
 
 
+_IN_STATE: Final = ("thresholds", "selection", "mapping", "device")
+"""Arguments that need not be literals: the state_dict has them, or they do not matter."""
+
+
 def parse_call(text: str, label: str) -> Entry:
     """`LogicDense(2592, 3000, parametrization="warp")` as an entry. Nothing is run.
 
@@ -118,14 +133,25 @@ def parse_call(text: str, label: str) -> Entry:
         if not isinstance(call, ast.Call):
             raise ValueError("not a call")
         name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id  # type: ignore[attr-defined]
-        positional = [ast.literal_eval(a) for a in call.args]
-        keywords = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        names = _POSITIONAL.get(name, ())
+        if len(call.args) > len(names):
+            raise LiftError(f"{label}: {text!r} has {len(call.args)} arguments; name them")
+        given = dict(zip(names, call.args, strict=False))
+        given |= {str(keyword.arg): keyword.value for keyword in call.keywords}
+        entry = {key: _literal(key, value) for key, value in given.items()}
+    except LiftError:
+        raise
     except (SyntaxError, ValueError, AttributeError, RecursionError) as error:
         raise LiftError(
             f"{label}: {text!r} is no constructor call with plain arguments ({error})"
         ) from error
-    names = _POSITIONAL.get(name, ())
-    if len(positional) > len(names):
-        raise LiftError(f"{label}: {text!r} has {len(positional)} arguments; name them")
-    given = dict(zip(names, positional, strict=False))
-    return {"type": name, **_DEFAULTS.get(name, {}), **given, **keywords}
+    return {"type": name, **_DEFAULTS.get(name, {}), **entry}
+
+
+def _literal(name: str, value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        if name in _IN_STATE:
+            return None
+        raise

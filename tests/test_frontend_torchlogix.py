@@ -217,6 +217,15 @@ def test_a_state_dict_with_its_architecture_lifts_as_the_module(tmp_path):
     assert graph == lgir.lift(model)
 
 
+def test_calls_may_leave_tensors_to_the_state_dict():
+    model = nn.Sequential(peer.FixedBinarization(rows(2, 3), 1), peer.LogicConv2d(6, 6, 4, 1, 3))
+    calls = [
+        "FixedBinarization(thresholds=tensor([[0.1, 0.2]], device='cpu'), feature_dim=1)",
+        "torchlogix.layers.LogicConv2d((6, 6), 6, 4, 1, receptive_field_size=3, device=device)",
+    ]
+    assert lgir.lift(model.state_dict(), architecture=calls) == lgir.lift(model)
+
+
 def test_wrapped_and_safetensors_files_lift(tmp_path):
     save_file = pytest.importorskip("safetensors.torch").save_file
     model = conv_net()
