@@ -8,18 +8,15 @@ constant data, step records are constant structures that point to both, and a fe
 from __future__ import annotations
 
 import hashlib
-import shlex
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.c_compiler import link_shared
 from lgir.backends.c_interface import (
     ABI_VERSION,
     BAD_ARGUMENT,
@@ -88,21 +85,8 @@ class ObjectCode:
                 f"a shared library for {machine} needs a linker for it: give a cross compiler, "
                 f"for example cc='{machine}-linux-gnu-gcc', or write an object (.o) or archive (.a)"
             )
-        with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
-            source, result = Path(folder, "model.o"), Path(folder, "model.so")
-            source.write_bytes(self.data)
-            command = [*shlex.split(cc), "-shared", "-o", str(result), str(source)]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-            except OSError as error:
-                raise BackendError(
-                    f"cannot run the C compiler {cc!r} ({error.strerror}); install one, name "
-                    "another, or write an object (.o) or archive (.a), which need none"
-                ) from None
-            if done.returncode or not result.exists():
-                what = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
-                raise BackendError(f"{cc!r} cannot link the shared library: {what}")
-            return result.read_bytes()
+        instead = "write an object (.o) or archive (.a), which need none"
+        return link_shared("model.o", self.data, cc=cc, instead=instead)
 
 
 def compile_object(
