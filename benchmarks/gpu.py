@@ -379,7 +379,7 @@ def measure(net: str, samples: int, plain_bytes: int, repeats: int) -> tuple[Gpu
     wanted = lgir.compile(graph, "reference")(x[:checked])
     packed = packed_planes(graph, x)
     with tempfile.TemporaryDirectory() as name:
-        bench = Bench(source(program), Path(name))
+        bench = Bench(source(program, "lgir"), Path(name))
         figures = []
         ways = ((x, "lgir, from samples", False), (packed, "lgir, from packed planes", True))
         for inputs, way, is_packed in ways:

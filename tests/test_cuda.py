@@ -174,7 +174,7 @@ def test_null_pointers_are_refused(special: dict[str, HostNetwork]) -> None:
 
 
 def test_a_prefix_must_be_a_name() -> None:
-    with pytest.raises(BackendError, match="prefix 'my-net' is not a C name"):
+    with pytest.raises(BackendError, match="prefix 'my-net' cannot begin C names"):
         emit_cuda(dense_net(1, 400), prefix="my-net")
 
 

@@ -1,15 +1,16 @@
 """The CUDA backend: bit-packed inference on NVIDIA GPUs, as source a person can read and build.
 
-`program` turns the plan into launches over tables, `kernels` writes the kernels' text, `source`
-puts both into one .cu file; `toolchain` compiles it, `runtime` runs it where there is a GPU.
+`program` turns the plan into launches over tables, `kernels`, `trees` and `ends` write the kernels'
+text, `source` puts all into one .cu file; `toolchain` compiles it, `runtime` runs it on a GPU.
 """
 
 from __future__ import annotations
 
 from lgir.backends.cuda.driver import Device
 from lgir.backends.cuda.executable import CudaExecutable
+from lgir.backends.cuda.interface import header
 from lgir.backends.cuda.program import Program
-from lgir.backends.cuda.source import DEFAULT_WORKSPACE, emit_cuda, header, source
+from lgir.backends.cuda.source import DEFAULT_WORKSPACE, emit_cuda, source
 from lgir.backends.cuda.toolchain import check_arch
 from lgir.backends.plan import make_plan
 from lgir.exporter import Export
@@ -39,7 +40,7 @@ def compile_cuda(
 @register_exporter("cu")
 @register_exporter("cuda")
 def export_cuda(
-    graph: Graph, *, prefix: str = "lgir", workspace: int = DEFAULT_WORKSPACE
+    graph: Graph, *, prefix: str | None = None, workspace: int = DEFAULT_WORKSPACE
 ) -> Export:
     """CUDA source of kernels, tables and C functions; see `emit_cuda`."""
     program = Program(make_plan(graph))

@@ -10,28 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from string import Template
 from typing import Final
 
 import numpy as np
 
-from lgir.backends.cones import MAX_LEAVES, Expr
 from lgir.ops import TABLE_TO_NAME, widen_table
 
 THREADS: Final = 256
 """Threads in a block of every kernel."""
 QUAD: Final = 4
 """Gates of one operation that a thread evaluates side by side."""
-CONE_SIZES: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
-"""Most leaves of a tree, by kernel -> blocks resident: 64 registers hold the loads of a small
-tree's copies, fewer spill; 128 hold any tree of two-input gates.
-"""
 POSITIONS: Final = 4
 """Positions that a thread of a cone kernel goes through: they share the row's masks."""
-ADDER: Final = 16
-"""Planes that one round of the GroupSum adder takes in."""
 _UNROLLED_LEAVES: Final = 64
 """A pooled cone with more loads than this goes through its copies in a loop."""
+
+
+def listed(head: str, items: Sequence[str]) -> str:
+    """`head`, the items between commas and a closing bracket, in lines of 100 columns."""
+    lines = [head]
+    for i, item in enumerate(items):
+        piece = item + (")" if i + 1 == len(items) else ",")
+        if len(lines[-1]) + len(piece) + 1 <= 100:
+            lines[-1] += piece if lines[-1] == head else f" {piece}"
+        else:
+            lines.append(" " * len(head) + piece)
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Kernel:
         about = "".join(f"// {line}\n" for line in self.about.strip().splitlines())
         params = f"word *planes, unsigned stride, unsigned words, {self.params}"
         bounds = f"{THREADS}, {self.resident}"
-        head = f"LGIR_KERNEL __launch_bounds__({bounds})\nvoid {self.name}({params})"
+        call = listed(f"void {self.name}(", params.split(", "))
+        head = f"LGIR_KERNEL __launch_bounds__({bounds})\n{call}"
         body = "\n".join(f"  {line}".rstrip() for line in self.body.strip("\n").splitlines())
         return f"{about}{head}\n{{\n{body}\n}}\n"
 
@@ -209,249 +214,4 @@ const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;
 const unsigned r = blockIdx.x * blockDim.y + threadIdx.y;
 if (w >= words || r >= count) return;
 planes[rows[2 * r + 1] * stride + w] = load(planes, rows[2 * r] * stride + w);""",
-    )
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A cone template with its number."""
-
-    number: int
-    expr: Expr
-
-    @property
-    def text(self) -> str:
-        """A struct for `walk`: rows are (leaf planes..., output plane); mask words hold the tree's
-        masks and then the root's inversion, lowest bits first.
-        """
-        leaves, masks = len(self.expr.leaves()), self.expr.num_masks()
-        statements, root = _tree(self.expr)
-        lines = [
-            f"struct Tree{self.number} {{  // {self.expr}",
-            f"  static const unsigned LEAVES = {leaves}, MASKS = {masks};",
-            "  static __device__ __forceinline__ word at(const word *planes, "
-            f"const unsigned (&x)[{leaves}],",
-            f"                                            const word (&m)[{masks + 1}], "
-            "unsigned tap, unsigned cut)",
-            "  {",
-            *(f"    {line}" for line in statements),
-            f"    return {root};",
-            "  }",
-            "};",
-        ]
-        return "\n".join(lines) + "\n"
-
-
-def cone_kernel_name(leaves: int, copies: int) -> str:
-    """Kernels hold trees of like size, since the largest decides the registers of all."""
-    return f"cones{_cone_size(leaves)}" + (f"_pool{copies}" if copies > 1 else "")
-
-
-def _cone_size(leaves: int) -> int:
-    return next(limit for limit in CONE_SIZES if leaves <= limit)
-
-
-def cone_kernel(name: str, copies: int, trees: Sequence[Tree]) -> Kernel:
-    """Trees at every position, for pools an OR of copies shifted over the window."""
-    size = max(_cone_size(len(t.expr.leaves())) for t in trees)
-    shifts = ", ".join(f"shift{i}" for i in range(copies)) if copies > 1 else "0u"
-    args = "planes, stride, w, row, bits, positions, count, shift"
-    lines = [
-        "const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;",
-        "if (w >= words) return;",
-        "const Cone cone = cones[blockIdx.x];",
-        "const plane_t *row = rows + cone.planes;",
-        "const word *bits = masks + cone.masks;",
-        f"const unsigned shift[] = {{{shifts}}};",
-        "switch (cone.tree) {",
-        *(f"  case {t.number}: walk<Tree{t.number}>({args}); break;" for t in trees),
-        "}",
-    ]
-    params = "const Cone *cones, const plane_t *rows, const uint32_t *masks, "
-    params += "const Position *positions, unsigned count"
-    if copies > 1:
-        params += "".join(f", unsigned shift{i}" for i in range(copies))
-    pooled = f", pooled: an OR of {copies} copies shifted over the window" if copies > 1 else ""
-    return Kernel(
-        name,
-        f"Trees at every position{pooled}. The branch on the tree is uniform in a block.",
-        params,
-        "\n".join(lines),
-        CONE_SIZES[size],
-    )
-
-
-def _tree(root: Expr) -> tuple[list[str], str]:
-    """Statements that evaluate a tree, and the expression of its root; see `Expr.num_masks`."""
-    lines: list[str] = []
-    leaves = masks = values = 0
-
-    def let(expression: str) -> str:
-        nonlocal values
-        lines.append(f"const word v{values} = {expression};")
-        values += 1
-        return f"v{values - 1}"
-
-    def take_mask() -> str:
-        nonlocal masks
-        masks += 1
-        return f"m[{masks - 1}]"
-
-    def walk(expr: Expr) -> str:
-        nonlocal leaves
-        if not expr.args:
-            leaves += 1
-            return let(f"load(planes, x[{leaves - 1}] + {expr.kind})")
-        inputs = [walk(a) for a in expr.args]
-        if expr.kind == "xor":
-            return let(f"{inputs[0]} ^ {inputs[1]}")
-        if expr.kind == "and":
-            a, b = inputs
-            m, n = take_mask(), take_mask()
-            return let(f"gate({a}, {b}, {m}, {n})")
-        layer = [take_mask() for _ in range(1 << len(inputs))]
-        for x in reversed(inputs):
-            layer = [
-                let(f"lop3<0xca>({x}, {layer[i + 1]}, {layer[i]})") for i in range(0, len(layer), 2)
-            ]
-        return layer[0]
-
-    return lines, walk(root)
-
-
-def pack_kernel(dtype: str) -> Kernel:
-    """Samples (n, features) to planes; `dtype` is "bit", "u8" or "f32"."""
-    element = {"bit": "uint8_t", "u8": "uint8_t", "f32": "float"}[dtype]
-    level = {"u8": "int16_t", "f32": "float"}.get(dtype)
-    params = f"const {element} *x, unsigned samples, unsigned features, const plane_t *rows"
-    if level:
-        params += f", const {level} *levels, unsigned num_levels"
-    body = Template("""\
-__shared__ word tile[8][36];  // 36: the rows that a warp stores lie in different banks
-const unsigned f = blockIdx.x * 32 + threadIdx.x, w = blockIdx.z * 8 + threadIdx.y;
-const unsigned i = threadIdx.y * 32 + threadIdx.x;
-const unsigned stored = blockIdx.x * 32 + i / 8, at = blockIdx.z * 8 + i % 8;
-const unsigned column = min(f, features - 1);
-$element value[32];
-#pragma unroll
-for (unsigned s = 0; s < 32; ++s)
-  value[s] = x[(size_t)min(w * 32 + s, samples - 1) * features + column];
-for (unsigned level = 0; level < $levels; ++level) {
-$threshold
-  word bits = 0;
-  #pragma unroll
-  for (unsigned s = 0; s < 32; ++s) bits |= (word)(value[s] $compare) << s;
-  tile[threadIdx.y][threadIdx.x] = bits;
-  __syncthreads();
-  if (stored < features && at < words)
-    planes[rows[(size_t)level * features + stored] * stride + at] = tile[i % 8][i / 8];
-  __syncthreads();
-}""").substitute(
-        element=element,
-        levels="num_levels" if level else "1",
-        threshold=f"  const {level} limit = levels[(size_t)level * features + column];"
-        if level
-        else "",
-        compare="> limit" if level else "!= 0",
-    )
-    what = "x > level" if level else "x != 0"
-    return Kernel(
-        f"pack_{dtype}",
-        f"Samples to planes, bit = {what}. A lane reads one feature of 32 samples, a warp 32 of\n"
-        "them side by side, and so holds whole words without a ballot; a tile in shared memory\n"
-        "turns a block's words around, so that stores fill sectors.",
-        params,
-        body.replace("\n\n", "\n"),
-    )
-
-
-def place_kernel() -> Kernel:
-    return Kernel(
-        "place",
-        "Planes packed by the caller, each of `pitch` words, to where the network reads them.",
-        "const word *x, size_t pitch, const plane_t *rows, unsigned count",
-        """\
-const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;
-const unsigned r = blockIdx.x * blockDim.y + threadIdx.y;
-if (w >= words || r >= count) return;
-planes[rows[r] * stride + w] = __ldg(x + r * pitch + w);""",
-    )
-
-
-def sum_kernel(bits: int) -> Kernel:
-    """Scores of groups whose counts take `bits` bits."""
-    return Kernel(
-        f"sum{bits}",
-        "Scores: a block counts one group for 1024 samples. Each thread adds planes with full\n"
-        "adders into a bit-sliced counter (total[c] holds bit c of 32 samples' counts), the eight\n"
-        "warps' counters are added pairwise, and each thread then reads out four samples.",
-        "float *scores, unsigned samples, unsigned groups, const plane_t *rows, unsigned rounds, "
-        "float tau, float beta",
-        Template("""\
-__shared__ word shared[8][$bits][32];
-const unsigned w = min(blockIdx.z * 32 + threadIdx.x, words - 1);
-const plane_t *row = rows + (size_t)blockIdx.x * rounds * $adder;
-word total[$bits] = {};
-for (unsigned round = threadIdx.y; round < rounds; round += 8) {
-  word x[$adder];
-  #pragma unroll
-  for (unsigned i = 0; i < $adder; ++i) x[i] = load(planes, row[round * $adder + i] * stride + w);
-  #pragma unroll
-  for (unsigned c = 0; c < $bits; ++c) {  // $adder >> c words of weight c; carries replace them
-    #pragma unroll
-    for (unsigned i = 0; i < ${adder}u >> c >> 1; ++i) {
-      const word a = x[2 * i], b = x[2 * i + 1];
-      x[i] = lop3<0xe8>(a, b, total[c]);
-      total[c] = lop3<0x96>(a, b, total[c]);
-    }
-    if (c >= $log) {
-      const word carry = total[c] & x[0];
-      total[c] ^= x[0];
-      x[0] = carry;
-    }
-  }
-}
-#pragma unroll
-for (unsigned c = 0; c < $bits; ++c) shared[threadIdx.y][c][threadIdx.x] = total[c];
-for (unsigned half = 4; half > 0; half /= 2) {
-  __syncthreads();
-  if (threadIdx.y < half) {
-    word carry = 0;
-    #pragma unroll
-    for (unsigned c = 0; c < $bits; ++c) {
-      const word a = shared[threadIdx.y][c][threadIdx.x];
-      const word b = shared[threadIdx.y + half][c][threadIdx.x];
-      shared[threadIdx.y][c][threadIdx.x] = lop3<0x96>(a, b, carry);
-      carry = lop3<0xe8>(a, b, carry);
-    }
-  }
-}
-__syncthreads();
-for (unsigned part = threadIdx.y; part < 32; part += 8) {
-  const unsigned s = (blockIdx.z * 32 + part) * 32 + threadIdx.x;
-  unsigned number = 0;
-  #pragma unroll
-  for (unsigned c = 0; c < $bits; ++c) number |= (shared[0][c][part] >> threadIdx.x & 1u) << c;
-  if (s < samples)
-    scores[(size_t)s * groups + blockIdx.x] = __fdiv_rn(__fadd_rn((float)number, beta), tau);
-}""").substitute(bits=bits, adder=ADDER, log=ADDER.bit_length() - 1),
-    )
-
-
-def export_kernel() -> Kernel:
-    return Kernel(
-        "bits",
-        "Planes to bytes 0 and 1, (n, elements): the packing the other way round.",
-        "uint8_t *out, unsigned samples, unsigned elements, const plane_t *rows",
-        """\
-__shared__ word tile[8][36];
-const unsigned i = threadIdx.y * 32 + threadIdx.x;
-const unsigned loaded = blockIdx.x * 32 + i / 8, at = blockIdx.z * 8 + i % 8;
-if (loaded < elements && at < words) tile[i % 8][i / 8] = load(planes, rows[loaded] * stride + at);
-__syncthreads();
-const unsigned e = blockIdx.x * 32 + threadIdx.x, w = blockIdx.z * 8 + threadIdx.y;
-if (e >= elements || w >= words) return;
-const word bits = tile[threadIdx.y][threadIdx.x];
-for (unsigned s = 0; s < 32 && w * 32 + s < samples; ++s)
-  out[(size_t)(w * 32 + s) * elements + e] = bits >> s & 1u;""",
     )

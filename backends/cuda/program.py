@@ -7,27 +7,26 @@ table. What is written out as source, and what a process launches itself, are th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cuda.kernels import (
-    ADDER,
-    QUAD,
-    Kernel,
-    Tree,
-    cone_kernel,
-    cone_kernel_name,
-    copy_kernel,
-    export_kernel,
-    gate_kernel,
-    pack_kernel,
-    place_kernel,
-    sum_kernel,
-    wide_gate_kernel,
+from lgir.backends.cuda.ends import ADDER, export_kernel, pack_kernel, place_kernel, sum_kernel
+from lgir.backends.cuda.kernels import QUAD, Kernel, copy_kernel, gate_kernel, wide_gate_kernel
+from lgir.backends.cuda.launch import (
+    LANES,
+    WORD_BITS,
+    Arg,
+    Count,
+    Launch,
+    Packed,
+    Pitch,
+    Results,
+    Samples,
+    Table,
+    View,
 )
+from lgir.backends.cuda.trees import Tree, cone_kernel, cone_kernel_name
 from lgir.backends.steps import (
     BUFFER,
     ZERO_PLANE,
@@ -42,89 +41,7 @@ from lgir.backends.steps import (
 from lgir.errors import BackendError
 from lgir.ops import widen_table
 
-WORD_BITS: Final = 32
-LANES: Final = 32
-"""Words that the lanes of a warp work on."""
-
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Constant data of C type `kind` ("plane_t" is the type of plane numbers), (n, columns)."""
-
-    name: str
-    kind: str
-    data: npt.NDArray[np.generic]
-
-
-@dataclass(frozen=True)
-class View:
-    """A table as a kernel's argument, seen as elements of `kind`."""
-
-    table: Table
-    kind: str
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The samples of graph input `input` from the chunk's first on, `width` elements of C type
-    `kind` each.
-    """
-
-    input: int
-    kind: str
-    width: int
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The packed planes of graph input `input` for one pack step, `first` planes in."""
-
-    input: int
-    first: int
-
-
-@dataclass(frozen=True)
-class Pitch:
-    """Words of a packed plane: 32 samples each, of all the samples of a call."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """Where results of graph output `output` go, `width` elements of C type `kind` a sample."""
-
-    output: int
-    kind: str
-    width: int
-
-
-@dataclass(frozen=True)
-class Count:
-    """The chunk's number of samples."""
-
-
-Arg = View | Samples | Packed | Pitch | Results | Count | int | float
-Shape = Literal["rows", "positions", "tiles", "groups"]
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel call.
-
-    `shape` is how threads meet the work: "rows" (threads along y are rows), "positions" (blocks
-    along x are rows, threads along y positions), "tiles" (32 elements by 8 words), "groups" (blocks
-    along x are groups). `size` counts rows, elements or groups; `positions` is 1 but for positions.
-    """
-
-    kernel: str
-    shape: Shape
-    size: int
-    args: tuple[Arg, ...]
-    note: str
-    positions: int = 1
-    packed: Launch | None = None
-    """What takes this launch's place where the caller has packed the samples."""
 
 
 class Program:

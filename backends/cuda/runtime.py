@@ -16,18 +16,18 @@ import numpy as np
 
 from lgir.backends.cuda.driver import Argument, Device, Dim
 from lgir.backends.cuda.kernels import POSITIONS, THREADS
-from lgir.backends.cuda.program import (
+from lgir.backends.cuda.launch import (
     WORD_BITS,
     Arg,
     Count,
     Launch,
     Packed,
     Pitch,
-    Program,
     Results,
     Samples,
     View,
 )
+from lgir.backends.cuda.program import Program
 from lgir.backends.steps import ONE_PLANE
 
 _ALIGNMENT = 256
