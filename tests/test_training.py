@@ -204,7 +204,7 @@ def test_the_papers_networks_have_its_shapes_and_lift(build, shape, channels):
 
 
 def test_the_papers_sizes():
-    assert [MNIST_SIZES[s].k for s in "SML"] == [16, 64, 256]
+    assert [MNIST_SIZES[s].k for s in ("XS", "S", "M", "L")] == [16, 16, 64, 256]
     assert [CIFAR10_SIZES[s].k for s in "SMBLG"] == [32, 256, 512, 1024, 2048]
     assert [CIFAR10_SIZES[s].levels for s in "SMBLG"] == [3, 3, 31, 31, 31]
 
