@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class CExecutable(Executable):
     ) -> None:
         super().__init__(graph)
         self.backend = backend
-        self._text = emit_c(graph, style=style, prefix="net")
+        self._text = emit_c(graph, style=style, prefix="net", gates=True)
         library = link_shared(
             "net.c",
             self._text.encode(),
@@ -69,6 +70,20 @@ class CExecutable(Executable):
         if code != OK:
             raise BackendError(f"{entry.name} returned {code}")
         return [r.view(np.bool_) if r.dtype == np.uint8 else r for r in results]
+
+    def time_gates(self, words: int = 200, repeats: int = 5) -> float:
+        """Seconds a sample that gates alone take: the best of `repeats` runs over `words` words of
+        64 samples, without packing and scores.
+        """
+        workspace = np.zeros(self._workspace_bytes, np.uint8)
+        pointer = ctypes.c_void_p(workspace.ctypes.data)
+        best = float("inf")
+        for _ in range(repeats):
+            began = time.perf_counter()
+            for _ in range(words):
+                self._library.net_gates(pointer)
+            best = min(best, time.perf_counter() - began)
+        return best / (64 * words)
 
     def _explain(self, samples: list[Array]) -> None:
         for value, array in zip(self.graph.inputs, samples, strict=True):

@@ -51,38 +51,47 @@ _HELPERS: Final = {
 
 
 def emit_c(
-    graph: Graph, *, word: int = 64, style: str = "tables", prefix: str | None = None
+    graph: Graph,
+    *,
+    word: int = 64,
+    style: str = "tables",
+    prefix: str | None = None,
+    gates: bool = False,
 ) -> str:
-    """`graph` as the text of a .c file that needs no header; see `export_c`."""
-    made: Export = export_c(graph, word=word, style=style, prefix=prefix)
-    return made.data.decode()
-
-
-@register_exporter("c")
-def export_c(
-    graph: Graph, *, word: int = 64, style: str = "tables", prefix: str | None = None
-) -> Export:
-    """Portable C99, readable and without dependencies: for microcontrollers and odd machines.
+    """`graph` as the text of a .c file that needs no header.
 
     Args:
         word: bits of a word, 32 or 64: as many samples are evaluated at a time.
         style: "tables": loops over wiring as data. "statements": a statement for each gate, for
             small networks without convolutions.
         prefix: what the functions' names begin with; the graph's name where None.
+        gates: add `void <prefix>_gates(void *workspace)`, which evaluates the gates of a word of
+            samples and nothing else, to be timed.
 
     Raises:
         UnknownNameError: another style. BackendError: the graph, word or prefix does not work.
     """
-    if word not in (32, 64):
-        raise BackendError(f"word={word} is not a width of C words here; choose 32 or 64")
-    if style not in STYLES:
-        raise unknown_name("style", style, STYLES)
+    source = _Source(graph, word, style, prefix)
+    return source.text() + (source.gates_alone() if gates else "")
+
+
+@register_exporter("c")
+def export_c(
+    graph: Graph, *, word: int = 64, style: str = "tables", prefix: str | None = None
+) -> Export:
+    """Portable C99, readable and without dependencies, for microcontrollers and odd machines; see
+    `emit_c`.
+    """
     source = _Source(graph, word, style, prefix)
     return Export(source.text().encode(), source.header())
 
 
 class _Source:
     def __init__(self, graph: Graph, word: int, style: str, prefix: str | None) -> None:
+        if word not in (32, 64):
+            raise BackendError(f"word={word} is not a width of C words here; choose 32 or 64")
+        if style not in STYLES:
+            raise unknown_name("style", style, STYLES)
         self.graph = graph
         self.word = word
         self.interface = Interface(graph, prefix)
@@ -134,6 +143,13 @@ class _Source:
             self._describing(),
         ]
         return "\n".join(parts)
+
+    def gates_alone(self) -> str:
+        """The function that evaluates gates and nothing else."""
+        head = f"void {self.interface.prefix}_gates(void *workspace)"
+        lines = ["word *p = workspace;", *self._gates.values(), "(void)p;"]
+        body = "\n".join(f"    {line}" for line in lines)
+        return f"\n{head};\n{head}\n{{\n{body}\n}}\n"
 
     def _constant(self, name: str, text: str) -> str:
         """The name of a constant; `$` stands for it in its definition. Equal ones are shared."""
