@@ -1,5 +1,25 @@
 """Passes: each maps a Graph to a Graph. Importing this package registers them."""
 
-from lgir.passes import dce, fuse_pool, lut_map, merge, reassociate, rewrite, simplify, unroll
+from lgir.passes import (
+    dce,
+    fuse_pool,
+    lut_map,
+    merge,
+    reassociate,
+    rewrite,
+    simplify,
+    thermometer,
+    unroll,
+)
 
-__all__ = ["dce", "fuse_pool", "lut_map", "merge", "reassociate", "rewrite", "simplify", "unroll"]
+__all__ = [
+    "dce",
+    "fuse_pool",
+    "lut_map",
+    "merge",
+    "reassociate",
+    "rewrite",
+    "simplify",
+    "thermometer",
+    "unroll",
+]
