@@ -11,6 +11,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ from lgir.errors import FormatError, LgirError, LiftError
 
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
 """Where training scripts and Lightning keep the state_dict within a checkpoint."""
+
+_SCALARS: Final = (str, int, float, np.number, np.bool_)
 
 _BAD_GLOBAL: Final = re.compile(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w]+\.[\w.]+)")
 
@@ -73,7 +76,7 @@ def _source(loaded: Any, label: str) -> Source:
 def _notes(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     settings = checkpoint.get("hyper_parameters")
     scalars = {**checkpoint, **(settings if isinstance(settings, Mapping) else {})}
-    return {str(k): str(v) for k, v in scalars.items() if isinstance(v, str | int | float | bool)}
+    return {str(k): str(v) for k, v in scalars.items() if isinstance(v, _SCALARS)}
 
 
 def to_numpy(state: Mapping[Any, Any]) -> dict[str, Any]:
@@ -135,7 +138,8 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
             "save the state_dict as safetensors"
         ) from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with _numpy_scalars(torch):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = error
     except Exception as error:  # torch raises any kind on a damaged file
@@ -161,6 +165,19 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
             f"{path}: cannot be unpickled ({_first_line(error)}); the packages that define the "
             "module must be installed"
         ) from error
+
+
+def _numpy_scalars(torch: Any) -> AbstractContextManager[None]:
+    """Lets `weights_only` read numpy numbers, as checkpoints keep accuracies; they run no code."""
+    if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5
+        return nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
+    found: AbstractContextManager[None] = torch.serialization.safe_globals(
+        [*names, np.dtype, *dict.fromkeys(kinds)]
+    )
+    return found
 
 
 def _first_line(error: BaseException) -> str:

@@ -117,6 +117,14 @@ def test_training_checkpoints_and_wrapped_modules_lift(tmp_path):
     assert graph.metadata == {"source": "lgir", "training.epoch": "7", "training.note": "best"}
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.bool_])
+def test_numpy_numbers_beside_the_weights_are_read(tmp_path, kind):
+    net = conv_net(3)
+    torch.save({"model": net.state_dict(), "best": kind(1)}, tmp_path / "train.pt")
+    graph = lgir.lift(tmp_path / "train.pt")
+    assert graph.metadata["training.best"] == str(kind(1))
+
+
 def test_half_precision_weights_lift(tmp_path):
     net = conv_net(4).bfloat16()
     graph = lgir.lift(net)
