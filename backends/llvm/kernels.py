@@ -32,6 +32,8 @@ MASK_BYTES: Final = TILE * PLANE_BYTES + PLANE_BYTES
 """A tile's masks of one level, padded so that tiles do not share cache sets."""
 CHAIN_ROWS: Final = 4
 """Rows of a chain in one round of its loop."""
+AHEAD: Final = 8
+"""Rows between asking for a tree's leaves and reading them."""
 ADDER: Final = 16
 """Planes that one round of the GroupSum adder takes in."""
 _ROWS_AT_ONCE: Final = 4
@@ -191,6 +193,33 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
                     f.let(f"add i64 {at_in}, {in_step[2]}"),
                     f.let(f"add i64 {at_out}, {out_step[2]}"),
                 ]
+    f.emit("ret void")
+    return f.text()
+
+
+def tree_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
+    """Rows as a cone's, evaluated once each: a forest whose leaves are spread over more than the
+    near caches, so each row asks for the leaves of a row AHEAD of it. The table must go on for so
+    many rows.
+    """
+    f = Function(name, PARAMS, ternary=ternary)
+    kinds, masks = expr.leaves(), expr.num_masks() + 1
+    words = len(kinds) + 1 + masks
+    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
+    with f.loop(count) as loop:
+        row = f.at(rows, f.let(f"mul i64 {loop.index}, {4 * words}"))
+        for i in range(len(kinds)):
+            leaf = f.load_u32(f.at(row, str(4 * (AHEAD * words + i))))
+            args = f"ptr {f.at('%planes', leaf)}, i32 0, i32 3, i32 1"
+            f.emit(f"call void @llvm.prefetch.p0({args})")
+        word = [f.at(row, str(4 * i)) for i in range(words)]
+        leaves = [
+            (kind, f.at("%planes", f.load_u32(w))) for kind, w in zip(kinds, word, strict=False)
+        ]
+        mask = [f.broadcast(f.load("i32", w, 4)) for w in word[len(kinds) + 1 :]]
+        value = _tree(f, expr, leaves, list(mask), {"tap": "0", "cut": "0"})
+        out = f.load_u32(word[len(kinds)])
+        f.store_plane(f.op("xor", value, mask[-1]), "%planes", out)
     f.emit("ret void")
     return f.text()
 

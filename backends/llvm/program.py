@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
 from lgir.backends.llvm.kernels import (
     ADDER,
+    AHEAD,
     CHAIN_ROWS,
     MASK_BYTES,
     TILE,
@@ -29,6 +30,7 @@ from lgir.backends.llvm.kernels import (
     pack_kernel,
     run_kernel,
     sum_kernel,
+    tree_kernel,
     widen_kernel,
 )
 from lgir.backends.steps import (
@@ -50,6 +52,7 @@ _ATTRIBUTES: Final = (
 _DECLARATIONS: Final = (
     "declare i64 @llvm.smin.i64(i64, i64)\n"
     "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
+    "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 )
 _MASKS_AT_ONCE: Final = 192
 """Tiles times levels whose masks are held at once while packing, 780 KiB: mostly whole rows."""
@@ -211,6 +214,8 @@ class Program:
         copies = len(step.shifts)
         masks = np.where(step.masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
         rows = np.concatenate([_offsets(step.leaves), _offsets(step.out)[:, None], masks], axis=1)
+        if step.space == (1, 1, 1) and copies == 1:
+            return self._trees(step, rows)
         fields = _fields({Field.COUNT: len(rows), Field.COPIES: copies})
         fields[Field.SPACE : Field.SPACE + 3] = step.space
         fields[Field.IN_STEP : Field.IN_STEP + 3] = np.array(step.in_step) * PLANE_BYTES
@@ -219,6 +224,13 @@ class Program:
         name = f'"cone {step.expr}"'
         self._use(name, cone_kernel, step.expr)
         return StepRecord(name, fields, {Field.ROWS: rows})
+
+    def _trees(self, step: ConeStep, rows: npt.NDArray[np.uint32]) -> StepRecord:
+        name = f'"tree {step.expr}"'
+        self._use(name, tree_kernel, step.expr)
+        ahead = np.zeros((AHEAD, rows.shape[1]), np.uint32)
+        tables = {Field.ROWS: np.concatenate([rows, ahead])}
+        return StepRecord(name, _fields({Field.COUNT: len(rows)}), tables)
 
     def _sum(self, step: SumStep) -> StepRecord:
         groups, bits = step.planes.shape
