@@ -13,7 +13,7 @@ from typing import Any
 
 from lgir.errors import LiftError
 from lgir.frontend.checkpoint import source_of
-from lgir.frontend.layerwise import Entry, unwrapped
+from lgir.frontend.layerwise import Entry, in_order, unwrapped
 from lgir.frontend.torchlogix import is_state, lattice
 
 _TENSORS = (
@@ -94,10 +94,7 @@ def _layers(state: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
                     found.setdefault(key, {})[tensor] = value
                     break
     if all(key.split(".")[-1].isdigit() for key in found):
-        order = sorted(
-            found, key=lambda key: [int(p) if p.isdigit() else 0 for p in key.split(".")]
-        )
-        return [(key, found[key]) for key in order]
+        return [(key, found[key]) for key in in_order(found)]
     return list(found.items())
 
 
@@ -165,9 +162,7 @@ class _Draft:
 
     def _ask_parametrization(self, key: str, name: str | None) -> None:
         if name is None:
-            self.check.append(
-                f"layer {key!r}: parametrization is warp or light; shapes do not tell"
-            )
+            self.check.append(f"layer {key!r}: parametrization is warp or light, alike in shape")
 
     def _binarisation(self, key: str, tensors: Mapping[str, Any]) -> None:
         kind = "LearnableBinarization" if "raw_diffs" in tensors else "FixedBinarization"

@@ -85,7 +85,6 @@ class LogicDense(_Gates):
         pairs = even_wiring(in_features, out_features, _rng(seed))
         self.register_buffer("indices", torch.from_numpy(pairs.T.astype(np.int32).copy()))
         self.weight = _residual(out_features)
-        self.register_buffer("_origin", torch.zeros(1, dtype=torch.int32), persistent=False)
 
     def config(self) -> dict[str, Any]:
         return {"in_features": self.in_features, "out_features": self.out_features}
@@ -93,7 +92,7 @@ class LogicDense(_Gates):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.to(self.weight.dtype).t().contiguous()
         coefficients = self._coefficients().unsqueeze(1)
-        origin = self.get_buffer("_origin")
+        origin = torch.zeros(1, dtype=torch.int32, device=x.device)  # one position, no offset
         return kernels.tree_gates(rows, self.indices.t(), origin, coefficients)[:, 0].t()
 
 

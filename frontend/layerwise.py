@@ -61,10 +61,8 @@ class Layer:
 
     def get(self, name: str, default: Any = _REQUIRED) -> Any:
         """A constructor argument; LiftError where it is needed and absent."""
-        value = self.entry.get(name)
-        if value is None:  # a draft writes null for what the user must fill in
-            value = default
-        if value is _REQUIRED:
+        value = self.entry.get(name, default)
+        if value is _REQUIRED or (value is None and name in self.entry):  # null: a draft's blank
             raise LiftError(f"{self.where}: the architecture must give {name}")
         return value
 
