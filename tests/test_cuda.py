@@ -5,19 +5,26 @@ built for the CPU with a stand-in for the CUDA runtime.
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_host.host import HostNetwork, build
+from click.testing import CliRunner
+from cuda_host.host import FOLDER, GXX, HostNetwork, build
 from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir.backends.cuda import emit_cuda
+from lgir.builder import tree_body
+from lgir.cli import main
 from lgir.errors import BackendError
+from lgir.frontend.digits import demo_checkpoint
 from lgir.graph import Graph
-from lgir.zoo import build_net, dense_net, logictreenet
+from lgir.ops import OP_TABLES
+from lgir.zoo import TWO_INPUT_OPS, build_net, dense_net, logictreenet
 
+EXAMPLES = Path(__file__).parents[1] / "examples" / "cuda"
 BATCHES = (0, 1, 31, 32, 33, 63, 64, 65, 511, 512, 513, 2500)
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
@@ -196,3 +203,81 @@ def test_dense_layers_take_one_launch_each() -> None:
     text = emit_cuda(build_net("dense-6x8000"))
     assert text.count("launch(c, gates2") == 6
     assert len(text) < 3_000_000
+
+
+# -- trees of every size -------------------------------------------------------------------------
+
+
+def _tree_graph(leaves: int, pool: int, seed: int) -> Graph:
+    """A convolution whose kernels are balanced trees of random gates, with OR pooling."""
+    rng = np.random.default_rng(seed)
+    b = lgir.GraphBuilder(f"trees-{leaves}-pool-{pool}")
+    x = b.input("x", "bit", (3, 8, 8))
+    taps = np.zeros((6, leaves, 4), np.int64)
+    taps[..., 1] = rng.integers(3, size=(6, leaves))
+    taps[..., 2:] = rng.integers(-1, 2, size=(6, leaves, 2))
+    body = tree_body(taps, OP_TABLES[rng.choice(TWO_INPUT_OPS, size=(6, leaves - 1))])
+    y = b.logic([x], body, (8, 8))
+    y = b.or_pool(y, (pool, pool)) if pool > 1 else y
+    return lgir.optimize(b.build(b.flatten(y)), verify=None)[0]
+
+
+@needs_compiler
+def test_trees_of_every_size_and_pool(tmp_path: Path) -> None:
+    sizes = [(2, 1), (8, 4), (16, 2), (32, 1), (32, 4)]
+    graphs = [_tree_graph(leaves, pool, seed) for seed, (leaves, pool) in enumerate(sizes)]
+    for net in build(graphs, tmp_path):
+        x = np.random.default_rng(1).random((70, 3, 8, 8)) < 0.5
+        assert_same(net, [x])
+
+
+# -- real networks -------------------------------------------------------------------------------
+
+
+def _real_graphs() -> dict[str, tuple[Graph, np.ndarray, np.ndarray]]:
+    """Trained networks at hand, with samples and the scores of the framework they come from."""
+    folder = Path(__file__).parents[2] / "shared" / "checkpoints"
+    found = {}
+    dense, conv = folder / "difflogic_mnist", folder / "torchlogix_conv_mnist"
+    if dense.exists():
+        own = {"indices": dense / "indices.pt", "architecture": dense / "model.json"}
+        graph = lgir.lift(dense / "state_dict.pt", thresholds=127, input_shape=784, **own)
+        reference = np.load(dense / "reference.npz")
+        found["dense"] = graph, reference["images"].reshape(-1, 784), reference["scores"]
+    if conv.exists():
+        own = {"architecture": conv / "model.json"}
+        graph = lgir.lift(conv / "state_dict.pt", thresholds=127, **own)
+        reference = np.load(conv / "reference.npz")
+        found["conv"] = graph, reference["images"][:, None], reference["scores"]
+    return found
+
+
+@needs_compiler
+def test_real_networks_give_their_frameworks_scores(tmp_path: Path) -> None:
+    real = _real_graphs()
+    if not real:
+        pytest.skip("no trained checkpoints here")
+    graphs = [lgir.optimize(graph, verify=None)[0] for graph, _, _ in real.values()]
+    for net, (_, x, scores) in zip(build(graphs, tmp_path), real.values(), strict=True):
+        np.testing.assert_array_equal(net([x[:200]])[0], scores[:200])
+
+
+@needs_compiler
+def test_the_shipped_network_as_a_program(tmp_path: Path) -> None:
+    """From a checkpoint to a .cu file to a running program, as the example says."""
+    graph = lgir.lift(demo_checkpoint())
+    lgir.save(graph, str(tmp_path / "digits.onnx"))
+    model = [str(tmp_path / "digits.onnx"), "-p", "default", "--prefix", "model"]
+    files = ["-o", str(tmp_path / "model.cu"), "--header", str(tmp_path / "model.h")]
+    result = CliRunner().invoke(main, ["export", *model, *files])
+    assert result.exit_code == 0, result.output
+    program = tmp_path / "predict"
+    command = [x for x in GXX if x not in ("-shared", "-fPIC")]
+    paths = ["-I", str(FOLDER), "-I", str(tmp_path)]
+    sources = [str(EXAMPLES / "predict.cu"), str(tmp_path / "model.cu")]
+    subprocess.run([*command, *paths, *sources, "-o", str(program)], check=True)
+    (value,) = graph.inputs
+    x = np.random.default_rng(0).integers(0, 17, (100, *value.shape), dtype=np.uint8)
+    done = subprocess.run([str(program)], input=x.tobytes(), capture_output=True, check=True)
+    scores = np.loadtxt(done.stdout.decode().splitlines(), dtype=np.float32)
+    np.testing.assert_array_equal(scores, lgir.compile(graph, "reference")(x))

@@ -20,6 +20,9 @@
 #include <utility>
 #include <vector>
 
+// One in a program of several files, and each library's own.
+#define HOST_STATE inline __attribute__((visibility("hidden")))
+
 #define __global__
 #define __device__
 #define __forceinline__ inline
@@ -56,17 +59,17 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream;
 };
 
-static dim3 gridDim, blockDim, blockIdx, threadIdx;
+HOST_STATE dim3 gridDim, blockDim, blockIdx, threadIdx;
 
 // ---- what tests ask and set ----------------------------------------------------------------------
 
-static long host_calls = 0, host_failing_call = -1;
-static bool host_backwards = false;
-static std::map<void *, std::pair<char *, size_t>> host_memory;  // what was given -> its mapping
+HOST_STATE long host_calls = 0, host_failing_call = -1;
+HOST_STATE bool host_backwards = false;
+HOST_STATE std::map<void *, std::pair<char *, size_t>> host_memory;  // what was given -> its mapping
 
-extern "C" void host_fail_after(long calls) { host_calls = 0, host_failing_call = calls; }
-extern "C" void host_reverse(int reverse) { host_backwards = reverse != 0; }
-extern "C" long host_allocations() { return (long)host_memory.size(); }
+extern "C" __attribute__((used)) inline void host_fail_after(long calls) { host_calls = 0, host_failing_call = calls; }
+extern "C" __attribute__((used)) inline void host_reverse(int reverse) { host_backwards = reverse != 0; }
+extern "C" __attribute__((used)) inline long host_allocations() { return (long)host_memory.size(); }
 
 inline bool host_fails() { return host_calls++ == host_failing_call; }
 
@@ -102,6 +105,18 @@ inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemc
   memcpy(to, from, bytes);
   return cudaSuccess;
 }
+
+inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                                   cudaStream_t)
+{
+  return cudaMemcpy(to, from, bytes, kind);
+}
+
+inline cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaMalloc(out, bytes); }
+
+inline cudaError_t cudaFreeHost(void *memory) { return cudaFree(memory); }
+
+inline const char *cudaGetErrorString(cudaError_t) { return "an error of the host"; }
 
 inline cudaError_t cudaMemset(void *at, int value, size_t bytes)
 {
@@ -172,20 +187,20 @@ struct HostThread {
   dim3 index;
 };
 
-static std::vector<HostThread *> host_threads;
-static HostThread *host_current;
-static jmp_buf host_scheduler;
-static void (*host_body)(void *);
-static void *host_arguments;
+HOST_STATE std::vector<HostThread *> host_threads;
+HOST_STATE HostThread *host_current;
+HOST_STATE jmp_buf host_scheduler;
+HOST_STATE void (*host_body)(void *);
+HOST_STATE void *host_arguments;
 
-static __attribute__((noinline)) void host_yield()
+__attribute__((noinline)) inline void host_yield()
 {
   if (_setjmp(host_current->resume) == 0) _longjmp(host_scheduler, 1);
 }
 
 inline void __syncthreads() { host_yield(); }
 
-static void host_main()
+inline void host_main()
 {
   for (;;) {
     host_body(host_arguments);
@@ -195,7 +210,7 @@ static void host_main()
 }
 
 // Runs `thread` to its next barrier or its end.
-static __attribute__((noinline)) void host_advance(HostThread *thread)
+__attribute__((noinline)) inline void host_advance(HostThread *thread)
 {
   host_current = thread;
   threadIdx = thread->index;
@@ -209,7 +224,7 @@ static __attribute__((noinline)) void host_advance(HostThread *thread)
   setcontext(&thread->context);
 }
 
-static void host_run_block(unsigned count)
+inline void host_run_block(unsigned count)
 {
   while (host_threads.size() < count) host_threads.push_back(new HostThread);
   for (unsigned i = 0; i < count; ++i) {
@@ -229,10 +244,10 @@ static void host_run_block(unsigned count)
 }
 
 template <class Call>
-static void host_call(void *call) { (*(Call *)call)(); }
+inline void host_call(void *call) { (*(Call *)call)(); }
 
 template <class Call>
-static cudaError_t host_launch(dim3 grid, dim3 block, Call call)
+inline cudaError_t host_launch(dim3 grid, dim3 block, Call call)
 {
   const size_t threads = (size_t)block.x * block.y * block.z;
   if (host_fails() || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu ||
