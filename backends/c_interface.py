@@ -262,7 +262,7 @@ def comment(text: str) -> str:
 
 def _unique(name: str, taken: set[str]) -> str:
     base = c_name(name)
-    base = f"{base}_" if base in _RESERVED else base
+    base = f"{base}_" if base in _KEYWORDS or _INNER.match(base) else base
     found, number = base, 2
     while found.lower() in taken:  # macros are in capitals
         found, number = f"{base}_{number}", number + 1
@@ -282,8 +282,20 @@ def _wrapped(head: str, parameters: list[str]) -> str:
     return "\n".join(lines)
 
 
-_RESERVED: Final = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if
-    inline int long register restrict return short signed sizeof static struct switch typedef union
-    unsigned void volatile while""".split()  # noqa: SIM905 (a paragraph reads better)
+_KEYWORDS: Final = frozenset(
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
+    constexpr continue decltype default delete do double dynamic_cast else enum explicit export
+    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
+    nullptr operator or or_eq private protected public register reinterpret_cast restrict return
+    short signed sizeof static static_assert static_cast struct switch template this thread_local
+    throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while
+    xor xor_eq""".split()  # noqa: SIM905 (a paragraph reads better)
 )
+"""Of C and C++."""
+
+_INNER: Final = re.compile(
+    r"(i|m|p|word|plane|space|sum|unpack|mux|LANES|NULL|HUGE_VALF|memset|u?int\w*_t|size_t|"
+    r"(rows|planes|levels|masks|tables|space|trees|gates)_\d+|gates\d_\w+|wide_gates|pack_\w+|"
+    r"lgir_value|inputs|outputs|(input|output)_shape_\d+)$"
+)
+"""Names that exported C has inside."""

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from random_graphs import random_graph, random_inputs
 
 import lgir
+from lgir import Body, GraphBuilder
 from lgir.backends.c_interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.c_source import emit_c, export_c, float_literal
 from lgir.cli import main
@@ -116,14 +117,32 @@ def test_the_c_example_links_with_the_source(tmp_path: Path) -> None:
     assert_prints([program], graph, x)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_the_header_serves_c_plus_plus(tmp_path: Path) -> None:
     header = export_c(random_graph(3), prefix="net").header
     assert header is not None
     (tmp_path / "net.h").write_text(header)
     source = tmp_path / "use.cpp"
     source.write_text('#include "net.h"\nint main() { return net_abi_version() - 1; }\n')
-    subprocess.run(["g++", "-Wall", "-Werror", "-pedantic", "-fsyntax-only", source], check=True)
+    subprocess.run(["c++", "-Wall", "-Werror", "-pedantic", "-fsyntax-only", source], check=True)
+
+
+@needs_cc
+def test_names_of_arrays_never_collide(tmp_path: Path) -> None:
+    b = GraphBuilder("9 lives!")
+    names = ["p", "sum", "rows_0", "class", "a b", "a_b", "A_B", "n", "workspace", "7", "memset"]
+    inputs = [b.input(name, "bit", (1,)) for name in names]
+    taps = np.array([[i, 0] for i in range(len(names))])
+    body = Body.build(taps, np.zeros((0, 1)), np.zeros(0), np.arange(2, 2 + len(names)), rank=0)
+    graph = b.build(b.group_sum(b.logic(inputs, body), 1, name="word"), inputs[0])
+    made = export_c(graph)
+    (tmp_path / "net.c").write_bytes(made.data)
+    (tmp_path / "net.h").write_text(str(made.header))
+    subprocess.run(["cc", *STRICT, "-fsyntax-only", tmp_path / "net.c"], check=True)
+    if shutil.which("c++"):
+        header = tmp_path / "net.h"
+        subprocess.run(["c++", "-x", "c++", "-Wall", "-fsyntax-only", header], check=True)
+    assert "int v9_lives_predict_u8(const uint8_t *p_, const uint8_t *sum_," in str(made.header)
 
 
 def test_the_source_is_small_and_has_no_dependencies() -> None:
