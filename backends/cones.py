@@ -394,29 +394,31 @@ class ConeCutter:
                 self._walk(a, fanin[:, c], ref, leaves, masks) for c, a in enumerate(expr.args)
             ]
             table = self.body.table[gates].astype(np.uint64)
-            index = np.zeros(len(nets), np.int64)
+            cell = np.zeros(len(nets), np.int64)
             for c, flip in enumerate(inverted):
-                index |= flip.astype(np.int64) << (self.body.k - 1 - c)
+                cell |= flip.astype(np.int64) << (self.body.k - 1 - c)
             spread = self.body.k - k
             for i in range(1 << k):
-                bit = table >> ((i << spread) ^ index).astype(np.uint64)
+                bit = table >> ((i << spread) ^ cell).astype(np.uint64)
                 masks.append((bit & np.uint64(1)).astype(bool))
             return np.zeros(len(nets), bool)
-        table = _narrow_to_two(self.body.table[gates].astype(np.uint64), self.body.k)
+        pair: Ints = _narrow_to_two(self.body.table[gates].astype(np.uint64), self.body.k)
         swap = ref[fanin[:, 0]] < ref[fanin[:, 1]]
         fanin = np.where(swap[:, None], fanin[:, ::-1], fanin)
-        table = np.where(swap, (table & 0b1001) | (table & 2) << 1 | (table & 4) >> 1, table)
+        pair = np.where(swap, (pair & 0b1001) | (pair & 2) << 1 | (pair & 4) >> 1, pair)
         flip_a = self._walk(expr.args[0], fanin[:, 0], ref, leaves, masks)
         flip_b = self._walk(expr.args[1], fanin[:, 1], ref, leaves, masks)
         if expr.kind == "xor":
-            return flip_a ^ flip_b ^ (table == 0b1001)
-        ones = np.bitwise_count(table)
+            flipped: Bools = flip_a ^ flip_b ^ (pair == 0b1001)
+            return flipped
+        ones = np.bitwise_count(pair)
         inverted_out = ones == 3
-        minterm = np.where(inverted_out, ~table & 0xF, table)  # one bit: where the AND is true
+        minterm = np.where(inverted_out, ~pair & 0xF, pair)  # one bit: where the AND is true
         index = np.log2(minterm).astype(np.int64)
         m1, m2, negated = and_masks((index & 2 == 0) ^ flip_a, (index & 1 == 0) ^ flip_b)
         masks += [m1, m2]
-        return negated ^ inverted_out
+        changed: Bools = negated ^ inverted_out
+        return changed
 
 
 def _dense_ids(rows: Ints) -> Ints:

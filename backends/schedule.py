@@ -308,7 +308,7 @@ def table_keys(body: Body) -> TableKeys:
             other = _permute(narrow, permutation)
             better = other < best
             best[better] = other[better]
-            order[np.ix_(mine[better], range(k))] = permutation
+            order[mine[better], :k] = permutation
         key[mine] = (k << 32) | best.astype(np.int64)
     two = np.where(arity == 2, wide & np.uint64(0xF), 0).astype(np.int64)
     return TableKeys(arity, key, order, wide, two)

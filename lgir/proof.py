@@ -208,14 +208,14 @@ class _Sweep:
     def _settle(self, own: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """(n,) which nets have no candidate, or one that truth tables prove and that is noted."""
         head, odd = self.classes.head[own], self.classes.odd[own]
-        alone = head == own
+        alone: npt.NDArray[np.bool_] = head == own
         if self.body.k > _TABLE_FANIN:
             return alone
         target = self.literal[head] ^ odd
         operands = self.literal[self.body.fanin[own - self.body.first_gate]]
         table = self.body.table[own - self.body.first_gate].astype(np.uint64)
         atom = np.column_stack([operands, target])
-        proved = ~alone & _always_equal(table, operands, None, atom, target)
+        proved: npt.NDArray[np.bool_] = ~alone & _always_equal(table, operands, None, atom, target)
         gate = np.flatnonzero(~alone & ~proved & (head >= self.body.first_gate))
         if len(gate):
             there = head[gate] - self.body.first_gate

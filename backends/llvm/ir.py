@@ -149,7 +149,7 @@ class Function:
         """A function of up to three planes by its truth table, as a small expression."""
         k = len(inputs)
         if k == 3 and self.ternary_instruction:
-            return self.ternary(*inputs, table)
+            return self.ternary(inputs[0], inputs[1], inputs[2], table)
         if table == 0:
             return "zeroinitializer"
         if table == (1 << (1 << k)) - 1:
