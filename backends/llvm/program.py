@@ -229,8 +229,8 @@ class Program:
         name = f'"tree {step.expr}"'
         self._use(name, tree_kernel, step.expr)
         ahead = np.zeros((AHEAD, rows.shape[1]), np.uint32)
-        tables = {Field.ROWS: np.concatenate([rows, ahead])}
-        return StepRecord(name, _fields({Field.COUNT: len(rows)}), tables)
+        fields = _fields({Field.COUNT: len(rows)})
+        return StepRecord(name, fields, {Field.ROWS: np.concatenate([rows, ahead])})
 
     def _sum(self, step: SumStep) -> StepRecord:
         groups, bits = step.planes.shape
