@@ -34,6 +34,7 @@ from lgir.graph import Graph, Value
 from lgir.registry import register_exporter
 
 STYLES: Final = ("tables", "statements")
+_ELEMENT_BYTES: Final = {"uint8_t": 1, "int16_t": 2, "float": 4, "uint64_t": 8}
 _LINE: Final = 16  # numbers on a line of a table
 _HELPERS: Final = {
     "pack_bits_u8": templates.PACK_BITS_U8,
@@ -97,6 +98,8 @@ class _Source:
         self.interface = Interface(graph, prefix)
         self.plan = make_plan(graph)
         self.workspace_bytes = -(-self.plan.num_planes * word // 64) * 8
+        self._bytes = _ELEMENT_BYTES | {"plane": 2 if self.plan.num_planes <= 1 << 16 else 4}
+        self._table_bytes = 0
         self._constants: dict[str, str] = {}
         self._functions: dict[str, str] = {}
         self._trees: dict[str, str] = {}
@@ -118,7 +121,8 @@ class _Source:
         return (
             f"{self.graph.name}: a logic gate network, exported as C99 by lgir {__version__}.\n\n"
             f"{self.plan.gates:,} gates a sample are evaluated for {self.word} samples at a time: "
-            "a plane, which is a word of the workspace, holds one bit of each."
+            "a plane, which is a word of the workspace, holds one bit of each. "
+            f"{self._table_bytes:,} bytes of tables, {self.workspace_bytes:,} of workspace."
         )
 
     def header(self) -> str:
@@ -127,14 +131,13 @@ class _Source:
     def text(self) -> str:
         functions = [*self._functions.values(), *self._entries]
         constants = [text.replace("$", name, 1) for text, name in self._constants.items()]
-        small = self.plan.num_planes <= 1 << 16
         parts = [
             comment(self._about()),
             "#include <math.h>\n" if "HUGE_VALF" in "".join(constants) else "",
             "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n",
             self.interface.declarations(self.workspace_bytes, allocates=False),
             f"typedef uint{self.word}_t word;",
-            f"typedef uint{16 if small else 32}_t plane;",
+            f"typedef uint{8 * self._bytes['plane']}_t plane;",
             f"enum {{ LANES = {self.word} }};\n",
             *_needed("\n".join([*constants, *functions])),
             *constants,
@@ -156,11 +159,15 @@ class _Source:
         return self._constants.setdefault(text, f"{name}_{len(self._constants)}")
 
     def _table(self, name: str, kind: str, values: npt.NDArray[Any]) -> str:
+        known = len(self._constants)
         write = float_literal if kind == "float" else str
         numbers = list(map(write, values.ravel().tolist()))
         lines = [", ".join(numbers[i : i + _LINE]) for i in range(0, len(numbers), _LINE)]
         body = ",\n    ".join(lines)
-        return self._constant(name, f"static const {kind} $[] = {{\n    {body}\n}};")
+        found = self._constant(name, f"static const {kind} $[] = {{\n    {body}\n}};")
+        if len(self._constants) > known:
+            self._table_bytes += values.size * self._bytes[kind]
+        return found
 
     # -- gates -----------------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ from lgir.zoo import dense_net, logictreenet
 
 BATCHES = (0, 1, 31, 32, 33, 63, 64, 65, 130)
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "c" / "predict.c"
+
 Build = Callable[..., list[Library]]
 
 
@@ -109,12 +111,26 @@ def test_the_c_example_links_with_the_source(tmp_path: Path) -> None:
     graph = dense_net(2, 400, inputs=64, classes=10, seed=5)
     source = tmp_path / "model.c"
     lgir.export(graph, source, header=tmp_path / "model.h", prefix="model")
-    example = Path(__file__).parents[1] / "examples" / "c" / "predict.c"
     program = tmp_path / "predict"
-    command = ["cc", *STRICT, f"-I{tmp_path}", "-o", str(program), str(example), str(source)]
+    command = ["cc", *STRICT, f"-I{tmp_path}", "-o", program, EXAMPLE, source]
     subprocess.run(command, check=True)
     x = (np.random.default_rng(2).random((70, 64)) < 0.5).view(np.uint8)
     assert_prints([program], graph, x)
+
+
+@pytest.mark.parametrize("machine", ["arm-linux-gnueabihf", "mips-linux-gnu"])
+@pytest.mark.parametrize("word", [32, 64])
+def test_32_bit_and_big_endian_machines(tmp_path: Path, machine: str, word: int) -> None:
+    cc, emulator = f"{machine}-gcc", f"qemu-{machine.split('-')[0]}-static"
+    if not (shutil.which(cc) and shutil.which(emulator)):
+        pytest.skip(f"needs {cc} and {emulator}")
+    graph, _ = lgir.optimize(logictreenet(8, seed=2), verify=None)
+    source, program = tmp_path / "model.c", tmp_path / "predict"
+    lgir.export(graph, source, header=tmp_path / "model.h", prefix="model", word=word)
+    command = [cc, *STRICT, "-static", f"-I{tmp_path}", "-o", program, EXAMPLE, source]
+    subprocess.run(command, check=True)
+    x = np.random.default_rng(1).integers(0, 256, (33, 3, 32, 32), dtype=np.uint8)
+    assert_prints([emulator, program], graph, x)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")

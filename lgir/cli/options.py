@@ -139,7 +139,9 @@ def _parse_setting(text: str) -> tuple[str, Any]:
 def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: adds what backends can be told, and hands over what was given as `options`."""
 
-    @click.option("--target", help="Instruction set: native, avx512, avx2, generic (llvm).")
+    @click.option(
+        "--target", help="CPU: native, avx512, avx2, generic; aarch64 for libraries (llvm)."
+    )
     @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f,+gfni (llvm).")
     @wraps(command)
     def with_options(*args: Any, target: str | None, features: str | None, **kw: Any) -> Any:
