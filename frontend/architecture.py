@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +79,32 @@ class Architecture:
     input_dtype: str | None
 
 
-def read_architecture(given: Mapping[str, Any] | Sequence[Any] | str | Path) -> Architecture:
+Description = Mapping[str, Any] | Sequence[Any] | str | Path
+"""A dict, a list of layers, or the path of a JSON file."""
+
+
+def complete(
+    given: Description | None,
+    drafted: list[Entry],
+    input_shape: Sequence[int] | int | None,
+    groups: int | None,
+    tau: float,
+) -> Architecture:
+    """The layers of a state_dict: as a description gives them, else `drafted` from its keys with
+    a GroupSum of `groups` and `tau` at the end. An input_shape of the caller's comes first.
+    """
+    if given is not None:
+        found = read_architecture(given)
+    else:
+        end = [] if groups is None else [{"type": "GroupSum", "k": groups, "tau": tau}]
+        found = Architecture(None, [*drafted, *end], None, None)
+    if input_shape is None:
+        return found
+    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+    return replace(found, input_shape=shape)
+
+
+def read_architecture(given: Description) -> Architecture:
     """A description from a dict, a list of layers, or the path of a JSON file.
 
     Raises FormatError where the file cannot be read, LiftError where the description is wrong.

@@ -8,13 +8,12 @@ a LogicLayer keeps its wiring in `indices_0` and `indices_1`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from lgir.errors import LiftError
-from lgir.frontend.architecture import read_architecture
+from lgir.frontend.architecture import Description, complete
 from lgir.frontend.checkpoint import Source
 from lgir.frontend.decode import raw_tables
 from lgir.frontend.layerwise import (
@@ -28,7 +27,7 @@ from lgir.frontend.layerwise import (
     walk,
 )
 from lgir.frontend.lifting import Frontend
-from lgir.frontend.stack import Stack, plain_metadata
+from lgir.frontend.stack import Stack
 from lgir.graph import Graph
 from lgir.registry import register_frontend
 
@@ -54,8 +53,8 @@ class ConvlogicFrontend(Frontend):
         self,
         source: Source,
         *,
-        architecture: Mapping[str, Any] | Sequence[Any] | str | Path | None = None,
-        input_shape: Sequence[int] | None = None,
+        architecture: Description | None = None,
+        input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
         tau: float = 1.0,
         name: str = "model",
@@ -76,21 +75,21 @@ class ConvlogicFrontend(Frontend):
                        for key, m in walk(source.module, source.label, _HANDLERS)]  # fmt: skip
         else:
             state = unwrapped(source.state)
-            if architecture is not None:
-                described = read_architecture(architecture)
-                entries = described.layers
-                input_shape = input_shape or described.input_shape
-            elif any(k.endswith(".selection") for k in state):
+            if architecture is None and any(k.endswith(".selection") for k in state):
                 raise LiftError(f"{source.label}: {_NO_SIZES}")
-            else:
-                entries = [{"type": "LogicLayer", "key": k} for k in numbered(state, "indices_0")]
-                if groups is not None:
-                    entries.append({"type": "GroupSum", "k": groups, "tau": tau})
+            drafted = [{"type": "LogicLayer", "key": k} for k in numbered(state, "indices_0")]
+            network = complete(architecture, drafted, input_shape, groups, tau)
+            entries, input_shape = network.layers, network.input_shape
         _check_bits(entries, source.label)
-        shape = tuple(input_shape) if input_shape else _dense_shape(entries, state, source.label)
-        stack = Stack(name, shape, "bit", plain_metadata("convlogic", source.notes))
-        lift_layers(stack, source.label, entries, state, _HANDLERS)
-        return stack.build()
+        return lift_layers(
+            source,
+            entries,
+            state,
+            _HANDLERS,
+            framework="convlogic",
+            name=name,
+            shape=_width(entries, state, source.label) if input_shape is None else input_shape,
+        )
 
 
 def _check_bits(entries: Sequence[Entry], label: str) -> None:
@@ -108,13 +107,13 @@ def _check_bits(entries: Sequence[Entry], label: str) -> None:
             bits = 4
 
 
-def _dense_shape(entries: Sequence[Entry], state: Mapping[str, Any], label: str) -> tuple[int, ...]:
+def _width(entries: Sequence[Entry], state: Mapping[str, Any], label: str) -> int:
     first = next((e for e in entries if e["type"] in _HANDLERS), None)
     if first is None or first["type"] != "LogicLayer":
         raise LiftError(f"{label}: input_shape=(channels, height, width) is needed")
     layer = Layer(label, first, state)
     wires = [layer.tensor(f"indices_{i}", "i", (None,)) for i in range(2)]
-    return (int(first.get("in_dim") or np.max(wires) + 1),)
+    return int(first.get("in_dim") or np.max(wires) + 1)
 
 
 def _conv(stack: Stack, layer: Layer) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
-from lgir.frontend.architecture import read_architecture
+from lgir.frontend.architecture import Description, complete
 from lgir.frontend.checkpoint import Source, array_of, read_checkpoint
 from lgir.frontend.decode import raw_tables
 from lgir.frontend.layerwise import (
@@ -29,7 +29,7 @@ from lgir.frontend.layerwise import (
     walk,
 )
 from lgir.frontend.lifting import Frontend
-from lgir.frontend.stack import Stack, plain_metadata
+from lgir.frontend.stack import Stack
 from lgir.graph import Graph
 from lgir.registry import register_frontend
 
@@ -61,7 +61,7 @@ class DifflogicFrontend(Frontend):
         seed: int | None = None,
         connections: str = "random",
         seed_device: str = "cpu",
-        architecture: Mapping[str, Any] | Sequence[Any] | str | Path | None = None,
+        architecture: Description | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
         tau: float = 1.0,
@@ -88,22 +88,23 @@ class DifflogicFrontend(Frontend):
             entries = _entries_of_module(source, state)
         else:
             state = unwrapped(source.state)
-            entries = [{"type": "LogicLayer", "key": key} for key in numbered(state, "weights")]
-            if architecture is not None:
-                described = read_architecture(architecture)
-                entries = described.layers
-                input_shape = input_shape or described.input_shape
-            elif groups is not None:
-                entries.append({"type": "GroupSum", "k": groups, "tau": tau})
+            drafted = [{"type": "LogicLayer", "key": key} for key in numbered(state, "weights")]
+            network = complete(architecture, drafted, input_shape, groups, tau)
+            entries, input_shape = network.layers, network.input_shape
             if seed is not None:
                 indices = _seeded(
                     source, state, entries, input_shape, seed, connections, seed_device
                 )
             _add_wiring(state, entries, source, indices)
-        shape = _shape(input_shape, entries, state)
-        stack = Stack(name, shape, "bit", plain_metadata("difflogic", source.notes))
-        lift_layers(stack, source.label, entries, state, {"LogicLayer": _logic_layer})
-        return stack.build()
+        return lift_layers(
+            source,
+            entries,
+            state,
+            {"LogicLayer": _logic_layer},
+            framework="difflogic",
+            name=name,
+            shape=_width(entries, state) if input_shape is None else input_shape,
+        )
 
 
 def _is_logic_layer(module: Any) -> bool:
@@ -238,11 +239,8 @@ def _logic_layer(stack: Stack, layer: Layer) -> None:
     stack.dense(indices, raw_tables(weights, layer.where), layer.where)
 
 
-def _shape(
-    given: Sequence[int] | int | None, entries: Sequence[Entry], state: Mapping[str, Any]
-) -> tuple[int, ...]:
-    if given is not None:
-        return (given,) if isinstance(given, int) else tuple(given)
+def _width(entries: Sequence[Entry], state: Mapping[str, Any]) -> int:
+    """The first layer's width, or its highest wire where only the state_dict is at hand."""
     first = next(e for e in entries if e["type"] == "LogicLayer")
     key = f"{first['key']}.indices" if first["key"] else "indices"
-    return (int(first.get("in_dim") or state[key].max() + 1),)
+    return int(first.get("in_dim") or state[key].max() + 1)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import GraphError, LgirError, LiftError, unknown_name
+from lgir.frontend.checkpoint import Source
 from lgir.frontend.stack import Stack
-from lgir.graph import Shape
+from lgir.graph import Graph, Shape
 
 Entry = dict[str, Any]
 
@@ -102,14 +103,20 @@ Handler = Callable[[Stack, Layer], None]
 
 
 def lift_layers(
-    stack: Stack,
-    label: str,
+    source: Source,
     entries: Sequence[Entry],
     state: Mapping[str, Any],
     handlers: Mapping[str, Handler],
-) -> None:
-    """Put every entry on `stack`. Raises LiftError naming the layer that does not fit."""
-    known = {**COMMON_HANDLERS, **handlers}
+    *,
+    framework: str,
+    name: str,
+    shape: Sequence[int] | int,
+    dtype: str = "bit",
+) -> Graph:
+    """The graph of these layers in order. Raises LiftError naming the one that does not fit."""
+    label, known = source.label, {**COMMON_HANDLERS, **handlers}
+    metadata = {"source": framework, **{f"training.{k}": v for k, v in source.notes.items()}}
+    stack = Stack(name, (shape,) if isinstance(shape, int) else shape, dtype, metadata)
     for entry in entries:
         layer = Layer(label, entry, state)
         if layer.type in _NO_OPS:
@@ -124,6 +131,7 @@ def lift_layers(
             raise
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             raise LiftError(f"{layer.where}: damaged ({type(error).__name__}: {error})") from error
+    return stack.build()
 
 
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lgir.frontend.checkpoint import Source, source_of
 from lgir.frontend.decode import raw_tables
 from lgir.frontend.layerwise import Layer, lift_layers
 from lgir.frontend.lifting import Frontend
-from lgir.frontend.stack import Stack, plain_metadata
+from lgir.frontend.stack import Stack
 from lgir.graph import Graph
 from lgir.registry import register_frontend
 
@@ -45,13 +45,20 @@ class LgirFrontend(Frontend):
         try:
             shape, dtype = architecture["input"]["shape"], architecture["input"]["dtype"]
             entries = [{"key": f"{prefix}{i}", **e} for i, e in enumerate(architecture["layers"])]
-            stack = Stack(name, shape, dtype, plain_metadata("lgir", source.notes))
         except (KeyError, TypeError, ValueError) as error:
             raise LiftError(
                 f"{source.label}: its architecture is damaged ({type(error).__name__}: {error})"
             ) from error
-        lift_layers(stack, source.label, entries, source.state, _HANDLERS)
-        return stack.build()
+        return lift_layers(
+            source,
+            entries,
+            source.state,
+            _HANDLERS,
+            framework="lgir",
+            name=name,
+            shape=shape,
+            dtype=dtype,
+        )
 
 
 def architecture_of(model: Any | str | Path) -> dict[str, Any]:

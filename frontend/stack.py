@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -218,8 +218,3 @@ def with_thresholds(graph: Graph, thresholds: npt.ArrayLike, dtype: str = "u8") 
     first = Node(Threshold(levels), (name,), bits.name)
     given = Value(name, dtype, (channels, *bits.shape[1:]))
     return replace(graph, inputs=(given,), nodes=(first, *graph.nodes))
-
-
-def plain_metadata(framework: str, notes: Mapping[str, Any]) -> dict[str, str]:
-    """A graph's metadata: the framework it is from, and the checkpoint's own notes."""
-    return {"source": framework, **{f"training.{k}": str(v) for k, v in notes.items()}}

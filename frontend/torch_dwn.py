@@ -8,13 +8,12 @@ the least significant of the entry's number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from lgir.errors import LiftError
-from lgir.frontend.architecture import read_architecture
+from lgir.frontend.architecture import Description, complete
 from lgir.frontend.checkpoint import Source, array_of
 from lgir.frontend.decode import check_finite, pack_tables
 from lgir.frontend.layerwise import (
@@ -28,7 +27,7 @@ from lgir.frontend.layerwise import (
     walk,
 )
 from lgir.frontend.lifting import Frontend
-from lgir.frontend.stack import Indices, Stack, plain_metadata
+from lgir.frontend.stack import Indices, Stack
 from lgir.graph import Graph
 from lgir.ops import MAX_FANIN
 from lgir.registry import register_frontend
@@ -47,7 +46,7 @@ class TorchDwnFrontend(Frontend):
         self,
         source: Source,
         *,
-        architecture: Mapping[str, Any] | Sequence[Any] | str | Path | None = None,
+        architecture: Description | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
         tau: float = 1.0,
@@ -69,19 +68,18 @@ class TorchDwnFrontend(Frontend):
                        for key, m in walk(source.module, source.label, _HANDLERS)]  # fmt: skip
         else:
             state = unwrapped(source.state)
-            entries = [{"type": "LUTLayer", "key": key} for key in numbered(state, "luts")]
-            if architecture is not None:
-                described = read_architecture(architecture)
-                entries = described.layers
-                input_shape = input_shape or described.input_shape
-            elif groups is not None:
-                entries.append({"type": "GroupSum", "k": groups, "tau": tau})
-        if input_shape is None:
-            input_shape = _width(entries, state, source.label)
-        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-        stack = Stack(name, shape, "bit", plain_metadata("torch-dwn", source.notes))
-        lift_layers(stack, source.label, entries, state, _HANDLERS)
-        return stack.build()
+            drafted = [{"type": "LUTLayer", "key": key} for key in numbered(state, "luts")]
+            network = complete(architecture, drafted, input_shape, groups, tau)
+            entries, input_shape = network.layers, network.input_shape
+        return lift_layers(
+            source,
+            entries,
+            state,
+            _HANDLERS,
+            framework="torch-dwn",
+            name=name,
+            shape=_width(entries, state, source.label) if input_shape is None else input_shape,
+        )
 
 
 def _entry(module: Any, key: str, state: dict[str, Any]) -> Entry:

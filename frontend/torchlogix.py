@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
-from lgir.frontend.architecture import read_architecture
+from lgir.frontend.architecture import Description, complete
 from lgir.frontend.checkpoint import Source, array_of
 from lgir.frontend.decode import Tables, lut_tables
 from lgir.frontend.layerwise import (
@@ -30,7 +29,7 @@ from lgir.frontend.layerwise import (
     walk,
 )
 from lgir.frontend.lifting import Frontend
-from lgir.frontend.stack import Indices, Stack, plain_metadata
+from lgir.frontend.stack import Indices, Stack
 from lgir.graph import Graph, Shape
 from lgir.registry import register_frontend
 
@@ -58,7 +57,7 @@ class TorchlogixFrontend(Frontend):
         self,
         source: Source,
         *,
-        architecture: Mapping[str, Any] | Sequence[Any] | str | Path | None = None,
+        architecture: Description | None = None,
         input_shape: Sequence[int] | int | None = None,
         input_dtype: str | None = None,
         name: str = "model",
@@ -77,24 +76,24 @@ class TorchlogixFrontend(Frontend):
             entries = _entries_of_module(source, state)
         elif architecture is not None:
             state = unwrapped(source.state)
-            described = read_architecture(architecture)
-            entries = described.layers
-            input_shape = input_shape or described.input_shape
-            input_dtype = input_dtype or described.input_dtype
+            network = complete(architecture, [], input_shape, None, 1.0)
+            entries, input_shape = network.layers, network.input_shape
+            input_dtype = input_dtype or network.input_dtype
         else:
             _refuse_without_wiring(source)
             raise LiftError(f"{source.label}: {_NO_ARCHITECTURE}")
         layers = [Layer(source.label, entry, state) for entry in entries]
-        shape = (input_shape,) if isinstance(input_shape, int) else input_shape
         binarised = any(layer.type in _BINARISATIONS for layer in layers)
-        stack = Stack(
-            name,
-            tuple(shape) if shape else _input_shape(layers, source.label),
-            input_dtype or ("f32" if binarised else "bit"),
-            plain_metadata("torchlogix", source.notes),
+        return lift_layers(
+            source,
+            entries,
+            state,
+            _HANDLERS,
+            framework="torchlogix",
+            name=name,
+            shape=_input_shape(layers, source.label) if input_shape is None else input_shape,
+            dtype=input_dtype or ("f32" if binarised else "bit"),
         )
-        lift_layers(stack, source.label, entries, state, _HANDLERS)
-        return stack.build()
 
 
 # Modules and shapes
