@@ -117,11 +117,7 @@ class ConeCutter:
         self.once = once
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
-        self.level = body.levels()
-        gate_levels = self.level[self.first :]
-        order = np.argsort(gate_levels, kind="stable")
-        edges = np.flatnonzero(np.diff(gate_levels[order])) + 1
-        self.by_level = np.split(order, edges) if len(order) else []
+        self.by_level = body.gates_by_level()
         self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
         self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
 

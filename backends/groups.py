@@ -75,7 +75,7 @@ def _bundles(graph: Graph, convs: dict[str, Logic]) -> dict[str, Ints]:
                 linked[FIRST_TAP + mine] = True
                 channel = first[source] + body.taps[mine, 1].astype(np.int64)
                 edges.append(np.stack([channel, nets + FIRST_TAP + mine], axis=1))
-        for gates in _by_level(body):
+        for gates in body.gates_by_level():
             linked[body.first_gate + gates] = linked[body.fanin[gates]].any(axis=1)
         own = np.arange(body.first_gate, body.num_nets)
         for column in range(body.k):
@@ -235,13 +235,6 @@ def _cone(body: Body, roots: npt.NDArray[np.integer]) -> Ints:
         frontier = operands[operands >= FIRST_TAP].astype(np.int64)
         layers.append(frontier)
     return np.unique(np.concatenate(layers))
-
-
-def _by_level(body: Body) -> list[Ints]:
-    """Gates by level, shallowest first."""
-    level = body.levels()[body.first_gate :]
-    order = np.argsort(level, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if len(order) else []
 
 
 def _by_bundle(numbers: Ints, count: int) -> tuple[list[Ints], Ints]:

@@ -140,12 +140,8 @@ class _Scheduler:
             )
 
     def _by_level(self) -> None:
-        body = self.body
-        gate_level = self.level[body.first_gate :]
-        order = np.argsort(gate_level, kind="stable")
-        edges = np.flatnonzero(np.diff(gate_level[order])) + 1
-        for gates in np.split(order, edges) if len(order) else []:
-            self._level(gates, int(gate_level[gates[0]]))
+        for gates in self.body.gates_by_level():
+            self._level(gates, int(self.level[self.body.first_gate + gates[0]]))
 
     def _level(self, gates: Ints, level: int) -> None:
         trails = None

@@ -163,6 +163,14 @@ class Body:
                 own[:] = within
         return level
 
+    def gates_by_level(self) -> list[npt.NDArray[np.int64]]:
+        """Gate numbers of each level, shallowest first, ascending within one."""
+        level = self.levels()[self.first_gate :]
+        if not len(level):
+            return []
+        order = np.argsort(level, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(level[order])) + 1)
+
     def widened(self, k: int) -> Body:
         """The same body with `fanin` padded to `k` columns, for arithmetic on tables."""
         if k <= self.k:

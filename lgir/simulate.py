@@ -87,7 +87,7 @@ def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
     index, planes = tap_index(op, [x.shape[:-1] for x in inputs]), _stack_planes(inputs)
     out = np.empty((len(op.body.outputs), op.positions, words), np.uint64)
     step = max(1, _CHUNK_WORDS // max(1, op.body.num_nets * op.positions))
-    order = _level_order(op.body)
+    order = op.body.gates_by_level()
     for start in range(0, words, step):
         part = slice(start, start + step)
         nets = evaluate_body(op.body, planes[:, part][index], order)
@@ -125,13 +125,6 @@ def _stack_planes(inputs: Sequence[Words]) -> Words:
     return np.concatenate([*flat, np.zeros((1, words), np.uint64)])
 
 
-def _level_order(body: Body) -> list[npt.NDArray[np.int64]]:
-    """Gate numbers grouped by level, shallowest first."""
-    level = body.levels()[body.first_gate :]
-    order = np.argsort(level, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(level[order])) + 1) if len(order) else []
-
-
 def evaluate_body(
     body: Body, taps: Words, order: Sequence[npt.NDArray[np.int64]] | None = None
 ) -> Words:
@@ -140,7 +133,7 @@ def evaluate_body(
     nets[:FIRST_TAP] = 0
     nets[TRUE] = _ONES
     nets[FIRST_TAP : body.first_gate] = taps
-    for gates in _level_order(body) if order is None else order:
+    for gates in body.gates_by_level() if order is None else order:
         nets[body.first_gate + gates] = evaluate_tables(
             body.table[gates], [nets[body.fanin[gates, i]] for i in range(body.k)]
         )

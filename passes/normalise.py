@@ -59,7 +59,7 @@ def normalise(body: Body, taps: Literals, share: bool) -> Normalised:
     table = body.table.copy()
     depth = np.zeros(body.num_nets, np.int32)
     settled = True
-    for level, gates in enumerate(level_groups(body), start=1):
+    for level, gates in enumerate(body.gates_by_level(), start=1):
         nets, t = _fold_level([lit[column[gates]] for column in columns], table[gates], body.k)
         own = (gates + body.first_gate).astype(np.int32)
         literal = own * 2
@@ -75,15 +75,6 @@ def normalise(body: Body, taps: Literals, share: bool) -> Normalised:
         lit[own] = literal
     new, outputs = _rebuild(body, lit, columns, table, share)
     return Normalised(new, outputs, settled)
-
-
-def level_groups(body: Body) -> list[Index]:
-    """Gate numbers by level, shallowest first, ascending within one."""
-    level = body.levels()[body.first_gate :]
-    if not len(level):
-        return []
-    order = np.argsort(level, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(level[order])) + 1)
 
 
 def _fold_level(
