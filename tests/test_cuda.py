@@ -16,6 +16,11 @@ from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir.backends.cuda import emit_cuda
+from lgir.backends.cuda.program import Program, parts, touched
+from lgir.backends.cuda.runtime import grid_of
+from lgir.backends.cuda.source import max_words
+from lgir.backends.plan import make_plan
+from lgir.backends.steps import ONE_PLANE
 from lgir.builder import tree_body
 from lgir.cli import main
 from lgir.errors import BackendError
@@ -178,6 +183,31 @@ def test_null_pointers_are_refused(special: dict[str, HostNetwork]) -> None:
     assert net.function("create")(None, 0) == 1
     assert net.function("run")(None, None, None, 1, None) == 1
     assert net.function("destroy")(None) == 0
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_threads_of_a_launch_do_not_race(optimised: bool) -> None:
+    """No launch writes a plane twice, nor one that it reads: loads may take the read-only path."""
+    graphs = [random_graph(seed) for seed in range(30)] + [logictreenet(8)]
+    for graph in graphs:
+        plan = make_plan(lgir.optimize(graph, verify=None)[0] if optimised else graph)
+        for part in parts(plan):
+            if isinstance(part, list):
+                reads, writes = (np.concatenate([x.ravel() for x in xs]) for xs in zip(
+                    *map(touched, part), strict=True))  # fmt: skip
+                assert len(np.unique(writes)) == len(writes)
+                assert not np.intersect1d(reads, writes).size
+                assert writes.min() > ONE_PLANE
+
+
+def test_grids_stay_within_limits() -> None:
+    program = Program(make_plan(_levels([1.0])))
+    words = max_words(program, 1 << 40)
+    for launch in program.launches:
+        (x, y, z), _ = grid_of(launch, words)
+        assert x < 1 << 31
+        assert max(y, z) < 1 << 16
+    assert words * program.plan.num_planes < 1 << 32
 
 
 def test_a_prefix_must_be_a_name() -> None:

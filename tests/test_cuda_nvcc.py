@@ -15,6 +15,8 @@ from random_graphs import random_graph
 
 import lgir
 from lgir.backends.cuda import emit_cuda
+from lgir.backends.cuda.toolchain import compile_kernels
+from lgir.errors import BackendError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
@@ -44,6 +46,15 @@ def test_no_warnings(tmp_path: Path) -> None:
     graphs = [random_graph(seed) for seed in range(3)]
     graphs += [dense_net(2, 400), lgir.optimize(logictreenet(8), verify=None)[0]]
     assert "warning" not in compile_all(graphs, tmp_path)
+
+
+def test_kernels_alone_keep_their_names() -> None:
+    """What the Python side loads: by NVRTC where it is installed, otherwise by nvcc."""
+    source = emit_cuda(dense_net(1, 400))
+    assert b".entry gates2" in compile_kernels(source, "sm_90", "ptx")
+    assert {"gates2", "sum6"} < set(dict(sections(compile_kernels(source, "sm_100", "cubin"))))
+    with pytest.raises(BackendError, match=r"cannot compile for sm_90: .*nonsense"):
+        compile_kernels("nonsense", "sm_90", "cubin")
 
 
 @pytest.mark.slow

@@ -42,8 +42,9 @@ class Device:
             self._call("cuInit", 0)
             count = self._call("cuDeviceGetCount")
         except (RuntimeError, OSError) as error:  # the driver's library, or a device behind it
+            reason = str(error).rstrip(".")
             raise BackendError(
-                f"backend 'cuda' needs an NVIDIA driver and a GPU: {error}{_SOURCE_STILL}"
+                f"backend 'cuda' needs an NVIDIA driver and a GPU: {reason}{_SOURCE_STILL}"
             ) from None
         if not count:
             raise BackendError(f"backend 'cuda' needs a GPU; none is visible{_SOURCE_STILL}")

@@ -75,7 +75,7 @@ class Program:
                 of[str(step.expr)] = self.trees[str(step.expr)]
         gates = [s for s in plan.steps if isinstance(s, GateStep) and s.fanin <= 3]
         self._tables_of = {k: _quad_tables(gates, k) for k in (2, 3)}
-        for part in _parts(plan):
+        for part in parts(plan):
             if isinstance(part, list):
                 gates = [s for s in part if isinstance(s, GateStep)]
                 cones = [s for s in part if isinstance(s, ConeStep)]
@@ -255,7 +255,7 @@ class Program:
         self.launches.append(Launch(self._use(export_kernel()), "tiles", count, args, note))
 
 
-def _parts(plan: Plan) -> Iterator[list[GateStep | ConeStep] | Step]:
+def parts(plan: Plan) -> Iterator[list[GateStep | ConeStep] | Step]:
     """Steps in order; together those that evaluate gates over the same positions and do not touch
     each other's planes.
     """

@@ -39,6 +39,8 @@ from lgir.graph import Graph
 
 DEFAULT_WORKSPACE: Final = 32 << 20
 """Bytes of planes: what the L2 cache of a data-centre GPU holds beside the tables."""
+_MAX_WORDS: Final = 1 << 18
+"""Grids have 65,535 blocks at most along z, of eight words at least."""
 _LINE: Final = 24  # numbers on a line of a table, about
 
 
@@ -98,7 +100,7 @@ def max_words(program: Program, workspace: int) -> int:
     """Words of a plane that `workspace` bytes allow: whole warps, and at least one."""
     fit = workspace // (4 * program.plan.num_planes)
     addressable = ((1 << 32) - 1) // program.plan.num_planes
-    return max(LANES, min(fit, addressable) // LANES * LANES)
+    return max(LANES, min(fit, addressable, _MAX_WORDS) // LANES * LANES)
 
 
 _INDEX_TYPES: Final = {2: "uint16_t", 4: "uint32_t"}
