@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import GOLDEN
 from cuda_host.host import FOLDER, GXX, HostNetwork, build
 from random_graphs import random_graph, random_inputs
 
@@ -280,6 +281,14 @@ def _real_graphs() -> dict[str, tuple[Graph, np.ndarray, np.ndarray]]:
         reference = np.load(conv / "reference.npz")
         found["conv"] = graph, reference["images"][:, None], reference["scores"]
     return found
+
+
+@needs_compiler
+def test_golden_networks_match_the_reference(tmp_path: Path) -> None:
+    texts = [path.read_text() for path in sorted(GOLDEN.glob("*.lgir")) if path.stem != "elided"]
+    assert texts
+    for net in build(list(map(lgir.parse, texts)), tmp_path):
+        assert_same(net, random_inputs(net.graph, 75))
 
 
 @needs_compiler

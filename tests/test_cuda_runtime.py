@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import shutil
+import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,14 +17,16 @@ from cuda_host.device import HostDevice, host_code
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.backends.cuda import compile_cuda, executable
+from lgir.backends.cuda import compile_cuda, executable, export_cuda
 from lgir.backends.cuda.driver import Device
 from lgir.backends.cuda.executable import CudaExecutable
 from lgir.backends.cuda.toolchain import check_arch, compile_kernels
 from lgir.errors import BackendError, InputError
+from lgir.frontend.digits import demo_checkpoint
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "cuda" / "predict.cu"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not here")
 
 
@@ -211,6 +215,20 @@ class TestOnGpu:
         scores = compile_cuda(graph)(torch.from_numpy(x).cuda())
         assert scores.is_cuda
         np.testing.assert_array_equal(scores.cpu().numpy(), lgir.compile(graph, "reference")(x))
+
+    @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+    def test_the_sanitizer_finds_nothing(self, tool: str, tmp_path: Path) -> None:
+        if shutil.which("compute-sanitizer") is None or shutil.which("nvcc") is None:
+            pytest.skip("compute-sanitizer or nvcc is not here")
+        graph, _ = lgir.optimize(lgir.lift(demo_checkpoint()), verify=None)
+        export = export_cuda(graph, prefix="model")
+        export.write(tmp_path / "model.cu", tmp_path / "model.h")
+        program = str(tmp_path / "predict")
+        sources = [str(EXAMPLE), str(tmp_path / "model.cu")]
+        nvcc = ["nvcc", "-O3", "-arch=native", "-lineinfo", "-I", str(tmp_path)]
+        subprocess.run([*nvcc, *sources, "-o", program], check=True)
+        check = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1", program]
+        subprocess.run(check, input=bytes(64 * 1000), check=True)
 
     def test_the_stages_are_those_of_a_compiler(self) -> None:
         exe = compile_cuda(dense_net(1, 400), arch=None)
