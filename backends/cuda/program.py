@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.cones import Expr
 from lgir.backends.cuda.ends import ADDER, export_kernel, pack_kernel, place_kernel, sum_kernel
 from lgir.backends.cuda.kernels import QUAD, Kernel, copy_kernel, gate_kernel, wide_gate_kernel
 from lgir.backends.cuda.launch import (
@@ -50,6 +51,7 @@ class Program:
     Attributes:
         kernels: by name, in order of first use.
         tables: in order of first use.
+        trees: templates of cones, numbered in order of first use.
         launches: in order. Those that pack samples have a `packed` alternative.
         packed_planes: planes of each graph input that is packed by the caller.
     """
@@ -67,12 +69,12 @@ class Program:
         self.launches: list[Launch] = []
         self.packed_planes = [0] * len(plan.graph.inputs)
         self._shared: dict[bytes, Table] = {}
-        self.trees = _trees(plan)
-        self._trees_of: dict[str, dict[str, Tree]] = {}
+        self.trees: dict[Expr, Tree] = {}
+        self._trees_of: dict[str, dict[Expr, Tree]] = {}
         for step in plan.steps:
             if isinstance(step, ConeStep):
-                of = self._trees_of.setdefault(_cone_kernel(step), {})
-                of[str(step.expr)] = self.trees[str(step.expr)]
+                tree = self.trees.setdefault(step.expr, Tree(len(self.trees), step.expr))
+                self._trees_of.setdefault(_cone_kernel(step), {})[step.expr] = tree
         gates = [s for s in plan.steps if isinstance(s, GateStep) and s.fanin <= 3]
         self._tables_of = {k: _quad_tables(gates, k) for k in (2, 3)}
         for part in parts(plan):
@@ -203,7 +205,7 @@ class Program:
         for step in steps:
             planes, words = np.column_stack([step.leaves, step.out]), _mask_words(step.masks)
             n = np.arange(len(planes))[:, None]
-            tree = np.full((len(n), 1), self.trees[str(step.expr)].number)
+            tree = np.full((len(n), 1), self.trees[step.expr].number)
             at = (row_at + n * planes.shape[1], mask_at + n * words.shape[1])
             heads.append(np.concatenate([tree, *at, 0 * n], axis=1))
             rows.append(planes.ravel())
@@ -242,7 +244,6 @@ class Program:
             float(np.float32(step.tau)),
             float(np.float32(step.beta)),
         )
-        # The kernel takes (tau, beta) in this order.
         kernel = self._use(sum_kernel(bits.bit_length()))
         note = f"output {step.output}: {groups:,} groups of {bits:,} bits"
         self.launches.append(Launch(kernel, "groups", groups, args, note))
@@ -299,15 +300,6 @@ def _geometry(step: GateStep | ConeStep) -> tuple[object, ...]:
     if isinstance(step, GateStep):
         return ()
     return step.space, step.in_step, step.out_step
-
-
-def _trees(plan: Plan) -> dict[str, Tree]:
-    """Templates of all cones by their texts, numbered in order of first use."""
-    trees: dict[str, Tree] = {}
-    for step in plan.steps:
-        if isinstance(step, ConeStep):
-            trees.setdefault(str(step.expr), Tree(len(trees), step.expr))
-    return trees
 
 
 def _cone_kernel(step: ConeStep) -> str:
