@@ -94,6 +94,8 @@ class _Scheduler:
         self.plane = np.empty(body.num_nets, np.int64)
         self.plane[:FIRST_TAP] = (0, 1)
         self.plane[FIRST_TAP : body.first_gate] = taps
+        self.inverted = np.zeros(body.num_nets, bool)
+        self.free = self.inverted
         self.level = body.levels()
         self.last_level = _last_use(body, self.level)
         self.keys = table_keys(body)
@@ -140,22 +142,46 @@ class _Scheduler:
             )
 
     def _by_level(self) -> None:
-        for gates in self.body.gates_by_level():
-            self._level(gates, int(self.level[self.body.first_gate + gates[0]]))
+        levels = self.body.gates_by_level()
+        trails = [self._trails(gates) for gates in levels]
+        self.free = self._free_polarity(levels, trails)
+        for gates, found in zip(levels, trails, strict=True):
+            self._level(gates, found)
 
-    def _level(self, gates: Ints, level: int) -> None:
-        trails = None
-        if self.chains:
-            chained = gates[self.keys.arity[gates] == 2]
-            found = find_trails(self.body.fanin[chained, :2].astype(np.int64))
-            if len(chained) and len(chained) >= MIN_TRAIL * found.count:
-                trails = found
+    def _trails(self, gates: Ints) -> Trails | None:
+        """The trails of a level's two-input gates, where they are long enough to be worth it."""
+        if not self.chains:
+            return None
+        found = find_trails(self.body.fanin[self._pairs(gates), :2].astype(np.int64))
+        return found if len(found.gates) > MIN_TRAIL * found.count else None
+
+    def _pairs(self, gates: Ints) -> Ints:
+        return gates[self.keys.arity[gates] == 2]
+
+    def _free_polarity(
+        self, levels: list[Ints], trails: list[Trails | None]
+    ) -> npt.NDArray[np.bool_]:
+        """(num_nets,) nets that may be kept inverted: computed in a chain and read by chains only,
+        whose operations are data and absorb it.
+        """
+        body = self.body
+        chained = np.zeros(body.num_gates, bool)
+        for gates, found in zip(levels, trails, strict=True):
+            if found is not None:
+                chained[self._pairs(gates)] = True
+        free = np.concatenate([np.zeros(body.first_gate, bool), chained])
+        free[body.outputs] = False
+        free[body.fanin[~chained].ravel()] = False
+        return free
+
+    def _level(self, gates: Ints, trails: Trails | None) -> None:
+        level = int(self.level[self.body.first_gate + gates[0]])
         # Steps by table go first, so that what a chain replaces in place is read by nobody else.
         rest = gates if trails is None else gates[self.keys.arity[gates] != 2]
         self._by_table(rest)
         replaced = np.zeros(0, np.int64)
         if trails is not None:
-            replaced = self._chain(chained, trails, level)
+            replaced = self._chain(self._pairs(gates), trails, level)
         read = np.unique(self.body.fanin[gates])
         dying = read[(self.last_level[read] == level) & (read >= self.body.first_gate)]
         own = self.body.first_gate + gates
@@ -184,6 +210,11 @@ class _Scheduler:
         after = np.where(trails.reverse, fanin[:, 0], fanin[:, 1])
         table = self.keys.two[ordered]
         table = np.where(trails.reverse, swap_inputs(table), table)
+        table = invert_inputs(table, self.inverted[before], self.inverted[after])
+        # Kept so that inputs of 0 give 0 where readers allow: such chains need one mask less.
+        own = body.first_gate + ordered
+        self.inverted[own] = self.free[own] & (table & 1 == 1)
+        table = np.where(self.inverted[own], table ^ 0xF, table)
         rows = np.arange(len(ordered))
         last_row = np.full(body.num_nets, -1, np.int64)
         last_row[before] = rows  # rows ascend, and the last assignment to an index stays
@@ -203,7 +234,7 @@ class _Scheduler:
         current[at], result[at], tables[at] = self.plane[after], out, table
         current[at[trails.starts] - 1] = self.plane[before[trails.starts]]
         self.steps.append(ChainStep(np.column_stack([current, result]), tables, len(ordered)))
-        self.plane[body.first_gate + ordered] = out
+        self.plane[own] = out
         return place[place >= 0]
 
 
@@ -260,6 +291,12 @@ def find_trails(ends: Ints) -> Trails:
 def swap_inputs(table: Ints) -> Ints:
     """Two-input tables with their inputs exchanged."""
     return (table & 0b1001) | (table & 2) << 1 | (table & 4) >> 1
+
+
+def invert_inputs(table: Ints, a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Ints:
+    """Two-input tables of functions of the complements of their inputs, where a and b say so."""
+    table = np.where(a, (table & 0b0011) << 2 | table >> 2, table)
+    return np.where(b, (table & 0b0101) << 1 | (table >> 1) & 0b0101, table)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from random_graphs import random_graph
 
 import lgir
 from lgir.backends.plan import make_plan
-from lgir.backends.schedule import find_trails, swap_inputs, table_keys
+from lgir.backends.schedule import find_trails, invert_inputs, swap_inputs, table_keys
 from lgir.backends.steps import DUMP_PLANE, ChainStep, ConeStep, GateStep, SumStep
 from lgir.body import Body
 from lgir.zoo import dense_net, logictreenet
@@ -129,3 +131,17 @@ def test_pools_are_not_sought_where_taps_are_not_strided() -> None:
     samples = np.random.default_rng(0).random((100, 3, 2, 2)) < 0.3
     got = lgir.compile(graph, "llvm")(samples)
     np.testing.assert_array_equal(got[:, :, 0, 0], samples.any(axis=(2, 3)))
+
+
+def test_inverted_inputs() -> None:
+    for table in range(16):
+        f = [table >> i & 1 for i in range(4)]
+        for a, b in itertools.product((False, True), repeat=2):
+            found = int(invert_inputs(np.array([table]), np.array([a]), np.array([b]))[0])
+            assert [found >> i & 1 for i in range(4)] == [f[i ^ (a << 1 | b)] for i in range(4)]
+
+
+def test_inner_layers_are_kept_without_constant_terms() -> None:
+    graph, _ = lgir.optimize(dense_net(4, 2000, seed=5), verify=None)
+    chains = [s for s in make_plan(graph, chains=True).steps if isinstance(s, ChainStep)]
+    assert [bool((s.tables & 1).any()) for s in chains] == [False, False, False, True]

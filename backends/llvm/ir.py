@@ -134,6 +134,23 @@ class Function:
         )
         return self.let(f"bitcast {_DWORDS} {copies} to {PLANE}")
 
+    def splat_two(self, pointer: str) -> tuple[str, str]:
+        """Planes of copies of the first and the second i32 of 64 bytes that repeat four of them:
+        one load and two shuffles within lanes, where registers are that wide.
+        """
+        if not self.ternary_instruction:
+            words = [self.load("i32", self.at(pointer, str(4 * i)), 4) for i in range(2)]
+            return self.broadcast(words[0]), self.broadcast(words[1])
+        four = self.load(_DWORDS, pointer, 4)
+        planes = []
+        for i in range(2):
+            lanes = ", ".join(f"i32 {lane // 4 * 4 + i}" for lane in range(16))
+            one = self.let(
+                f"shufflevector {_DWORDS} {four}, {_DWORDS} poison, <16 x i32> <{lanes}>"
+            )
+            planes.append(self.let(f"bitcast {_DWORDS} {one} to {PLANE}"))
+        return planes[0], planes[1]
+
     def ternary(self, a: str, b: str, c: str, table: int) -> str:
         """Any function of three planes: one instruction on AVX-512, its formula elsewhere."""
         if self.ternary_instruction:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from lgir.backends.cones import Expr
 from lgir.backends.llvm.ir import (
     AND_OR,
@@ -37,6 +40,8 @@ AHEAD: Final = 8
 ADDER: Final = 16
 """Planes that one round of the GroupSum adder takes in."""
 _ROWS_AT_ONCE: Final = 4
+_ENTRY_SHIFT: Final = {True: 2, False: 3}
+"""Where a chain's row holds its operation: 16 operations, or 8 of them without a constant term."""
 
 
 class Field(IntEnum):
@@ -124,35 +129,59 @@ def _wide_lut(f: Function, table: str, inputs: list[str]) -> str:
     return layer[0]
 
 
-def chain_kernel(name: str, *, ternary: bool) -> str:
+def chain_kernel(name: str, constant: bool, *, ternary: bool) -> str:
     """Rows (offset of the current plane, output offset): gates that share an operand with the row
     before, of any operation, COUNT being a multiple of CHAIN_ROWS.
 
-    The low six bits of an offset are free and name the operation by its algebraic normal form,
-    f = ab(1-m1) + a(m1+m3) + b m2 + m4: an entry of four masks in the table at MASKS.
+    The low six bits of an offset are free and name the operation: an entry of the table at MASKS,
+    64 bytes that repeat four masks of its algebraic normal form, f = ab(1-m1) + a(m1+m3) + b m2 +
+    m4. Without `constant`, m4 is 0 in every row and left out. Loads of whole vectors are what
+    limits, so two masks are taken from one load by shuffles.
     """
     f = Function(name, PARAMS, ternary=ternary)
     rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
     masks = f.field("%step", Field.MASKS, "ptr")
+    shift = _ENTRY_SHIFT[constant]
     with f.loop(count, (PLANE, "zeroinitializer"), step=CHAIN_ROWS) as loop:
         row = f.at(rows, f.let(f"mul i64 {loop.index}, 8"))
         (before,) = loop.carried
         for r in range(CHAIN_ROWS):
             word = f.load_u32(f.at(row, str(8 * r)))
-            entry = f.at(masks, f.let(f"shl i64 {f.let(f'and i64 {word}, 60')}, 2"))
-            m1, m2, m3, m4 = (
-                f.broadcast(f.load("i32", f.at(entry, str(4 * i)), 4)) for i in range(4)
-            )
+            low = f.let(f"and i64 {word}, {63 >> shift << shift}")
+            entry = f.at(masks, f.let(f"shl i64 {low}, {6 - shift}"))
+            m1, m2 = f.splat_two(entry)
+            m3, m4 = (f.broadcast(f.load("i32", f.at(entry, str(4 * i)), 4)) for i in (2, 3))
             current = f.load_plane("%planes", f.let(f"and i64 {word}, -64"))
             value = f.ternary(before, current, m1, AND_OR)
             value = f.ternary(value, current, m2, XOR_AND)
             value = f.ternary(value, before, m3, XOR_AND)
             out = f.load_u32(f.at(row, str(8 * r + 4)))
-            f.store_plane(f.op("xor", value, m4), "%planes", out)
+            f.store_plane(f.op("xor", value, m4) if constant else value, "%planes", out)
             before = current
         loop.next = [before]
     f.emit("ret void")
     return f.text()
+
+
+def chain_words(
+    offsets: npt.NDArray[np.uint32], tables: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], bool]:
+    """Rows of a chain, (n, 2) offsets with their operations in the low bits; the mask table, 64
+    bytes an entry; and whether any gate has a constant term, see `chain_kernel`.
+    """
+    constant = bool((tables & 1).any())
+    entries = np.arange(16) if constant else np.arange(0, 16, 2)
+    words = offsets.copy()
+    index = tables if constant else tables >> 1
+    words[: len(tables), 0] |= (index << _ENTRY_SHIFT[constant]).astype(np.uint32)
+    f0, f1, f2, f3 = ((entries >> i & 1).astype(bool) for i in range(4))
+    single = ~(f0 ^ f1 ^ f2 ^ f3)
+    masks = np.stack([single, f0 ^ f1, f0 ^ f2 ^ single, f0] * 4, axis=1)
+    # On a cache line each: an entry that straddles two would cost two loads.
+    room = np.empty(masks.size + 16, np.uint32)
+    table = room[-room.ctypes.data % PLANE_BYTES // 4 :][: masks.size].reshape(masks.shape)
+    table[:] = np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
+    return words, table, constant
 
 
 def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:

@@ -23,6 +23,7 @@ from lgir.backends.llvm.kernels import (
     Context,
     Field,
     chain_kernel,
+    chain_words,
     cone_kernel,
     export_bytes_kernel,
     export_kernel,
@@ -56,17 +57,6 @@ _DECLARATIONS: Final = (
 )
 _MASKS_AT_ONCE: Final = 192
 """Tiles times levels whose masks are held at once while packing, 780 KiB: mostly whole rows."""
-
-
-def _chain_masks() -> npt.NDArray[np.uint32]:
-    """(16, 4) masks of `chain_kernel` by two-input table."""
-    f0, f1, f2, f3 = ((np.arange(16) >> i & 1).astype(bool) for i in range(4))
-    plain = ~(f0 ^ f1 ^ f2 ^ f3)
-    masks = np.stack([plain, f0 ^ f1, f0 ^ f2 ^ plain, f0], axis=1)
-    return np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
-
-
-_CHAIN_MASKS: Final = _chain_masks()
 
 Record = npt.NDArray[np.int64]
 Tables = dict[int, npt.NDArray[Any]]
@@ -204,11 +194,11 @@ class Program:
         missing = -len(step.rows) % CHAIN_ROWS
         idle = np.tile(np.array([ZERO_PLANE, DUMP_PLANE]), (missing, 1))
         rows = np.concatenate([step.rows, idle])
-        words = _offsets(rows)
-        words[: len(step.tables), 0] |= (step.tables << 2).astype(np.uint32)
-        self._use("chain", chain_kernel)
-        tables: Tables = {Field.ROWS: words, Field.MASKS: _CHAIN_MASKS}
-        return StepRecord("chain", _fields({Field.COUNT: len(rows)}), tables)
+        words, masks, constant = chain_words(_offsets(rows), step.tables)
+        name = "chain_constant" if constant else "chain"
+        self._use(name, chain_kernel, constant)
+        fields = _fields({Field.COUNT: len(rows)})
+        return StepRecord(name, fields, {Field.ROWS: words, Field.MASKS: masks})
 
     def _cones(self, step: ConeStep) -> StepRecord:
         copies = len(step.shifts)
