@@ -160,7 +160,7 @@ class _Source:
 
     def _table(self, name: str, kind: str, values: npt.NDArray[Any]) -> str:
         known = len(self._constants)
-        write = float_literal if kind == "float" else str
+        write = {"float": float_literal, "uint64_t": "{:#x}u".format}.get(kind, str)
         numbers = list(map(write, values.ravel().tolist()))
         lines = [", ".join(numbers[i : i + _LINE]) for i in range(0, len(numbers), _LINE)]
         body = ",\n    ".join(lines)

@@ -53,6 +53,15 @@ def test_random_graphs_match_the_reference(build: Callable[..., Library], seed: 
 
 
 @needs_cc
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["native", "avx2", "x86-64"])
+def test_many_random_graphs_match_the_reference(build: Callable[..., Library], target: str) -> None:
+    for seed in range(1000, 1100):
+        library = build(random_graph(seed), target=target)
+        assert_matches(library, random_inputs(library.graph, 513, seed))
+
+
+@needs_cc
 def test_every_batch_size_and_kind_of_bits(build: Callable[..., Library]) -> None:
     library = build(dense_net(2, 600, seed=3))
     assert kinds_of(library.graph) == ["u8", "f32", "bits"]

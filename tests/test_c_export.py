@@ -51,12 +51,22 @@ def build(tmp_path: Path) -> Build:
 @needs_cc
 @pytest.mark.parametrize("word", [32, 64])
 def test_random_graphs_match_the_reference(build: Build, word: int) -> None:
-    graphs = [random_graph(seed) for seed in range(word, word + 16)]
+    seeds = [1133, *range(word, word + 16)]  # the first has a table of six inputs beyond int64
+    graphs = [random_graph(seed) for seed in seeds]
     flags = ["-O1", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     for seed, library in enumerate(build(graphs, flags, word=word)):
         workspace = library.workspace()
         for n in (1, 33, 65):
             assert_matches(library, random_inputs(library.graph, n, seed), workspace=workspace)
+
+
+@needs_cc
+@pytest.mark.slow
+def test_many_random_graphs_match_the_reference(build: Build) -> None:
+    graphs = [random_graph(seed) for seed in range(1000, 1150)]
+    for seed, library in enumerate(build(graphs, ["-O1"])):
+        workspace = library.workspace()
+        assert_matches(library, random_inputs(library.graph, 65, seed), workspace=workspace)
 
 
 @needs_cc
