@@ -89,6 +89,8 @@ class Program:
                 self._sum(part)
             elif isinstance(part, ExportStep):
                 self._export(part)
+            else:
+                raise BackendError(f"the cuda backend lowers no {type(part).__name__}")
 
     # -- tables ----------------------------------------------------------------------------------
 
