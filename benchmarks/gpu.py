@@ -452,7 +452,7 @@ def main(
             console.print(prediction_table(rows))
             data = [asdict(row) for row in rows]
         else:
-            found = [measure(net, samples, 8 << 30, repeats) for net in nets]
+            found = [measure(net, samples, 2 << 30, repeats) for net in nets]
             gpu = found[0][0]
             expected = [predict(net, gpu, packed=True) for net in nets]
             console.print(figures_table([f for _, figures in found for f in figures], expected))
