@@ -23,20 +23,29 @@ from lgir.unroll import InputSpace, unroll
 _IGNORED: Final = (".default_input_arrival", ".area", ".delay", ".input_drive", ".output_load")
 
 
-def write_blif(graph: Graph, path: str | Path) -> None:
-    """Write `graph`, unrolled, as one combinational model."""
-    Path(path).write_text(dumps_blif(graph), encoding="ascii", errors="replace")
+def write_blif(graph: Graph, path: str | Path, *, guarded: bool = False) -> None:
+    """Write `graph`, unrolled, as one combinational model.
+
+    `guarded` ANDs each threshold of a number with the lower ones, which it implies on every sample:
+    tools that take inputs to be independent then see what samples can show, and no more.
+    """
+    Path(path).write_text(dumps_blif(graph, guarded=guarded), encoding="ascii")
 
 
-def dumps_blif(graph: Graph) -> str:
+def dumps_blif(graph: Graph, *, guarded: bool = False) -> str:
     """The text of `write_blif`. Inputs are x0, x1, ..., gates g<net>, outputs y0, y1, ..."""
     space = InputSpace([graph])
     body = unroll(graph, space).body
     lines = [f".model {_word(graph.name)}"]
     lines += _listed(".inputs", [f"x{i}" for i in range(space.num_variables)])
     lines += _listed(".outputs", [f"y{i}" for i in range(len(body.outputs))])
-    names = ["zero", "one"]
-    names += [f"x{i}" for i in range(space.num_variables)]
+    variables = [f"x{i}" for i in range(space.num_variables)]
+    if guarded:
+        element = space.elements()
+        for i in (np.flatnonzero(element[1:] == element[:-1]) + 1).tolist():
+            lines.append(f".names x{i} {variables[i - 1]} v{i}\n11 1")
+            variables[i] = f"v{i}"
+    names = ["zero", "one", *variables]
     names += [f"g{net}" for net in range(body.first_gate, body.num_nets)]
     used = np.zeros(body.num_nets, bool)
     used[body.fanin] = True

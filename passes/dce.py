@@ -19,6 +19,7 @@ from lgir.registry import register_pass
 Mask = npt.NDArray[np.bool_]
 
 _CHUNK: Final = 4096
+_SWEEPS: Final = 64
 
 
 @register_pass("dce")
@@ -42,18 +43,26 @@ def dce(graph: Graph) -> Graph:
 def live_nets(body: Body, outputs: Mask) -> Mask:
     """(num_nets,) which nets the outputs chosen by `outputs` (C,) depend on.
 
-    Gates are swept from the last to the first in chunks, each until it settles.
+    Gates are swept from the last to the first in chunks; one that does not settle soon (a long
+    chain) is walked gate by gate.
     """
     live = np.zeros(body.num_nets, bool)
     live[body.outputs[outputs]] = True
     for stop in range(body.num_gates, 0, -_CHUNK):
         start = max(0, stop - _CHUNK)
-        own = live[body.first_gate + start : body.first_gate + stop]
+        first = body.first_gate + start
+        own = live[first : body.first_gate + stop]
         fanin = body.fanin[start:stop]
         count = -1
-        while (now := int(own.sum())) != count:
+        for _ in range(_SWEEPS):
+            if (now := int(own.sum())) == count:
+                break
             count = now
             live[fanin[own]] = True
+        else:
+            for gate in range(stop - start - 1, -1, -1):
+                if own[gate]:
+                    live[fanin[gate]] = True
     return live
 
 

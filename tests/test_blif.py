@@ -119,3 +119,6 @@ def test_a_graph_with_thresholds_is_written_over_its_variables():
     text = dumps_blif(b.build(b.group_sum(bits, 2)))
     assert ".inputs \\\n x0 x1 x2 x3\n" in text
     assert ".names zero y2\n" in text
+    guarded = dumps_blif(b.build(b.group_sum(bits, 2)), guarded=True)
+    assert ".names x1 x0 v1\n11 1\n" in guarded
+    assert ".names v1 y1\n" in guarded
