@@ -43,8 +43,9 @@ def optimize(
     Args:
         graph: not changed.
         passes: a pipeline such as "fold,cse,dce", or a named one such as "default".
-        verify: "sim" compares the outputs before and after each pass by random simulation, None
-            trusts the passes.
+        verify: "sim" compares the outputs before and after each pass by random simulation, "sat"
+            proves each pass (python-sat installed), "exhaustive" tries every sample of few inputs,
+            None trusts the passes.
 
     Raises:
         PassError: a pass failed, broke the IR or changed an output. UnknownNameError, ParseError:
@@ -93,7 +94,11 @@ def export(
 
 
 def verify(a: Graph, b: Graph, method: str = "sim", **options: Any) -> Verdict:
-    """Whether two graphs compute the same outputs, with a counterexample where they do not."""
+    """Whether two graphs compute the same outputs, with a counterexample where they do not.
+
+    `method` is "sim" (random samples), "exhaustive" (every sample, of few inputs) or "sat" (a proof
+    by SAT sweeping, with python-sat); see `lgir.equivalence.verify_graphs` for the options.
+    """
     from lgir.equivalence import verify_graphs
 
     return verify_graphs(a, b, method=method, **options)

@@ -42,7 +42,7 @@ PIPELINES: Final[dict[str, str]] = {
 
 O1 keeps the nodes of convolutions and pools apart; O2, the default, fuses them; O3 also covers the
 gates with three-input tables, as few as it can, for targets where each is one instruction or one
-cell. "size" has the fewest distinct tables and "latency" the fewest levels, both of up to six
+cell. "size" has few distinct tables and "latency" few levels, both with tables of up to six
 inputs. "throughput" is what runs fastest on the LLVM backend as measured: O2, since more kinds of
 table cost it more than fewer of them save.
 """

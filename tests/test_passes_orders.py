@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from random_graphs import all_inputs, random_graph
@@ -29,26 +31,25 @@ def outputs(graph):
     return found if isinstance(found, tuple) else (found,)
 
 
-def check(seed: int) -> None:
+ORDERS = list(product(PASSES, repeat=2))
+
+
+def check(seed: int, orders) -> None:
     graph = random_graph(seed, max_input_bits=8, max_gates=25)
     expected = outputs(graph)
-    for first in PASSES:
-        once, _ = Pipeline.parse(first).run(graph, verify=None)
-        for second in PASSES:
-            twice, _ = Pipeline.parse(second).run(once, verify=None)
-            if twice is once and first != second:
-                continue
-            for left, right in zip(expected, outputs(twice), strict=True):
-                assert np.array_equal(left, right), (seed, first, second)
+    for order in orders:
+        after, _ = Pipeline.parse(",".join(order)).run(graph, verify=None)
+        for left, right in zip(expected, outputs(after), strict=True):
+            assert np.array_equal(left, right), (seed, order)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_every_order_of_two_passes(seed):
-    check(seed)
+    check(seed, ORDERS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(0, 1000, 50))
-def test_every_order_of_two_passes_on_a_thousand_graphs(start):
-    for seed in range(start, start + 50):
-        check(seed)
+def test_every_order_of_two_passes_on_a_thousand_graphs():
+    for seed in range(1000):
+        # Five orders a graph, so that each order meets some forty graphs.
+        check(seed, [ORDERS[(5 * seed + i) % len(ORDERS)] for i in range(5)])
