@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lgir.errors import BackendError, InputError
-from lgir.executable import Array
+from lgir.executable import Array, Executable
 from lgir.graph import Graph, Logic, Threshold, Value
 from lgir.registry import BACKENDS
 
@@ -254,10 +254,8 @@ def bench_graph(
         raise InputError("a bench needs at least one sample")
 
     progress("reference outputs")
-    index = _check_index(n, check)
-    expected = BACKENDS.get("reference")(graph)(*(a[index] for a in arrays))
-    judge = _Judge(index, expected if isinstance(expected, tuple) else (expected,))
-    gates = sum(op.body.num_gates * op.positions for _, op in graph.of_type(Logic))
+    judge = Judge.of(BACKENDS.get("reference")(graph), arrays, check)
+    gates = gate_evaluations(graph)
     rows: list[Measurement] = []
 
     def measure(
@@ -279,19 +277,14 @@ def bench_graph(
 
     for name in backends:
         progress(f"{name}: compiling")
-        lower = BACKENDS.get(name)
-        # Code found on disk would make the compile time depend on what ran before.
-        cold = {"cache": False} if "cache" in signature(lower).parameters else {}
-        start = perf_counter()
-        exe = lower(graph, **{**cold, **(options or {}).get(name, {})})
-        compiled = perf_counter() - start
+        exe, compiled = compile_cold(name, graph, (options or {}).get(name, {}))
         count, seconds = measure(name, lambda *x, e=exe: e(*x, threads=threads), arrays, batch)
         time_gates = getattr(exe, "time_gates", None)
         alone = statistics.median(time_gates() for _ in range(repeats)) if time_gates else None
         checked = judge.within(count)
         rows.append(Measurement(name, compiled, count, seconds, gates, alone, checked))
     if module is not None:
-        with _torch_eval(module, threads) as tensor:
+        with torch_eval(module, threads) as tensor:
             inputs = [tensor(v, a) for v, a in zip(graph.inputs, arrays, strict=True)]
             count, seconds = measure(MODULE, module, inputs, batch or _MODULE_BATCH)
         rows.append(Measurement(MODULE, None, count, seconds, gates, None, judge.within(count)))
@@ -305,6 +298,24 @@ def bench_graph(
         rows=tuple(rows),
         environment=environment(torch=module is not None),
     )
+
+
+def gate_evaluations(graph: Graph) -> int:
+    """Gates evaluated per sample: gates of each body times its positions."""
+    return sum(op.body.num_gates * op.positions for _, op in graph.of_type(Logic))
+
+
+def compile_cold(name: str, graph: Graph, options: Mapping[str, Any]) -> tuple[Executable, float]:
+    """The executable of backend `name` and the seconds it took.
+
+    Code found on disk would make them depend on what ran before, so no cache is used unless
+    `options` say so.
+    """
+    lower = BACKENDS.get(name)
+    cold = {"cache": False} if "cache" in signature(lower).parameters else {}
+    start = perf_counter()
+    exe = lower(graph, **{**cold, **options})
+    return exe, perf_counter() - start
 
 
 def random_samples(graph: Graph, n: int | None = None, seed: int = 0) -> list[Array]:
@@ -342,12 +353,19 @@ def _check_index(n: int, check: int) -> Array:
     return np.unique(np.concatenate([np.arange(half), rest]))
 
 
-class _Judge:
-    """Holds the reference's outputs at `index` and raises where others differ."""
+class Judge:
+    """Holds the reference's outputs at `index` and raises BackendError where others differ."""
 
     def __init__(self, index: Array, expected: tuple[Array, ...]) -> None:
         self.index = index
         self.expected = expected
+
+    @classmethod
+    def of(cls, reference: Callable[..., Any], samples: Sequence[Array], check: int) -> Judge:
+        """Of at most `check` of the samples."""
+        index = _check_index(len(samples[0]), check)
+        expected = reference(*(a[index] for a in samples))
+        return cls(index, expected if isinstance(expected, tuple) else (expected,))
 
     def within(self, count: int) -> int:
         return int(np.count_nonzero(self.index < count))
@@ -400,7 +418,7 @@ def _fitting_count(run: Callable[[int], Any], n: int, run_seconds: float) -> int
 
 
 @contextmanager
-def _torch_eval(module: Any, threads: int) -> Iterator[Callable[[Value, Array], Any]]:
+def torch_eval(module: Any, threads: int) -> Iterator[Callable[[Value, Array], Any]]:
     """Eval mode, `threads` threads, no gradients; gives the conversion of an input to a tensor."""
     import torch
 

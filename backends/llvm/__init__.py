@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import secrets
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,15 +25,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.llvm.cache import ObjectCache, default_folder
+from lgir.backends.llvm.costs import kind_of, step_costs
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
 from lgir.backends.llvm.kernels import Context
+from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program, link
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
 from lgir.graph import Graph
 from lgir.registry import register_backend
+from lgir.roofline import Machine, StepCost
 
 _RUN = ctypes.CFUNCTYPE(
     None,
@@ -197,10 +201,45 @@ class LlvmExecutable(Executable):
         records = link(self._program.logic, self._address)
         context = np.zeros(self._program.context_words, np.int64)
         context[Context.SAMPLES] = blocks * BLOCK
+        times = self._times(records, context, blocks, repeats, time.perf_counter)
+        return min(times) / (blocks * BLOCK)
+
+    def time_steps(self, kind: str | None, samples: list[Array], repeats: int = 9) -> float:
+        """CPU seconds that the steps of a kind, such as "pack" or "chain", or all steps take for
+        512 samples on one thread: the median of `repeats` runs over `samples`, whole blocks.
+        """
+        arrays = [_rows(a) for a in samples]
+        n = len(arrays[0]) // BLOCK * BLOCK
+        kinds = tuple("f32" if a.dtype == np.float32 else "u8" for a in arrays)
+        steps = self._program.sequence(kinds, lambda s: kind is None or kind_of(s) == kind)
+        results = [self._result(i, n) for i in range(len(self.graph.outputs))]
+        context = self._context(arrays, results, n)
+        records = link(steps, self._address)
+        self._times(records, context, n // BLOCK, 1, time.thread_time)  # pages and caches are warm
+        times = self._times(records, context, n // BLOCK, repeats, time.thread_time)
+        return statistics.median(times) / (n // BLOCK)
+
+    def step_costs(self, samples: list[Array]) -> list[StepCost]:
+        """What each step does for a block of `samples`; see `lgir.roofline`."""
+        return step_costs(self.plan, samples)
+
+    def measure_machine(self) -> Machine:
+        """The roofs of this CPU as the executable's target uses it."""
+        return measure_machine(self.target)
+
+    def _times(
+        self,
+        records: npt.NDArray[np.int64],
+        context: npt.NDArray[np.int64],
+        blocks: int,
+        repeats: int,
+        clock: Callable[[], float],
+    ) -> list[float]:
+        """Seconds of each of `repeats` runs of records over blocks, by `clock`."""
         planes = self._take_planes()
-        best = float("inf")
+        times = []
         for _ in range(repeats):
-            began = time.perf_counter()
+            began = clock()
             self._run_address(
                 records.ctypes.data,
                 len(records),
@@ -209,9 +248,9 @@ class LlvmExecutable(Executable):
                 0,
                 blocks * BLOCK,
             )
-            best = min(best, time.perf_counter() - began)
+            times.append(clock() - began)
         self._idle.append(planes)
-        return best / (blocks * BLOCK)
+        return times
 
 
 _alive: Final[WeakValueDictionary[str, LlvmExecutable]] = WeakValueDictionary()

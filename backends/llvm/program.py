@@ -6,7 +6,7 @@ what its distinct templates cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -125,8 +125,7 @@ class Program:
             for step, lowered in zip(plan.steps, self._steps, strict=True)
             if isinstance(step, (GateStep, ChainStep, ConeStep)) and isinstance(lowered, StepRecord)
         ]
-        self._head = _DECLARATIONS + (TERNARY_DECLARATION if ternary else "")
-        self.text = "\n".join([self._head, *self._kernels.values(), _ATTRIBUTES])
+        self.text = module_text(self._kernels.values(), ternary=ternary)
 
     @property
     def kernel_names(self) -> list[str]:
@@ -137,15 +136,20 @@ class Program:
     def modules(self) -> dict[str, str]:
         """Kernels one by one: a module's text by the kernel's name. Kernels call no other."""
         return {
-            name: "\n".join([self._head, kernel, _ATTRIBUTES])
+            name: module_text([kernel], ternary=self.ternary)
             for name, kernel in self._kernels.items()
         }
 
-    def sequence(self, kinds: Sequence[str]) -> list[StepRecord]:
-        """The records of a call, in order, for samples of these kinds, one for each input."""
+    def sequence(
+        self, kinds: Sequence[str], only: Callable[[Step], bool] = lambda step: True
+    ) -> list[StepRecord]:
+        """The records of a call, in order, for samples of these kinds, one for each input; of the
+        steps that `only` holds for.
+        """
         found: list[StepRecord] = []
-        for step in self._steps:
-            found += step.kinds[kinds[step.input]] if isinstance(step, PackRecords) else [step]
+        for planned, step in zip(self.plan.steps, self._steps, strict=True):
+            if only(planned):
+                found += step.kinds[kinds[step.input]] if isinstance(step, PackRecords) else [step]
         return found
 
     def input_slot(self, index: int) -> int:
@@ -299,6 +303,12 @@ class Program:
             }
         )
         return StepRecord(name, fields)
+
+
+def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
+    """Kernels with what they all declare, as LLVM text."""
+    head = _DECLARATIONS + (TERNARY_DECLARATION if ternary else "")
+    return "\n".join([head, *kernels, _ATTRIBUTES])
 
 
 def link(steps: Sequence[StepRecord], address: Mapping[str, int]) -> Record:

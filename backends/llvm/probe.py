@@ -1,0 +1,155 @@
+"""Measured roofs of one thread: bandwidth of each cache and of memory, and logic in registers.
+
+As STREAM (McCalpin, 1995) does, loops over arrays that fit a level, written with the instructions
+that kernels use: whole planes loaded and stored, three-input functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lgir.backends.llvm.ir import PLANE, PLANE_BYTES, Function
+from lgir.backends.llvm.jit import Functions, Target
+from lgir.backends.llvm.program import module_text
+from lgir.roofline import Level, Machine
+
+_PARAMS: Final = "ptr noalias %data, i64 %bytes, i64 %rounds"
+_Kernel = Callable[[int, int, int], None]
+_CALL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_AT_ONCE: Final = 8
+"""Planes in one round of a stream's loop."""
+_CHAINS: Final = 16
+"""Independent values in registers, enough to hide the latency of an instruction."""
+_LOGIC_AT_ONCE: Final = 4 * _CHAINS
+_REPEATS: Final = 9
+_SECONDS: Final = 0.004
+_SIZES: Final = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+"""Where the system does not tell."""
+_LARGEST: Final = 256 << 20
+
+
+def measure_machine(target: Target) -> Machine:
+    """Medians of a few milliseconds each, of this thread's CPU time."""
+    kernels = {
+        "read": _read_kernel(ternary=target.ternary),
+        "write": _write_kernel(ternary=target.ternary),
+        "copy": _copy_kernel(ternary=target.ternary),
+        "logic": _logic_kernel(ternary=target.ternary),
+    }
+    modules = {name: module_text([text], ternary=target.ternary) for name, text in kernels.items()}
+    functions = Functions(modules, target)
+    call = {name: _CALL(functions.address(name)) for name in kernels}
+    sizes = cache_sizes()
+    # A footprint well inside its level and well outside the one before.
+    footprints: dict[str, tuple[int | None, int]] = {
+        name: (size, size // 2) for name, size in sizes.items()
+    }
+    footprints["memory"] = (None, min(4 * max(sizes.values()), _LARGEST))
+    room = np.ones(max(size for _, size in footprints.values()) + PLANE_BYTES, np.uint8)
+    data = -(-room.ctypes.data // PLANE_BYTES) * PLANE_BYTES
+    levels = []
+    for name, (size, footprint) in footprints.items():
+        whole = footprint // (2 * _AT_ONCE * PLANE_BYTES) * (2 * _AT_ONCE * PLANE_BYTES)
+        read = whole / _seconds(call["read"], data, whole)
+        write = whole / _seconds(call["write"], data, whole)
+        copy = whole / 2 / _seconds(call["copy"], data, whole // 2)
+        levels.append(Level(name, size, read, write, copy))
+    logic = _LOGIC_AT_ONCE / _seconds(call["logic"], data, 0)
+    return Machine(tuple(levels), logic)
+
+
+def cache_sizes() -> dict[str, int]:
+    """Bytes of the first core's data caches, by level."""
+    found = {}
+    try:
+        for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+            text = {name: (folder / name).read_text().strip() for name in ("level", "type", "size")}
+            if text["type"] != "Instruction":
+                found[f"L{text['level']}"] = int(text["size"].removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return dict(_SIZES)
+    return found or dict(_SIZES)
+
+
+def _seconds(call: _Kernel, data: int, size: int) -> float:
+    """Of one round over `size` bytes."""
+    rounds = 1
+    while (spent := _spent(call, data, size, rounds)) < _SECONDS:
+        rounds *= 2
+    return statistics.median(
+        [spent, *(_spent(call, data, size, rounds) for _ in range(_REPEATS - 1))]
+    ) / rounds  # fmt: skip
+
+
+def _spent(call: _Kernel, data: int, size: int, rounds: int) -> float:
+    began = time.thread_time()
+    call(data, size, rounds)
+    return time.thread_time() - began
+
+
+def _read_kernel(*, ternary: bool) -> str:
+    """Folds every plane into one, so that no load is idle."""
+    f = Function("read", _PARAMS, ternary=ternary)
+    zeros = [(PLANE, "zeroinitializer")] * _AT_ONCE
+    with f.loop("%rounds", *zeros) as outer:
+        state = [(PLANE, name) for name in outer.carried]
+        with f.loop("%bytes", *state, step=_AT_ONCE * PLANE_BYTES) as loop:
+            at = f.at("%data", loop.index)
+            for i, before in enumerate(loop.carried):
+                loop.next.append(f.op("xor", before, f.load_plane(at, str(i * PLANE_BYTES))))
+        outer.next = loop.result
+    _keep(f, outer.result)
+    return f.text()
+
+
+def _write_kernel(*, ternary: bool) -> str:
+    f = Function("write", _PARAMS, ternary=ternary)
+    value = f.load_plane("%data", "0")
+    with f.loop("%rounds"), f.loop("%bytes", step=_AT_ONCE * PLANE_BYTES) as loop:
+        at = f.at("%data", loop.index)
+        for i in range(_AT_ONCE):
+            f.store_plane(value, at, str(i * PLANE_BYTES))
+    f.emit("ret void")
+    return f.text()
+
+
+def _copy_kernel(*, ternary: bool) -> str:
+    """The first %bytes to the second."""
+    f = Function("copy", _PARAMS, ternary=ternary)
+    second = f.at("%data", "%bytes")
+    with f.loop("%rounds"), f.loop("%bytes", step=_AT_ONCE * PLANE_BYTES) as loop:
+        source, target = f.at("%data", loop.index), f.at(second, loop.index)
+        for i in range(_AT_ONCE):
+            f.store_plane(f.load_plane(source, str(i * PLANE_BYTES)), target, str(i * PLANE_BYTES))
+    f.emit("ret void")
+    return f.text()
+
+
+def _logic_kernel(*, ternary: bool) -> str:
+    f = Function("logic", _PARAMS, ternary=ternary)
+    a, b = (f.load_plane("%data", str(i * PLANE_BYTES)) for i in range(2))
+    start = [(PLANE, f.load_plane("%data", str(i * PLANE_BYTES))) for i in range(_CHAINS)]
+    with f.loop("%rounds", *start) as loop:
+        values = loop.carried
+        for _ in range(_LOGIC_AT_ONCE // _CHAINS):
+            values = [f.select(a, b, x) for x in values]
+            a, b = b, a
+        loop.next = values
+    _keep(f, loop.result)
+    return f.text()
+
+
+def _keep(f: Function, planes: list[str]) -> None:
+    """Stores their sum, since what nobody reads may be left out."""
+    total = planes[0]
+    for plane in planes[1:]:
+        total = f.op("xor", total, plane)
+    f.store_plane(total, "%data", "0")
+    f.emit("ret void")
