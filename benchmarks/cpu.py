@@ -55,7 +55,8 @@ def main(
                 reports.append(measure(net, threads, repeats, torch, tell))
             except LgirError as error:
                 raise click.ClickException(str(error)) from error
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    fits = Console().is_terminal and not markdown
+    console = Console(width=None if fits else 160, highlight=False)
     console.print(figures_table(reports, markdown))
     for key, text in reports[0].environment.items():
         console.print(f"{key}: {text}")
