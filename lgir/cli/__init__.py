@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lgir.cli import deploy, execute, models, optimising, registries
+from lgir.cli import bench, deploy, execute, models, optimising, registries
 from lgir.errors import LgirError, unknown_name
 
 
@@ -129,7 +129,7 @@ for _command in (
     models.compile_,
     deploy.export,
     execute.run,
-    execute.bench,
+    bench.bench,
     registries.passes,
     registries.backends,
 ):

@@ -1,9 +1,8 @@
-"""Commands that run a model: run, bench, demo."""
+"""Commands that run a model: run, demo."""
 
 from __future__ import annotations
 
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,18 +13,11 @@ from lgir.cli.options import (
     backend_option,
     backend_options,
     compile_graph,
-    complete,
     json_option,
     load_option,
     model_source,
-    options_for,
 )
-from lgir.cli.output import console, note, print_json, status
-from lgir.errors import LiftError
-from lgir.registry import BACKENDS
-
-if TYPE_CHECKING:
-    from lgir.graph import Graph
+from lgir.cli.output import console, print_json
 
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that split a batch."
@@ -83,99 +75,6 @@ def run(
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(), metavar="[MODEL]")
-@model_source
-@load_option
-@click.option(
-    "-b",
-    "--backend",
-    "backends",
-    multiple=True,
-    default=("llvm", "reference"),
-    show_default=True,
-    shell_complete=complete(BACKENDS.names),
-    help="Measure this backend (repeatable).",
-)
-@click.option(
-    "-p",
-    "--passes",
-    default="default",
-    show_default=True,
-    metavar="PIPELINE",
-    help="Optimise first; 'none' takes the model as it is.",
-)
-@backend_options
-@click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
-@click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Threads, for every backend and for PyTorch.",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Runs behind each median.",
-)
-@click.option("--no-torch", is_flag=True, help="Leave out the row of PyTorch's eval mode.")
-@json_option
-def bench(
-    files: tuple[str, ...],
-    source: ModelSource,
-    backends: tuple[str, ...],
-    passes: str,
-    options: dict[str, Any],
-    samples: int | None,
-    batch: int | None,
-    threads: int,
-    repeats: int,
-    no_torch: bool,
-    as_json: bool,
-) -> None:
-    """Measure backends side by side, after a check of equal outputs.
-
-    Times are medians, end to end from a random array in memory to scores. MODEL or --net NAME; slow
-    backends get fewer samples a run, and the table says how many. Where torch is installed, the
-    same network runs there too, in eval mode.
-
-    \b
-    lgir bench --net dense-6x8000
-    lgir bench model.pt --threads 2 --json > bench.json
-    """
-    start = perf_counter()
-    with status("lifting"):
-        graph = source.open_one(files, "give a MODEL file or --net NAME")
-    preparation = {"lift": perf_counter() - start}
-    module = None if no_torch else _torch_module(graph)
-    if passes != "none":
-        start = perf_counter()
-        with status("optimising"):
-            graph, _ = lgir.optimize(graph, passes)
-        preparation["optimise"] = perf_counter() - start
-    with status("measuring") as progress:
-        report = lgir.bench(
-            graph,
-            backends,
-            module=module,
-            samples=samples,
-            batch=batch,
-            threads=threads,
-            repeats=repeats,
-            preparation=preparation,
-            options=options_for(backends, options),
-            progress=progress,
-        )
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        console().print(report)
-
-
-@click.command()
 @click.option("--train", is_flag=True, help="Train the network anew first (a minute or two).")
 @click.option(
     "-o",
@@ -198,17 +97,3 @@ def demo(train: bool, output: str | None, as_json: bool) -> None:
     report = run_demo(console(stderr=as_json), train=train, output=output)
     if as_json:
         print_json(report.to_dict())
-
-
-def _torch_module(graph: Graph) -> Any:
-    """The model as it was lifted, as a torch module; None, with a note, where there is none."""
-    try:
-        from lgir.frontend.rebuild import rebuild
-    except ImportError:
-        note("no row for PyTorch, which is not installed")
-        return None
-    try:
-        return rebuild(graph)
-    except LiftError as error:
-        note(f"no row for PyTorch: {error}")
-        return None

@@ -1,0 +1,32 @@
+"""A history of benches: one JSON line a run, with its date and environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from os import PathLike
+from typing import Any
+
+from lgir.errors import FormatError
+
+
+def append_history(path: str | PathLike[str], report: Mapping[str, Any]) -> None:
+    """Append a report's dict to a .jsonl file, with the date (UTC) first; the file may be new.
+
+    The line is written at once, so that runs that append at the same time do not mix. Raises
+    FormatError where it cannot be written.
+    """
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    line = (json.dumps({"date": date, **report}) + "\n").encode()
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            written = os.write(file, line)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+    if written != len(line):
+        raise FormatError(f"cannot write {path}: only {written} of {len(line)} bytes fit")

@@ -1,0 +1,200 @@
+"""The command that measures: bench."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+import lgir
+from lgir.cli.options import (
+    ModelSource,
+    backend_options,
+    complete,
+    json_option,
+    load_option,
+    model_source,
+    options_for,
+)
+from lgir.cli.output import console, note, print_json, status
+from lgir.errors import LiftError
+from lgir.registry import BACKENDS
+
+if TYPE_CHECKING:
+    from lgir.bench_roofline import RooflineReport
+    from lgir.bench_sweep import SweepReport
+    from lgir.benchmark import BenchReport
+    from lgir.graph import Graph
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(), metavar="[MODEL]")
+@model_source
+@load_option
+@click.option(
+    "-b",
+    "--backend",
+    "backends",
+    multiple=True,
+    default=("llvm", "reference"),
+    show_default=True,
+    shell_complete=complete(BACKENDS.names),
+    help="Measure this backend (repeatable).",
+)
+@click.option(
+    "-p",
+    "--passes",
+    default="default",
+    show_default=True,
+    metavar="PIPELINE",
+    help="Optimise first; 'none' takes the model as it is.",
+)
+@backend_options
+@click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads, for every backend and for PyTorch.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Runs behind each median.",
+)
+@click.option("--no-torch", is_flag=True, help="Leave out the row of PyTorch's eval mode.")
+@click.option("--sweep", is_flag=True, help="Batch sizes from 1 up: samples/s and time a call.")
+@click.option("--roofline", is_flag=True, help="What bounds each kind of step on this machine.")
+@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+@click.option(
+    "--history",
+    type=click.Path(),
+    metavar="FILE.jsonl",
+    help="Append the figures as a JSON line, with date and environment.",
+)
+@json_option
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    source: ModelSource,
+    backends: tuple[str, ...],
+    passes: str,
+    options: dict[str, Any],
+    samples: int | None,
+    batch: int | None,
+    threads: int,
+    repeats: int,
+    no_torch: bool,
+    sweep: bool,
+    roofline: bool,
+    plot: str | None,
+    history: str | None,
+    as_json: bool,
+) -> None:
+    """Measure backends side by side, after a check of equal outputs.
+
+    Times are medians, end to end from a random array in memory to scores. MODEL or --net NAME; slow
+    backends get fewer samples a run, and the table says how many. Where torch is installed, the
+    same network runs there too, in eval mode. Backends c-O1 and c-O3 are the way of other
+    exporters, a C statement a gate: compiling takes minutes where gates are many.
+
+    \b
+    lgir bench --net dense-6x8000
+    lgir bench model.pt --threads 2 --json > bench.json
+    lgir bench model.pt -b llvm -b c-O1 -b c-O3 --history bench.jsonl
+    lgir bench model.pt --sweep --plot bench.png
+    lgir bench model.pt --roofline
+    """
+    _refuse_idle_options(ctx, sweep, roofline)
+    if roofline and ctx.get_parameter_source("backends") is ParameterSource.DEFAULT:
+        backends = ("llvm",)
+    if roofline and len(backends) > 1:
+        raise click.UsageError("--roofline measures one backend: give one -b")
+    if plot is not None:
+        from lgir.bench_plot import check_plot, save_plot
+
+        check_plot(plot)
+    start = perf_counter()
+    with status("lifting"):
+        graph = source.open_one(files, "give a MODEL file or --net NAME")
+    preparation = {"lift": perf_counter() - start}
+    module = None if no_torch or roofline else _torch_module(graph)
+    if passes != "none":
+        start = perf_counter()
+        with status("optimising"):
+            graph, _ = lgir.optimize(graph, passes)
+        preparation["optimise"] = perf_counter() - start
+    given = options_for(backends, options)
+    report: BenchReport | SweepReport | RooflineReport
+    with status("measuring") as progress:
+        if roofline:
+            from lgir.bench_roofline import measure_roofline
+
+            (backend,) = backends
+            report = measure_roofline(graph, backend, options=given[backend], progress=progress)
+        elif sweep:
+            from lgir.bench_sweep import sweep_batches
+
+            report = sweep_batches(
+                graph,
+                backends,
+                module=module,
+                threads=threads,
+                repeats=repeats,
+                options=given,
+                progress=progress,
+            )
+        else:
+            report = lgir.bench(
+                graph,
+                backends,
+                module=module,
+                samples=samples,
+                batch=batch,
+                threads=threads,
+                repeats=repeats,
+                preparation=preparation,
+                options=given,
+                progress=progress,
+            )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        console().print(report)
+    if plot is not None:
+        save_plot(report, plot)
+    if history is not None:
+        from lgir.bench_history import append_history
+
+        append_history(history, report.to_dict())
+
+
+def _refuse_idle_options(ctx: click.Context, sweep: bool, roofline: bool) -> None:
+    """UsageError for options that would change nothing."""
+    if sweep and roofline:
+        raise click.UsageError("give --sweep or --roofline, not both")
+    idle = {"samples", "batch", "threads", "repeats"} if roofline else {"samples", "batch"}
+    for name in sorted(idle) if sweep or roofline else ():
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{'roofline' if roofline else 'sweep'} takes no --{name}")
+
+
+def _torch_module(graph: Graph) -> Any:
+    """The model as it was lifted, as a torch module; None, with a note, where there is none."""
+    try:
+        from lgir.frontend.rebuild import rebuild
+    except ImportError:
+        note("no row for PyTorch, which is not installed")
+        return None
+    try:
+        return rebuild(graph)
+    except LiftError as error:
+        note(f"no row for PyTorch: {error}")
+        return None

@@ -1,0 +1,157 @@
+"""Sweeps over batch sizes, pictures and histories of benches."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+import lgir
+from lgir.bench_history import append_history
+from lgir.bench_plot import check_plot, save_plot
+from lgir.bench_roofline import RooflineReport, kind_figures
+from lgir.bench_sweep import SweepReport, duration, sweep_batches
+from lgir.benchmark import bench_graph
+from lgir.errors import BackendError, FormatError, InputError, UnknownNameError
+from lgir.executable import Executable
+from lgir.graph import Graph
+from lgir.registry import BACKENDS
+from lgir.roofline import Level, Machine, StepCost, Traffic
+from lgir.zoo import build_net
+
+QUICK = {"batches": [64, 1, 8, 8], "repeats": 2, "run_seconds": 0.001}
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return build_net("dense-2x400")
+
+
+@pytest.fixture(scope="module")
+def sweep(graph: Graph) -> SweepReport:
+    return sweep_batches(graph, ["reference", "llvm"], **QUICK)
+
+
+class WrongInLargeBatches(Executable):
+    backend = "test-double"
+
+    def _run(self, samples, n, threads):
+        scores = lgir.compile(self.graph, "reference")(*samples).copy()
+        scores[:, 0] += n >= 64
+        return [scores]
+
+
+def test_a_sweep_has_each_backend_at_each_size_once(sweep: SweepReport):
+    points = [(p.backend, p.batch) for p in sweep.points]
+    assert points == [(b, n) for b in ("reference", "llvm") for n in (1, 8, 64)]
+    for point in sweep.points:
+        assert point.calls >= 2
+        assert point.samples_per_second == pytest.approx(point.batch / point.seconds)
+
+
+def test_a_sweep_prints_a_row_per_size_and_is_json(sweep: SweepReport):
+    data = json.loads(json.dumps(sweep.to_dict()))
+    assert [row["batch"] for row in data["sweep"]] == [1, 8, 64] * 2
+    assert all(row["outputs_equal"] for row in data["sweep"])
+    text = str(sweep)
+    for part in ("dense-2x400: 800 gates a sample", "llvm", "samples/s", "equal to the reference"):
+        assert part in text
+
+
+def test_wrong_outputs_of_one_size_are_not_timed(graph: Graph, monkeypatch: pytest.MonkeyPatch):
+    BACKENDS.names()
+    monkeypatch.setitem(BACKENDS._items, "test-double", WrongInLargeBatches)
+    with pytest.raises(BackendError, match="test-double differ from reference in 64 of 64"):
+        sweep_batches(graph, ["test-double"], **QUICK)
+
+
+def test_a_slow_backend_is_not_taken_to_large_sizes(graph: Graph, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lgir.bench_sweep._LONGEST", 0.0)
+    points = sweep_batches(graph, ["reference"], **QUICK).points
+    assert [p.batch for p in points] == [1]
+
+
+def test_a_module_is_swept_in_eval_mode(graph: Graph):
+    torch = pytest.importorskip("torch")
+
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            assert not self.training
+            return torch.from_numpy(lgir.compile(graph, "reference")(x.numpy()))
+
+    report = sweep_batches(graph, [], module=Module(), **QUICK)
+    assert [p.backend for p in report.points] == ["pytorch"] * 3
+
+
+@pytest.mark.parametrize("options", [{"batches": []}, {"batches": [0, 4]}, {"threads": 0}])
+def test_senseless_sweeps_are_refused(graph: Graph, options):
+    with pytest.raises(InputError, match="at least 1"):
+        sweep_batches(graph, ["reference"], **options)
+
+
+def test_a_misspelt_backend_of_a_sweep_is_told_first(graph: Graph):
+    with pytest.raises(UnknownNameError, match="did you mean 'reference'"):
+        sweep_batches(graph, ["refrence"], **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2.0, "2.00 s"), (0.0123, "12.3 ms"), (1.5e-7, "0.150 us"), (1234.0, "1,234 s")],
+)
+def test_durations_carry_units(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_every_kind_of_report_becomes_a_picture(tmp_path, graph: Graph, sweep: SweepReport):
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    machine = Machine((Level("memory", None, 1e9, 1e9, 1e9),), 1e9)
+    kind = kind_figures([StepCost("gate", 1, 1, (Traffic(2, 1),))], 1e-6, machine)
+    roofline = RooflineReport(
+        name="net",
+        backend="llvm",
+        gates=1,
+        machine=machine,
+        kinds=(kind,),
+        seconds=1e-6,
+        sample_bytes=1,
+        samples_in=machine.levels[0],
+        checked=1,
+        environment={"cpu": "one"},
+    )
+    bench = bench_graph(graph, ["reference"], samples=64, repeats=1, run_seconds=0.01)
+    for report in (bench, sweep, roofline):
+        save_plot(report, tmp_path / "bench.png")
+        image = imread(tmp_path / "bench.png")[..., :3]
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10, "it is not blank"
+    assert [p.name for p in tmp_path.iterdir()] == ["bench.png"]
+
+
+def test_a_picture_of_another_kind_is_refused_in_time():
+    pytest.importorskip("matplotlib")
+    with pytest.raises(FormatError, match=r"bench.txt: its name must end in .png, .svg, .pdf"):
+        check_plot("bench.txt")
+
+
+def test_plots_say_what_they_need(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(BackendError, match=r"plots need matplotlib: pip install 'lgir\[plot\]'"):
+        check_plot("bench.png")
+
+
+def test_a_history_grows_by_a_line_a_run(tmp_path, sweep: SweepReport):
+    path = tmp_path / "bench.jsonl"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: append_history(path, sweep.to_dict() | {"run": i}), range(40)))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(line["run"] for line in lines) == list(range(40))
+    assert datetime.fromisoformat(lines[0]["date"]).utcoffset() is not None
+    assert "cpu" in lines[0]["environment"]
+
+
+def test_a_history_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(FormatError, match=r"cannot write .*none.bench.jsonl: No such file"):
+        append_history(tmp_path / "none" / "bench.jsonl", {})
