@@ -52,6 +52,7 @@ def _parse(task: str, sizes: Mapping[str, Size]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the .npy.xz files")
     parser.add_argument("--size", choices=list(sizes), default="S", help="default S")
     parser.add_argument("-o", "--output", type=Path, help="the trained checkpoint")
+    parser.add_argument("--init", type=Path, metavar="CHECKPOINT", help="weights to start from")
     parser.add_argument("--steps", type=int, default=20_000, help="batches; default 20000")
     parser.add_argument("--k", type=int, help="channels, instead of the size's")
     parser.add_argument("--widen", type=int, help="width of the dense layers, times the paper's")
@@ -92,7 +93,10 @@ def _run(
         dataset(load_array(options.data, image), load_array(options.data, f"{prefix}_y_{split}"))
         for image, split in zip(names, ("train", "test"), strict=True)
     )
-    model = build(size, training).to(options.device)
+    model = build(size, training)
+    if options.init:
+        load_trained(model, options.init)
+    model.to(options.device)
     recipe = Recipe(
         options.steps,
         size.batch,

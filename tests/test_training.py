@@ -243,3 +243,12 @@ def test_keeping_freed_memory_is_harmless():
     """)
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "0.0"
+
+
+def test_the_trained_mnist_network_keeps_its_accuracy_when_compiled(mnist_test):
+    x, y = mnist_test
+    graph = lgir.lift(EXAMPLES / "mnist.pt")
+    exe = lgir.compile(lgir.optimize(graph)[0])
+    measured = (exe.predict(x[:, None]) == y).mean()
+    assert measured >= 0.97
+    assert f"{measured:.4f}" == f"{float(graph.metadata['training.test_accuracy']):.4f}"
