@@ -148,7 +148,7 @@ class RooflineReport:
         grid = Table.grid(padding=(0, 2))
         packing = sum(kind.seconds for kind in self.kinds if kind.kind == "pack")
         facts = {
-            "logic": f"{si(self.machine.logic)} three-input functions of 512 bits a second",
+            "logic": f"{si(self.machine.logic)} instructions on 512 bits a second, in registers",
             "times": "medians of one thread's CPU time, each kind of step run alone",
             "bound": "the slowest of: every access at L1's speed, lines from where they lie, logic",
             "outputs": f"equal to the reference's on {self.checked:,} samples",

@@ -37,8 +37,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Machine:
-    """Measured roofs of one thread: levels from near to far, and three-input functions of a plane
-    a second, in registers.
+    """Measured roofs of one thread: levels from near to far, and instructions of logic on planes a
+    second, in registers.
     """
 
     levels: tuple[Level, ...]
@@ -60,9 +60,9 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step does for 512 samples: `rows` evaluations of its kernel's body, vector
-    instructions that are logic, and traffic by footprint; of these the first is every access that
-    the kernel makes.
+    """What one step does for 512 samples: `rows` evaluations of its kernel's body, instructions of
+    logic on planes, and traffic by footprint, of which the first is every access that the kernel
+    makes.
     """
 
     kind: str

@@ -68,7 +68,7 @@ def test_single_gates_load_their_operands_and_store_once():
     b = GraphBuilder("gates")
     x = b.input("x", "bit", (70,))
     graph = b.build(b.logic([x], dense_body(70, [[0, 1, 2], [3, 4, 5]], [0x1B, 0x1B])))
-    pack, gate, export = step_costs(make_plan(graph), [np.zeros((512, 70), bool)])
+    pack, gate, export = step_costs(make_plan(graph), [np.zeros((512, 70), bool)], ternary=True)
     assert (gate.kind, gate.rows, gate.logic) == ("gate", 2, 2)
     assert gate.traffic == (Traffic(6, 2), Traffic(6, 2, 8 * 64))
     assert (pack.kind, pack.rows) == ("pack", 70)
@@ -79,7 +79,7 @@ def test_single_gates_load_their_operands_and_store_once():
 def test_cones_count_a_cell_once_a_channel_and_every_access_near():
     graph = build_net("logictreenet-8")
     plan = make_plan(graph, chains=True)
-    costs = step_costs(plan, random_samples(graph, 512))
+    costs = step_costs(plan, random_samples(graph, 512), ternary=True)
     cones = [c for c in costs if c.kind == "cone" and c.traffic[0].loads > c.traffic[1].loads]
     assert cones, "pooled trees read cells again"
     for cost in costs:

@@ -221,7 +221,7 @@ class LlvmExecutable(Executable):
 
     def step_costs(self, samples: list[Array]) -> list[StepCost]:
         """What each step does for a block of `samples`; see `lgir.roofline`."""
-        return step_costs(self.plan, samples)
+        return step_costs(self.plan, samples, ternary=self.target.ternary)
 
     def measure_machine(self) -> Machine:
         """The roofs of this CPU as the executable's target uses it."""

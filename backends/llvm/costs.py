@@ -1,7 +1,7 @@
 """What each step's kernel does for a block: vector logic, lines loaded and stored, and from where.
 
-Counted from the kernels of `lgir.backends.llvm.kernels` as written, for a target whose registers
-hold a plane. Scalar work, such as reading rows, is left out, so a bound is never too high for it.
+Counted from the kernels of `lgir.backends.llvm.kernels` as written, in instructions on planes.
+Scalar work, such as reading rows, is left out: bounds are to be reached, not to be beaten.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lgir.roofline import BLOCK, LINE, StepCost, Traffic
 
 _CHAIN_TABLE_LOADS: Final = 3
 """A chain's masks: one vector, and two broadcasts."""
-_TRANSPOSE: Final = 2 * 8 * 3 * 4 * 4
-"""Instructions that transpose a tile: passes, vectors in eights, exchanges, pairs, each four."""
+_EXCHANGES: Final = 2 * 8 * 3 * 4
+"""That transpose a tile: passes, vectors in eights, distances, pairs."""
 _SAMPLE_ROWS: Final = 16
 
 
@@ -28,23 +28,28 @@ def kind_of(step: Step) -> str:
     return type(step).__name__.removesuffix("Step").lower()
 
 
-def step_costs(plan: Plan, samples: list[Array]) -> list[StepCost]:
+def three_inputs(ternary: bool) -> int:
+    """Instructions of a three-input function such as a & (b ^ c)."""
+    return 1 if ternary else 2
+
+
+def step_costs(plan: Plan, samples: list[Array], *, ternary: bool) -> list[StepCost]:
     """One per step, for these samples, (N, *shape) an input, of which blocks are read in turn."""
-    return [_cost(step, samples) for step in plan.steps]
+    return [_cost(step, samples, three_inputs(ternary)) for step in plan.steps]
 
 
-def _cost(step: Step, samples: list[Array]) -> StepCost:
+def _cost(step: Step, samples: list[Array], three: int) -> StepCost:
     if isinstance(step, PackStep):
-        return _pack(step, samples[step.input])
+        return _pack(step, samples[step.input], three)
     if isinstance(step, GateStep):
-        return _gates(step)
+        return _gates(step, three)
     if isinstance(step, ChainStep):
-        return _chain(step)
+        return _chain(step, three)
     if isinstance(step, ConeStep):
-        return _cones(step)
-    n = step.planes.size
+        return _cones(step, three)
     if isinstance(step, SumStep):
-        return _sum(step)
+        return _sum(step, three)
+    n = step.planes.size
     return StepCost(kind_of(step), n, 0, (Traffic(n, n), Traffic(n, 0, _footprint(step.planes))))
 
 
@@ -52,25 +57,27 @@ def _footprint(*planes: Planes) -> int:
     return LINE * len(np.unique(np.concatenate([p.ravel() for p in planes])))
 
 
-def _gates(step: GateStep) -> StepCost:
+def _gates(step: GateStep, three: int) -> StepCost:
     """Multiplexers of a wide gate's table take two shifts a bit and one select a node."""
     n, k = len(step.rows), step.fanin
     entries = 1 << k
-    # A copy needs no logic, and two- and three-input tables are one instruction.
-    logic = n * (3 * entries - 1 if step.table is None else int(k > 1))
+    if step.table is None:
+        logic = n * (2 * entries + (entries - 1) * three)
+    else:
+        logic = n * {2: 1, 3: three}.get(k, 0)  # most tables; a copy needs none
     near = Traffic(k * n, n)
     return StepCost("gate", n, logic, (near, Traffic(k * n, n, _footprint(step.rows))))
 
 
-def _chain(step: ChainStep) -> StepCost:
-    """Three functions a row and one more where tables have constant terms."""
+def _chain(step: ChainStep, three: int) -> StepCost:
+    """Three functions a row, and an XOR where tables have constant terms."""
     n = len(step.rows)
-    logic = n * (4 if (step.tables & 1).any() else 3)
+    logic = n * (3 * three + int((step.tables & 1).any()))
     near = Traffic((1 + _CHAIN_TABLE_LOADS) * n, n)
     return StepCost("chain", n, logic, (near, Traffic(n, n, _footprint(step.rows))))
 
 
-def _cones(step: ConeStep) -> StepCost:
+def _cones(step: ConeStep, three: int) -> StepCost:
     """Rows are positions. What a cone's copies and neighbours read again is near; each cell is
     brought once a table row.
     """
@@ -78,7 +85,8 @@ def _cones(step: ConeStep) -> StepCost:
     positions, copies = int(np.prod(step.space)), len(step.shifts)
     n = rows * positions
     near = Traffic(n * copies * len(kinds), n)
-    logic = n * copies * (_tree_logic(step.expr) + 1)
+    last = 1 if positions * copies == 1 else three  # inverted, or inverted and ORed
+    logic = n * copies * (_tree_logic(step.expr, three) + last)
     grid = np.indices(step.space).reshape(3, -1)
     walk = {"tap": (np.array(step.in_step) @ grid)[:, None] + step.shifts,
             "cut": (np.array(step.out_step) @ grid)[:, None]}  # fmt: skip
@@ -100,14 +108,14 @@ def _cone_footprint(step: ConeStep, positions: int) -> int:
     return LINE * (int(np.minimum(gaps, span).sum()) + len(step.out) * positions)
 
 
-def _tree_logic(expr: Expr) -> int:
+def _tree_logic(expr: Expr, three: int) -> int:
     if not expr.args:
         return 0
-    own = {"and": 2, "xor": 1}.get(expr.kind, (1 << len(expr.args)) - 1)
-    return own + sum(map(_tree_logic, expr.args))
+    own = {"and": 2 * three, "xor": 1}.get(expr.kind, ((1 << len(expr.args)) - 1) * three)
+    return own + sum(_tree_logic(arg, three) for arg in expr.args)
 
 
-def _sum(step: SumStep) -> StepCost:
+def _sum(step: SumStep, three: int) -> StepCost:
     """Two functions an adder; the count's bits are then spread to 512 numbers by vectors of 16."""
     groups, bits = step.planes.shape
     width = bits.bit_length()
@@ -118,13 +126,13 @@ def _sum(step: SumStep) -> StepCost:
         left //= 2
     spread = BLOCK // 16 * (2 * width + 3)
     scores = groups * BLOCK * 4 / LINE
-    logic = groups * (rounds * 2 * adders + spread)
+    logic = groups * (rounds * 2 * adders * three + spread)
     n = groups * rounds * ADDER
     near = Traffic(n, scores)
     return StepCost("sum", groups * bits, logic, (near, Traffic(n, 0, _footprint(step.planes))))
 
 
-def _pack(step: PackStep, samples: Array) -> StepCost:
+def _pack(step: PackStep, samples: Array, three: int) -> StepCost:
     """Every feature is read once and compared with each level; 512 masks of 64 bits make a tile,
     stored, transposed in two passes and stored as planes.
     """
@@ -133,7 +141,8 @@ def _pack(step: PackStep, samples: Array) -> StepCost:
     size = 4 if samples.dtype == np.float32 else 1
     read = tiles * TILE * size * BLOCK / LINE
     made = levels * tiles * TILE
-    logic = levels * tiles * (BLOCK * size + _TRANSPOSE)
+    transpose = _EXCHANGES * (2 + 2 * three)
+    logic = levels * tiles * (BLOCK * size + transpose)
     traffic = (
         Traffic(read + 2 * made, 3 * made),
         Traffic(read, 0, samples.nbytes),

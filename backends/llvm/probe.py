@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.llvm.ir import PLANE, PLANE_BYTES, Function
+from lgir.backends.llvm.costs import three_inputs
+from lgir.backends.llvm.ir import AND_XOR, PLANE, PLANE_BYTES, Function
 from lgir.backends.llvm.jit import Functions, Target
 from lgir.backends.llvm.program import module_text
 from lgir.roofline import Level, Machine
@@ -25,9 +26,12 @@ _Kernel = Callable[[int, int, int], None]
 _CALL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 _AT_ONCE: Final = 8
 """Planes in one round of a stream's loop."""
-_CHAINS: Final = 16
-"""Independent values in registers, enough to hide the latency of an instruction."""
-_LOGIC_AT_ONCE: Final = 4 * _CHAINS
+_CHAINS: Final = {True: 8, False: 2}
+"""Independent planes in registers, with AVX-512 and without: enough to hide the latency of an
+instruction, and, two or four registers a plane, few enough not to be spilled.
+"""
+_LOGIC_AT_ONCE: Final = 8
+"""Functions of a chain in one round of its loop."""
 _REPEATS: Final = 9
 _SECONDS: Final = 0.004
 _SIZES: Final = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
@@ -61,7 +65,8 @@ def measure_machine(target: Target) -> Machine:
         write = whole / _seconds(call["write"], data, whole)
         copy = whole / 2 / _seconds(call["copy"], data, whole // 2)
         levels.append(Level(name, size, read, write, copy))
-    logic = _LOGIC_AT_ONCE / _seconds(call["logic"], data, 0)
+    instructions = three_inputs(target.ternary) * _CHAINS[target.ternary] * _LOGIC_AT_ONCE
+    logic = instructions / _seconds(call["logic"], data, 0)
     return Machine(tuple(levels), logic)
 
 
@@ -97,13 +102,16 @@ def _spent(call: _Kernel, data: int, size: int, rounds: int) -> float:
 def _read_kernel(*, ternary: bool) -> str:
     """Folds every plane into one, so that no load is idle."""
     f = Function("read", _PARAMS, ternary=ternary)
-    zeros = [(PLANE, "zeroinitializer")] * _AT_ONCE
+    zeros = [(PLANE, "zeroinitializer")] * _CHAINS[ternary]
     with f.loop("%rounds", *zeros) as outer:
         state = [(PLANE, name) for name in outer.carried]
         with f.loop("%bytes", *state, step=_AT_ONCE * PLANE_BYTES) as loop:
             at = f.at("%data", loop.index)
-            for i, before in enumerate(loop.carried):
-                loop.next.append(f.op("xor", before, f.load_plane(at, str(i * PLANE_BYTES))))
+            sums = list(loop.carried)
+            for i in range(_AT_ONCE):
+                plane = f.load_plane(at, str(i * PLANE_BYTES))
+                sums[i % len(sums)] = f.op("xor", sums[i % len(sums)], plane)
+            loop.next = sums
         outer.next = loop.result
     _keep(f, outer.result)
     return f.text()
@@ -135,11 +143,12 @@ def _copy_kernel(*, ternary: bool) -> str:
 def _logic_kernel(*, ternary: bool) -> str:
     f = Function("logic", _PARAMS, ternary=ternary)
     a, b = (f.load_plane("%data", str(i * PLANE_BYTES)) for i in range(2))
-    start = [(PLANE, f.load_plane("%data", str(i * PLANE_BYTES))) for i in range(_CHAINS)]
+    offsets = [str(i * PLANE_BYTES) for i in range(_CHAINS[ternary])]
+    start = [(PLANE, f.load_plane("%data", offset)) for offset in offsets]
     with f.loop("%rounds", *start) as loop:
         values = loop.carried
-        for _ in range(_LOGIC_AT_ONCE // _CHAINS):
-            values = [f.select(a, b, x) for x in values]
+        for _ in range(_LOGIC_AT_ONCE):
+            values = [f.ternary(a, b, x, AND_XOR) for x in values]
             a, b = b, a
         loop.next = values
     _keep(f, loop.result)
