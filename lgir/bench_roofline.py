@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
+from lgir.bench_text import facts_grid, plain_text, titled_table
 from lgir.benchmark import (
     Judge,
     compile_cold,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _SAMPLES: Final = 16 * BLOCK
 _CHECK: Final = 1000
+_GATE_KINDS: Final = ("gate", "chain", "cone")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,20 @@ class RooflineReport:
     def bound(self) -> float:
         return sum(kind.bound for kind in self.kinds)
 
+    @property
+    def in_gates(self) -> KindFigures | None:
+        """The kinds that evaluate gates, together; None without gates."""
+        kinds = [kind for kind in self.kinds if kind.kind in _GATE_KINDS]
+        if not kinds or not self.gates:
+            return None
+        total = {
+            name: sum(getattr(kind, name) for kind in kinds)
+            for name in ("rows", "loads", "stores", "logic", "seconds", "bound")
+        }
+        return KindFigures("gates", **total, by=max(kinds, key=lambda kind: kind.bound).by)
+
     def to_dict(self) -> dict[str, Any]:
+        inside = self.in_gates
         return {
             "name": self.name,
             "backend": self.backend,
@@ -133,6 +148,8 @@ class RooflineReport:
                 "levels": [vars(level) for level in self.machine.levels],
             },
             "steps": [kind.to_dict() for kind in self.kinds],
+            "bytes_per_gate": inside.bytes / self.gates if inside else None,
+            "logic_per_gate": inside.logic / self.gates if inside else None,
             "seconds_per_512": self.seconds,
             "sample_bytes": self.sample_bytes,
             "samples_in": self.samples_in.name,
@@ -143,27 +160,28 @@ class RooflineReport:
 
     def __rich__(self) -> Group:
         from rich.console import Group
-        from rich.table import Table
 
-        grid = Table.grid(padding=(0, 2))
         packing = sum(kind.seconds for kind in self.kinds if kind.kind == "pack")
         facts = {
             "logic": f"{si(self.machine.logic)} instructions on 512 bits a second, in registers",
             "times": "medians of one thread's CPU time, each kind of step run alone",
-            "bound": "the slowest of: every access at L1's speed, lines from where they lie, logic",
-            "outputs": f"equal to the reference's on {self.checked:,} samples",
-            **self.environment,
+            "bound": "the slowest of accesses at L1's speed, lines from where they lie, and logic",
         }
+        if inside := self.in_gates:
+            moved, logic = inside.bytes / self.gates, inside.logic / self.gates
+            rates = (BLOCK * self.gates / x for x in (inside.seconds, inside.bound))
+            facts["a gate"] = f"{moved:.0f} bytes and {logic:.2f} instructions for 512 samples"
+            facts["in gates"] = "{} gate-evals/s, bound {}".format(*map(si, rates))
         if packing:
             speed = si(BLOCK * self.sample_bytes / packing)
             copy = f"copying in {self.samples_in.name} {si(self.samples_in.copy)}"
             facts["packing"] = f"{speed} bytes/s of samples; {copy}"
-        for key, text in facts.items():
-            grid.add_row(f" [dim]{key}[/]", text)
-        return Group(self._machine_table(), self._kinds_table(), grid)
+        facts["outputs"] = f"equal to the reference's on {self.checked:,} samples"
+        facts |= self.environment
+        return Group(self._machine_table(), self._kinds_table(), facts_grid(facts))
 
     def _machine_table(self) -> Table:
-        table = _table(" measured bandwidth, one thread, bytes/s")
+        table = titled_table("measured bandwidth, one thread, bytes/s")
         table.add_column(" level")
         for name in ("size", "read", "write", "copy"):
             table.add_column(name, justify="right")
@@ -174,7 +192,7 @@ class RooflineReport:
         return table
 
     def _kinds_table(self) -> Table:
-        table = _table(f" {self.name}: {self.gates:,} gates a sample, by {self.backend}")
+        table = titled_table(f"{self.name}: {self.gates:,} gates a sample, by {self.backend}")
         table.add_column(" step")
         for name in ("rows", "loads\na row", "stores\na row", "logic\na row", "bytes",
                      "us per\n512 samples", "bound\nus"):  # fmt: skip
@@ -200,12 +218,7 @@ class RooflineReport:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, highlight=False, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return text.get().rstrip("\n")
+        return plain_text(self)
 
 
 @runtime_checkable
@@ -266,13 +279,4 @@ def measure_roofline(
         samples_in=machine.level_of(max(a.nbytes for a in samples)),
         checked=judge.within(len(few[0])),
         environment=environment(),
-    )
-
-
-def _table(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(
-        title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False
     )

@@ -13,6 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from lgir.bench_text import facts_grid, plain_text, titled_table
 from lgir.benchmark import (
     MODULE,
     Judge,
@@ -90,18 +91,10 @@ class SweepReport:
         }
 
     def __rich__(self) -> Group:
-        from rich import box
         from rich.console import Group
-        from rich.table import Table
 
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        table = Table(
-            title=f" {self.name}: {self.gates:,} gates a sample, {threads}",
-            box=box.SIMPLE_HEAD,
-            title_style="bold",
-            title_justify="left",
-            pad_edge=False,
-        )
+        table = titled_table(f"{self.name}: {self.gates:,} gates a sample, {threads}")
         table.add_column(" batch", justify="right")
         columns = self.by_backend()
         for backend in columns:
@@ -113,23 +106,15 @@ class SweepReport:
                 at = next((p for p in points if p.batch == batch), None)
                 cells += [duration(at.seconds), si(at.samples_per_second)] if at else ["", ""]
             table.add_row(f" {batch:,}", *cells)
-        grid = Table.grid(padding=(0, 2))
         facts = {
             "times": "medians of calls in a row, from arrays in memory to scores",
             "outputs": "equal to the reference's at every size",
             **self.environment,
         }
-        for key, text in facts.items():
-            grid.add_row(f" [dim]{key}[/]", text)
-        return Group(table, grid)
+        return Group(table, facts_grid(facts))
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, highlight=False, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return text.get().rstrip("\n")
+        return plain_text(self)
 
 
 def sweep_batches(

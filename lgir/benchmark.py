@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lgir.bench_text import facts_grid, plain_text, titled_table
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable
 from lgir.graph import Graph, Logic, Threshold, Value
@@ -137,7 +138,6 @@ class BenchReport:
 
     def __rich__(self) -> Group:
         from rich.console import Group
-        from rich.table import Table
 
         runs = ", ".join(f"{row.samples:,} ({row.backend})" for row in self.rows)
         checked = ", ".join(f"{row.checked:,}" for row in self.rows)
@@ -152,25 +152,13 @@ class BenchReport:
             steps = {**self.preparation, f"compile ({name})": seconds}
             spelt = " + ".join(f"{step} {seconds:.2f} s" for step, seconds in steps.items())
             facts["ready"] = f"{spelt} = [bold]{sum(steps.values()):.2f} s[/]"
-        grid = Table.grid(padding=(0, 2))
-        for key, text in facts.items():
-            grid.add_row(f" [dim]{key}[/]", text)
-        return Group(self._table(), grid)
+        return Group(self._table(), facts_grid(facts))
 
     def _table(self) -> Table:
-        from rich import box
-        from rich.table import Table
-
         rolled = self.gates != self.distinct_gates
         distinct = f" ({self.distinct_gates:,} distinct)" if rolled else ""
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        table = Table(
-            title=f" {self.name}: {self.gates:,} gates a sample{distinct}, {threads}",
-            box=box.SIMPLE_HEAD,
-            title_style="bold",
-            title_justify="left",
-            pad_edge=False,
-        )
+        table = titled_table(f"{self.name}: {self.gates:,} gates a sample{distinct}, {threads}")
         table.add_column(" backend")
         for name in ("compile", "samples/s", "gate-evals/s", "in gates\nalone"):
             table.add_column(name, justify="right")
@@ -193,12 +181,7 @@ class BenchReport:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=120, highlight=False, color_system=None)
-        with console.capture() as text:
-            console.print(self)
-        return text.get().rstrip("\n")
+        return plain_text(self)
 
 
 def bench_graph(

@@ -96,10 +96,12 @@ def test_a_network_gets_a_table_of_its_steps(net):
     assert {row["kind"] for row in data["steps"]} >= {"pack", "sum"}
     assert all(row["seconds_per_512"] > 0 and row["bound_seconds"] > 0 for row in data["steps"])
     assert data["outputs_equal"] is True
+    assert data["bytes_per_gate"] > 0
+    assert data["logic_per_gate"] > 0
     assert data["bound_seconds"] == pytest.approx(sum(r["bound_seconds"] for r in data["steps"]))
     assert [level["name"] for level in data["machine"]["levels"]] == ["L1", "memory"]
     assert all(level[x] > 0 for level in data["machine"]["levels"] for x in ("read", "copy"))
-    for part in ("of bound", "together", "measured bandwidth", "bytes/s of samples"):
+    for part in ("of bound", "together", "a gate", "measured bandwidth", "bytes/s of samples"):
         assert part in str(report)
 
 
