@@ -2,6 +2,7 @@
 
 python benchmarks/cpu.py                        # the table
 python benchmarks/cpu.py --json cpu.json        # and everything as JSON
+python benchmarks/cpu.py --history cpu.jsonl    # and a line a network, dated, added to a history
 python benchmarks/cpu.py --net dense-6x8000 --threads 2
 """
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lgir
+from lgir.bench_history import append_history
 from lgir.benchmark import MODULE, BenchReport, Measurement, bench_graph, si
 from lgir.errors import LgirError
 from lgir.files import write_atomically
@@ -33,6 +35,7 @@ NETS = ("digits", "dense-6x8000", "dense-6x8000-op16", "dense-4x64000", "logictr
 @click.option("--repeats", type=click.IntRange(min=1), default=9, show_default=True)
 @click.option("--torch/--no-torch", default=True, help="Compare with PyTorch's eval mode.")
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure there.")
+@click.option("--history", metavar="FILE.jsonl", help="Append a JSON line a network.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 def main(
     nets: tuple[str, ...],
@@ -40,6 +43,7 @@ def main(
     repeats: int,
     torch: bool,
     json_path: str | None,
+    history: str | None,
     markdown: bool,
 ) -> None:
     """Measure the llvm backend on each network, optimised by the default pipeline."""
@@ -63,6 +67,9 @@ def main(
     if json_path is not None:
         data = [report.to_dict() for report in reports]
         write_atomically(json_path, (json.dumps(data, indent=2) + "\n").encode())
+    if history is not None:
+        for report in reports:
+            append_history(history, report.to_dict())
 
 
 def measure(
