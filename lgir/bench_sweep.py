@@ -100,7 +100,8 @@ class SweepReport:
         for backend in columns:
             table.add_column(f"{backend}\na call", justify="right")
             table.add_column("\nsamples/s", justify="right")
-        for batch in sorted({point.batch for point in self.points}):
+        sizes = {point.batch for point in self.points}
+        for batch in sorted(sizes):
             cells = []
             for points in columns.values():
                 at = next((p for p in points if p.batch == batch), None)
@@ -109,8 +110,10 @@ class SweepReport:
         facts = {
             "times": "medians of calls in a row, from arrays in memory to scores",
             "outputs": "equal to the reference's at every size",
-            **self.environment,
         }
+        if any(len(points) < len(sizes) for points in columns.values()):
+            facts["left out"] = f"calls that would take more than {_LONGEST:g} s"
+        facts |= self.environment
         return Group(table, facts_grid(facts))
 
     def __str__(self) -> str:

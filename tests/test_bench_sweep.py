@@ -3,6 +3,7 @@
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -69,8 +70,13 @@ def test_wrong_outputs_of_one_size_are_not_timed(graph: Graph, monkeypatch: pyte
 
 def test_a_slow_backend_is_not_taken_to_large_sizes(graph: Graph, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lgir.bench_sweep._LONGEST", 0.0)
-    points = sweep_batches(graph, ["reference"], **QUICK).points
-    assert [p.batch for p in points] == [1]
+    report = sweep_batches(graph, ["reference"], **QUICK)
+    assert [p.batch for p in report.points] == [1]
+
+
+def test_the_table_says_which_sizes_are_left_out(sweep: SweepReport):
+    assert "left out" not in str(sweep)
+    assert "calls that would take more" in str(replace(sweep, points=sweep.points[:-1]))
 
 
 def test_a_module_is_swept_in_eval_mode(graph: Graph):
