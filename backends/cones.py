@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.body import FIRST_TAP, Body
-from lgir.ops import OR, depends_on
+from lgir.ops import OR, depends_on, swap_inputs
 
 MAX_LEAVES: Final = 32
 MAX_POOL: Final = 16
@@ -401,7 +401,7 @@ class ConeCutter:
         pair: Ints = _narrow_to_two(self.body.table[gates].astype(np.uint64), self.body.k)
         swap = ref[fanin[:, 0]] < ref[fanin[:, 1]]
         fanin = np.where(swap[:, None], fanin[:, ::-1], fanin)
-        pair = np.where(swap, (pair & 0b1001) | (pair & 2) << 1 | (pair & 4) >> 1, pair)
+        pair = np.where(swap, swap_inputs(pair), pair)
         flip_a = self._walk(expr.args[0], fanin[:, 0], ref, leaves, masks)
         flip_b = self._walk(expr.args[1], fanin[:, 1], ref, leaves, masks)
         if expr.kind == "xor":

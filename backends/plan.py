@@ -21,7 +21,6 @@ from lgir.backends.schedule import schedule_gates
 from lgir.backends.steps import (
     BUFFER,
     FIRST_FREE_PLANE,
-    ONE_PLANE,
     ZERO_PLANE,
     ConeStep,
     ExportStep,
@@ -413,19 +412,3 @@ def _halos(graph: Graph) -> dict[str, tuple[Shape, Shape]]:
                     pads[name] = (pads[name][0], pads[name][1] + missing)
                     changed = True
     return {n: (tuple(map(int, a)), tuple(map(int, b))) for n, (a, b) in pads.items()}
-
-
-__all__ = [
-    "BUFFER",
-    "ONE_PLANE",
-    "ZERO_PLANE",
-    "ConeStep",
-    "ExportStep",
-    "GateStep",
-    "PackStep",
-    "Plan",
-    "Planes",
-    "Step",
-    "SumStep",
-    "make_plan",
-]

@@ -29,6 +29,7 @@ from lgir.backends.steps import (
     Step,
 )
 from lgir.body import FIRST_TAP, Body
+from lgir.ops import swap_inputs
 
 MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
@@ -286,11 +287,6 @@ def find_trails(ends: Ints) -> Trails:
     begins = np.zeros(n, bool)
     begins[starts] = True
     return Trails(entered >> 1, (entered & 1).astype(bool), begins, len(starts))
-
-
-def swap_inputs(table: Ints) -> Ints:
-    """Two-input tables with their inputs exchanged."""
-    return (table & 0b1001) | (table & 2) << 1 | (table & 4) >> 1
 
 
 def invert_inputs(table: Ints, a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Ints:

@@ -94,3 +94,8 @@ def depends_on(table: Tables, fanin: int, position: int) -> npt.NDArray[np.bool_
     t = table.astype(np.uint64)
     found: npt.NDArray[np.bool_] = ((t >> np.uint64(step)) ^ t) & np.uint64(low) != 0
     return found
+
+
+def swap_inputs(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Two-input tables with their inputs exchanged."""
+    return (table & 0b1001) | (table & 0b0010) << 1 | (table & 0b0100) >> 1

@@ -10,9 +10,10 @@ from random_graphs import random_graph
 
 import lgir
 from lgir.backends.plan import make_plan
-from lgir.backends.schedule import find_trails, invert_inputs, swap_inputs, table_keys
+from lgir.backends.schedule import find_trails, invert_inputs, table_keys
 from lgir.backends.steps import DUMP_PLANE, ChainStep, ConeStep, GateStep, SumStep
 from lgir.body import Body
+from lgir.ops import swap_inputs
 from lgir.zoo import dense_net, logictreenet
 
 
