@@ -28,9 +28,9 @@ from lgir.backends.llvm.cache import ObjectCache, default_folder
 from lgir.backends.llvm.costs import kind_of, step_costs
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
-from lgir.backends.llvm.kernels import Context
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program, link
+from lgir.backends.llvm.records import Context
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats

@@ -29,8 +29,8 @@ from lgir.backends.c_interface import (
 from lgir.backends.llvm.archive import static_archive
 from lgir.backends.llvm.ir import PLANE_BYTES
 from lgir.backends.llvm.jit import TARGETS, Target, resolve_target
-from lgir.backends.llvm.kernels import Context, Field
 from lgir.backends.llvm.program import Program, StepRecord
+from lgir.backends.llvm.records import Context, Field
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, unknown_name
 from lgir.exporter import Export

@@ -1,6 +1,6 @@
 """What each step's kernel does for a block: vector logic, lines loaded and stored, and from where.
 
-Counted from the kernels of `lgir.backends.llvm.kernels` as written, in instructions on planes.
+Counted from the kernels as written, in instructions on planes.
 Scalar work, such as reading rows, is left out: bounds are to be reached, not to be beaten.
 """
 
@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.cones import Expr
-from lgir.backends.llvm.kernels import ADDER, TILE
+from lgir.backends.llvm.packing import TILE
+from lgir.backends.llvm.scoring import ADDER
 from lgir.backends.steps import ChainStep, ConeStep, GateStep, PackStep, Plan, Planes, Step, SumStep
 from lgir.executable import Array
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic

@@ -15,25 +15,17 @@ import numpy.typing as npt
 
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
 from lgir.backends.llvm.kernels import (
-    ADDER,
     AHEAD,
     CHAIN_ROWS,
-    MASK_BYTES,
-    TILE,
-    Context,
-    Field,
     chain_kernel,
     chain_words,
     cone_kernel,
-    export_bytes_kernel,
-    export_kernel,
     gate_kernel,
-    pack_kernel,
-    run_kernel,
-    sum_kernel,
     tree_kernel,
-    widen_kernel,
 )
+from lgir.backends.llvm.packing import MASK_BYTES, TILE, pack_kernel, widen_kernel
+from lgir.backends.llvm.records import Context, Field, run_kernel
+from lgir.backends.llvm.scoring import ADDER, export_bytes_kernel, export_kernel, sum_kernel
 from lgir.backends.steps import (
     DUMP_PLANE,
     ZERO_PLANE,

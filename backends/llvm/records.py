@@ -1,0 +1,77 @@
+"""What a step is to the compiled code: a record of 8-byte fields, and the loop that runs them.
+
+Every kernel has the form `void (planes, step, context)`. Rows are tables of 32-bit words, plane
+offsets in bytes and masks of 0 or -1, so code depends on shapes alone and wiring is data. The
+context holds the batch: sample and output pointers, the block's first sample, and an error flag.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from lgir.backends.llvm.ir import (
+    BLOCK,
+    ONES,
+    PLANE,
+    PLANE_BYTES,
+    Function,
+)
+
+PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
+
+
+class Field(IntEnum):
+    """Fields of a step record; kinds of steps share the numbers."""
+
+    KERNEL = 0
+    ROWS = 1
+    COUNT = 2
+    # cones
+    SPACE = 3
+    IN_STEP = 6
+    OUT_STEP = 9
+    COPIES = 12
+    SHIFTS = 13
+    # chains
+    MASKS = 3
+    # packing: COUNT is the number of tiles
+    FEATURES = 3
+    LEVELS = 4
+    LEVEL_TABLE = 5
+    ALWAYS = 6
+    SLOT = 7
+    SCRATCH = 8
+    TILES_AT_ONCE = 9
+    # widening: COUNT is the bytes of a sample
+    WIDE_SLOT = 10
+    # sums: COUNT is the number of groups; SLOT the output's place in the context
+    BITS = 3
+    TAU = 4
+    BETA = 5
+    SIZE = 32
+
+
+class Context(IntEnum):
+    """Fields of the context record; sample and output slots follow."""
+
+    SAMPLES = 0
+    START = 1
+    ERROR = 2
+    SLOTS = 3
+
+
+def run_kernel() -> str:
+    """`lgir_run`: for each block of samples in [start, stop), every step in order."""
+    params = "ptr %steps, i64 %count, ptr %context, ptr %planes, i64 %start, i64 %stop"
+    f = Function("lgir_run", params, ternary=False)
+    f.store(PLANE, "zeroinitializer", "%planes", PLANE_BYTES)
+    f.store(PLANE, ONES, f.at("%planes", str(PLANE_BYTES)), PLANE_BYTES)
+    with f.loop("%stop", step=BLOCK, start="%start") as block:
+        f.store("i64", block.index, f.at("%context", str(8 * Context.START)), 8)
+        with f.loop("%count") as i:
+            step = f.at("%steps", f.let(f"mul i64 {i.index}, {8 * Field.SIZE}"))
+            kernel = f.load("ptr", step, 8)
+            f.emit(f"call void {kernel}(ptr %planes, ptr {step}, ptr %context)")
+    f.emit("ret void")
+    return f.text()
