@@ -157,7 +157,8 @@ class _Scheduler:
         return found if len(found.gates) > MIN_TRAIL * found.count else None
 
     def _pairs(self, gates: Ints) -> Ints:
-        return gates[self.keys.arity[gates] == 2]
+        pairs: Ints = gates[self.keys.arity[gates] == 2]
+        return pairs
 
     def _free_polarity(
         self, levels: list[Ints], trails: list[Trails | None]
