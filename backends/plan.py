@@ -21,6 +21,7 @@ from lgir.backends.schedule import schedule_gates
 from lgir.backends.steps import (
     BUFFER,
     FIRST_FREE_PLANE,
+    ONE_PLANE,
     ZERO_PLANE,
     ConeStep,
     ExportStep,
@@ -234,11 +235,12 @@ class _Planner:
 
     def _cones(self, node: Node, op: Logic) -> None:
         body = op.body
-        sources = [self._regular(name, op, i) for i, name in enumerate(node.inputs)]
+        sources = [self._regular(name) for name in node.inputs]
         out = self._allocate(self.graph.values[node.output])
         assert out.strides is not None
         taps = _tap_planes(body, sources)
         place = np.full(body.num_nets, -1, np.int64)
+        place[:FIRST_TAP] = ZERO_PLANE, ONE_PLANE
         place[FIRST_TAP : body.first_gate] = taps
         origin = out.planes.reshape(len(body.outputs), -1)[:, 0]
         groups = ConeCutter(body).groups()
@@ -273,47 +275,39 @@ class _Planner:
                     shifts,
                 )
             )
-        self._copy_channels(body, out, place, sources, op)
+        self._copy_channels(op, out, place, strides)
         if len(inner):
             self.alloc.give(scratch, len(inner) * extent)
 
     def _copy_channels(
-        self, body: Body, out: _Storage, place: Planes, sources: list[_Storage], op: Logic
+        self, op: Logic, out: _Storage, place: Planes, strides: tuple[int, ...]
     ) -> None:
-        """Output channels that repeat another one, or are a tap or a constant."""
-        planes = out.planes.reshape(len(body.outputs), -1)
-        nets, first = np.unique(body.outputs, return_index=True)
-        original = first[np.searchsorted(nets, body.outputs)]
-        rows = []
-        again = np.flatnonzero(original != np.arange(len(original)))
-        rows.append(np.stack([planes[original[again]], planes[again]], axis=-1).reshape(-1, 2))
-        plain = np.flatnonzero(
-            (body.outputs < body.first_gate) & (original == np.arange(len(original)))
-        )
-        if len(plain):
-            strides = np.array(sources[0].strides, dtype=np.int64)
-            grid = np.indices(op.space).reshape(len(op.space), -1).T * np.array(op.stride)
-            walk = grid @ strides
-            nets_ = body.outputs[plain].astype(np.int64)
-            constant = nets_ < FIRST_TAP
-            start = np.where(constant, nets_, place[nets_])
-            source = start[:, None] + np.where(constant[:, None], 0, walk[None])
-            rows.insert(0, np.stack([source, planes[plain]], axis=-1).reshape(-1, 2))
-        for table in rows:
-            if len(table):
-                self.steps.append(GateStep(1, BUFFER, table))
+        """Output channels that are a tap or a constant, or repeat another one."""
+        outputs = op.body.outputs
+        planes = out.planes.reshape(len(outputs), -1)
+        nets, first = np.unique(outputs, return_index=True)
+        plain = first[nets < op.body.first_gate]
+        grid = np.indices(op.space).reshape(len(op.space), -1).T * np.array(op.stride)
+        walk = grid @ np.array(strides, dtype=np.int64)
+        moves = outputs[plain, None] >= FIRST_TAP  # a constant is the same at every position
+        self._copy(place[outputs[plain], None] + np.where(moves, walk, 0), planes[plain])
+        original = first[np.searchsorted(nets, outputs)]
+        again = np.flatnonzero(original != np.arange(len(outputs)))
+        self._copy(planes[original[again]], planes[again])
 
-    def _regular(self, name: str, op: Logic, index: int) -> _Storage:
+    def _copy(self, source: Planes, target: Planes) -> None:
+        """A step that copies planes one by one, where there are any."""
+        rows = np.stack([source.ravel(), target.ravel()], axis=1)
+        if len(rows):
+            self.steps.append(GateStep(1, BUFFER, rows))
+
+    def _regular(self, name: str) -> _Storage:
         """The storage of an input that a convolution can walk: affine, with its halo."""
         storage = self.storage[name]
-        low, high = self.pads[name]
-        fits = storage.strides is not None and storage.low == low and storage.high == high
-        if fits:
+        if storage.strides is not None and (storage.low, storage.high) == self.pads[name]:
             return storage
-        value = self.graph.values[name]
-        fresh = self._allocate(value)
-        rows = np.column_stack([storage.planes.ravel(), fresh.planes.ravel()])
-        self.steps.append(GateStep(1, BUFFER, rows))
+        fresh = self._allocate(self.graph.values[name])
+        self._copy(storage.planes, fresh.planes)
         return fresh
 
     # -- outputs ---------------------------------------------------------------------------------
