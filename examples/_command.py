@@ -62,6 +62,9 @@ def _parse(task: str, sizes: Mapping[str, Size]) -> argparse.Namespace:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--decay", action="store_true", help="linear decay of the learning rate")
+    parser.add_argument(
+        "--hard-steps", type=int, default=0, help="last steps, trained with hard gates; default 0"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -103,6 +106,7 @@ def _run(
         size.learning_rate,
         size.weight_decay,
         options.decay,
+        options.hard_steps,
         options.seed,
     )
     output = options.output or Path(f"{prefix}-{options.size.lower()}.pt")

@@ -8,8 +8,9 @@ rows. Trees keep only their input; the backward pass computes the levels again, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def tree_gates(x: Tensor, leaves: Tensor, offsets: Tensor, coefficients: Tensor)
     Returns:
         (trees, positions, batch): the root of every tree at every position.
     """
-    result: Tensor = _TreeGates.apply(x, leaves, offsets, coefficients)
+    result: Tensor = _implementation(x).trees.apply(x, leaves, offsets, coefficients)
     return result
 
 
@@ -129,7 +130,7 @@ def _columns(coef: Tensor) -> list[Tensor]:
 
 def or_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """Maximum over windows of (channels, height, width, batch); gradients go to the first one."""
-    result: Tensor = _OrPool.apply(x, kernel, stride)
+    result: Tensor = _implementation(x).pool.apply(x, kernel, stride)
     return result
 
 
@@ -166,3 +167,32 @@ def _windows(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> lis
         for y in range(kernel[0])
         for w in range(kernel[1])
     ]  # fmt: skip
+
+
+class _Kernels(NamedTuple):
+    """Classes of torch.autograd.Function."""
+
+    trees: Any
+    pool: Any
+
+
+def _implementation(x: Tensor) -> _Kernels:
+    """On a CPU the kernels that numba compiles, where it is installed; torch's on other devices,
+    and where torch.compile traces them.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _torch_kernels()
+    return _cpu_kernels()
+
+
+def _torch_kernels() -> _Kernels:
+    return _Kernels(_TreeGates, _OrPool)
+
+
+@functools.cache
+def _cpu_kernels() -> _Kernels:
+    try:
+        from lgir.frontend import cpu_kernels
+    except ImportError:
+        return _torch_kernels()
+    return _Kernels(cpu_kernels.TreeGates, cpu_kernels.OrPool)

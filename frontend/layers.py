@@ -60,9 +60,18 @@ class _Gates(Layer):
 
     weight: nn.Parameter
 
+    straight_through = False
+    """While training, evaluate each gate as its likeliest operation, as in eval mode, and pass
+    gradients to the logits as if it were the expectation (Bengio et al. 2013).
+    """
+
     def _coefficients(self) -> Tensor:
-        make = kernels.soft_coefficients if self.training else kernels.hard_coefficients
-        return make(self.weight)
+        if not self.training:
+            return kernels.hard_coefficients(self.weight)
+        soft = kernels.soft_coefficients(self.weight)
+        if not self.straight_through:
+            return soft
+        return soft + (kernels.hard_coefficients(self.weight) - soft).detach()
 
 
 class LogicDense(_Gates):
@@ -257,6 +266,12 @@ class LogicNet(nn.Sequential):
             raise ValueError(f"input_dtype is bit, u8 or f32, not {input_dtype!r}")
         self.input_shape, self.input_dtype = tuple(input_shape), input_dtype
         self.architecture()
+
+    def train_straight_through(self, on: bool = True) -> None:
+        """Train gates as they will be compiled, see `LogicDense.straight_through`; or soft ones."""
+        for layer in self:
+            if isinstance(layer, _Gates):
+                layer.straight_through = on
 
     def architecture(self) -> dict[str, Any]:
         """The network without its weights and wiring, as `build_model` reads it."""

@@ -38,6 +38,8 @@ class Recipe:
     Attributes:
         steps: batches in all.
         decay: let the learning rate fall linearly to 0.
+        hard_steps: the last steps, in which gates are hard in the forward pass, so that training
+            closes the gap between soft and discrete accuracy.
         seed: of the order of samples.
         save_every: seconds between checkpoints.
     """
@@ -47,6 +49,7 @@ class Recipe:
     learning_rate: float = 0.02
     weight_decay: float = 0.0
     decay: bool = False
+    hard_steps: int = 0
     seed: int = 0
     save_every: float = 60.0
 
@@ -101,6 +104,7 @@ def train(
             if recipe.decay:
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.learning_rate * (1 - step / recipe.steps)
+            model.train_straight_through(step >= recipe.steps - recipe.hard_steps)
             batch = torch.randint(len(data), (recipe.batch,), generator=generator)
             scores = model(data.x[batch].to(device, non_blocking=True))
             loss = torch.nn.functional.cross_entropy(scores, data.y[batch].to(device))
@@ -115,6 +119,7 @@ def train(
             if progress is not None:
                 progress(Progress(step, recipe.steps, loss.item(), due))
         _save(path, model, optimiser, generator, recipe, step)
+    model.train_straight_through(False)
     return step >= recipe.steps
 
 
@@ -186,7 +191,7 @@ def _resume(
     saved = read_checkpoint(path)
     if not isinstance(saved, dict) or not {"model", "optimiser", "generator", "step"} <= set(saved):
         raise FormatError(f"{path}: no checkpoint of a training run; give another file to write to")
-    before = {**saved["recipe"], "save_every": recipe.save_every}
+    before = {**asdict(Recipe(recipe.steps)), **saved["recipe"], "save_every": recipe.save_every}
     if before != asdict(recipe):
         changed = [k for k, v in asdict(recipe).items() if before.get(k) != v]
         raise LgirError(

@@ -70,6 +70,7 @@ def test_hard_dense_is_the_likeliest_operation():
 @pytest.mark.parametrize("block", [1, 40, 1 << 18])
 def test_tree_gradients_match_finite_differences(monkeypatch, block):
     monkeypatch.setattr(kernels, "_BLOCK_FLOATS", block)
+    monkeypatch.setattr(kernels, "_cpu_kernels", kernels._torch_kernels)
     torch.manual_seed(0)
     x = torch.rand(20, 3, dtype=torch.double, requires_grad=True)
     coefficients = torch.randn(5, 7, 4, dtype=torch.double, requires_grad=True)
@@ -77,6 +78,49 @@ def test_tree_gradients_match_finite_differences(monkeypatch, block):
     assert torch.autograd.gradcheck(
         lambda x, c: kernels.tree_gates(x, leaves, offsets, c), (x, coefficients)
     )
+
+
+def test_straight_through_computes_hard_gates_and_passes_soft_gradients():
+    layer = randomise(LogicDense(12, 30, seed=1))
+    x = torch.randint(0, 2, (20, 12)).float()
+    soft = torch.autograd.grad(layer(x).sum(), layer.weight)[0]
+    layer.straight_through = True
+    out = layer(x)
+    torch.testing.assert_close(out, layer.eval()(x))
+    torch.testing.assert_close(torch.autograd.grad(out.sum(), layer.weight)[0], soft)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_compiled_tree_kernels_equal_the_ones_in_torch(depth, threads):
+    cpu_kernels = pytest.importorskip("lgir.frontend.cpu_kernels")
+    torch.manual_seed(0)
+    x = torch.rand(40, 300, dtype=torch.double, requires_grad=True)
+    coefficients = torch.randn(6, 2**depth - 1, 4, dtype=torch.double, requires_grad=True)
+    leaves = torch.randint(0, 30, (6, 2**depth), dtype=torch.int32)
+    offsets = torch.tensor([0, 2, 9], dtype=torch.int32)
+    results = []
+    torch.set_num_threads(threads)
+    try:
+        for function in (kernels._TreeGates, cpu_kernels.TreeGates):
+            out = function.apply(x, leaves, offsets, coefficients)
+            results.append((out, *torch.autograd.grad(out.square().sum(), (x, coefficients))))
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((2, 3), (2, 1))])
+def test_compiled_pool_kernels_equal_the_ones_in_torch(kernel, stride):
+    cpu_kernels = pytest.importorskip("lgir.frontend.cpu_kernels")
+    torch.manual_seed(0)
+    x = torch.randint(0, 3, (2, 5, 6, 150)).float().requires_grad_()
+    weight = torch.rand(2, 2, (6 - kernel[1]) // stride[1] + 1, 150)
+    results = []
+    for function in (kernels._OrPool, cpu_kernels.OrPool):
+        out = function.apply(x, kernel, stride)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), (x,))))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((2, 3), (2, 1))])
