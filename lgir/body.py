@@ -8,6 +8,7 @@ amaranth's netlists and costs 9 to 32 bytes a gate; an object per gate would cos
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from lgir.views import GateViews, TapViews
 
 IntArray = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+Rows = slice | IntArray
 
+_CHUNK: Final = 1 << 16
 _LEVEL_CHUNK: Final = 4096
 _LEVEL_SWEEPS: Final = 32
 
@@ -65,20 +69,22 @@ class Body:
         outputs: npt.ArrayLike,
         *,
         rank: int = 0,
+        copy: bool = True,
     ) -> Body:
         """A body from anything array-like.
 
-        `rank` gives the width of `taps` when there are none. Raises GraphError where shapes
-        disagree or a number does not fit its array; `lgir.verifier` checks ids and tables.
+        `rank` gives the width of `taps` when there are none. With copy=False, arrays of the right
+        dtype are taken over and become read-only. Raises GraphError where shapes disagree or a
+        number does not fit its array; `lgir.verifier` checks ids and tables.
         """
-        taps_ = _int32("taps", taps)
+        taps_ = _int32("taps", taps, copy)
         if taps_.size == 0:
             taps_ = taps_.reshape(0, taps_.shape[1] if taps_.ndim == 2 else 2 + rank)
-        fanin_ = _int32("fanin", fanin)
+        fanin_ = _int32("fanin", fanin, copy)
         if fanin_.size == 0:
             fanin_ = np.zeros((0, 1), np.int32)
-        outputs_ = _int32("outputs", outputs)
-        table_ = _integers("table", table)
+        outputs_ = _int32("outputs", outputs, copy)
+        table_ = _integers("table", table, copy)
         if taps_.ndim != 2 or fanin_.ndim != 2 or outputs_.ndim != 1:
             raise GraphError(
                 f"body arrays must be taps (T, 2+rank), fanin (G, K), outputs (C,); got "
@@ -165,11 +171,48 @@ class Body:
 
     def gates_by_level(self) -> list[npt.NDArray[np.int64]]:
         """Gate numbers of each level, shallowest first, ascending within one."""
+        number = np.arange(self.num_gates)
+        return [number[rows] for _, rows in self.level_runs()]
+
+    def level_runs(self, most: int | None = None) -> Iterator[tuple[int, Rows]]:
+        """(level, gates) from the shallowest level, ascending within one, `most` gates at a time.
+
+        Neighbouring gates come as a slice, so that indexing with them copies nothing.
+        """
         level = self.levels()[self.first_gate :]
-        if not len(level):
-            return []
-        order = np.argsort(level, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(level[order])) + 1)
+        order: IntArray | None = None
+        if (level[1:] < level[:-1]).any():
+            narrow = level.astype(np.uint16) if int(level.max()) < 1 << 16 else level
+            order = np.argsort(narrow, kind="stable").astype(np.int32)
+            level = level[order]
+        ends = [*(np.flatnonzero(level[1:] != level[:-1]) + 1).tolist(), len(level)]
+        del level
+        start = 0
+        for depth, end in enumerate(ends if self.num_gates else (), start=1):
+            while start < end:
+                stop = end if most is None else min(start + most, end)
+                yield depth, slice(start, stop) if order is None else order[start:stop]
+                start = stop
+
+    def restricted(self, keep: Mask, outputs: IntArray | None = None) -> Body:
+        """The body without the taps and gates that `keep` (num_nets,) leaves out.
+
+        What stays must not read what goes. `outputs` are nets of this body, its own by default.
+        """
+        new_id = np.cumsum(keep, dtype=np.int32)
+        new_id += np.int32(FIRST_TAP - 1 - int(keep[:FIRST_TAP].sum()))
+        new_id[:FIRST_TAP] = (FALSE, TRUE)
+        gates = keep[self.first_gate :]
+        fanin = np.empty((int(np.count_nonzero(gates)), self.k), np.int32)
+        at = 0
+        for start in range(0, self.num_gates, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            rows = self.fanin[part][gates[part]]
+            fanin[at : at + len(rows)] = new_id[rows]
+            at += len(rows)
+        outputs = new_id[self.outputs if outputs is None else outputs]
+        taps = self.taps[keep[FIRST_TAP : self.first_gate]]
+        return Body.build(taps, fanin, self.table[gates], outputs, copy=False)
 
     def widened(self, k: int) -> Body:
         """The same body with `fanin` padded to `k` columns, for arithmetic on tables."""
@@ -216,7 +259,7 @@ class Body:
         )
 
 
-def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
+def _integers(name: str, values: npt.ArrayLike, copy: bool) -> npt.NDArray[Any]:
     """`values` as an array of integers, uint64 where Python's ints need it."""
     try:
         array = np.asarray(values)
@@ -224,7 +267,7 @@ def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
         raise GraphError(f"body array {name} has rows of different lengths") from None
     if array.dtype.kind in "iu":
         # What a body holds must not change, or become read-only, under its maker's hands.
-        return array.copy() if array is values and array.flags.writeable else array
+        return array.copy() if copy and array is values and array.flags.writeable else array
     if array.size == 0:
         return array.astype(np.int64)
     # numpy makes floats or objects of ints that straddle int64 and uint64.
@@ -237,8 +280,8 @@ def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
         raise GraphError(f"body array {name} holds integers outside 0..2**64-1") from None
 
 
-def _int32(name: str, values: npt.ArrayLike) -> IntArray:
-    array = _integers(name, values)
+def _int32(name: str, values: npt.ArrayLike, copy: bool) -> IntArray:
+    array = _integers(name, values, copy)
     limits = np.iinfo(np.int32)
     if array.size and not (limits.min <= array.min() and array.max() <= limits.max):
         raise GraphError(f"body array {name} holds {array.min()}..{array.max()}, not 32-bit ids")

@@ -182,12 +182,12 @@ class Simulation:
             if count < 1:
                 raise GraphError(f"samples={samples} is not a positive number")
             inputs = draw_samples(graph, count, seed)
-        self.inputs = inputs
         self.samples = len(inputs[0])
-        self._packed = {
+        self._inputs = {
             v.name: pack(x) if v.dtype == "bit" else x
-            for v, x in zip(graph.inputs, self.inputs, strict=True)
+            for v, x in zip(graph.inputs, inputs, strict=True)
         }
+        del inputs  # bits take an eighth of the memory packed
         self._expected = self._outputs(graph)
 
     def compare(self, other: Graph) -> Verdict:
@@ -195,35 +195,44 @@ class Simulation:
         check_signature(self.graph, other)
         found = self._outputs(other)
         for name, left, right in zip(self.graph.outputs, self._expected, found, strict=True):
-            same = left == right if left.dtype == bool else _same_floats(left, right)
-            if not same.all():
-                sample, *index = (int(i) for i in np.argwhere(~same)[0])
+            if not np.array_equal(_bits(left), _bits(right)):
+                if self.graph.values[name].dtype == "bit":
+                    left, right = unpack(left, self.samples), unpack(right, self.samples)
+                sample, *index = (int(i) for i in np.argwhere(_bits(left) != _bits(right))[0])
                 at = (sample, *index)
                 example = Counterexample(
-                    tuple(x[sample].copy() for x in self.inputs),
-                    name,
-                    tuple(index),
-                    left[at].item(),
-                    right[at].item(),
+                    self._sample(sample), name, tuple(index), left[at].item(), right[at].item()
                 )
                 return Verdict(False, "sim", self.samples, example)
         return Verdict(True, "sim", self.samples)
 
+    def _sample(self, i: int) -> tuple[Array, ...]:
+        """Sample `i` of each input, as it was drawn."""
+        bit = np.uint64(i % 64)
+        return tuple(
+            (x[..., i // 64] >> bit & np.uint64(1)).astype(bool)
+            if v.dtype == "bit"
+            else x[i].copy()
+            for v, x in zip(self.graph.inputs, self._inputs.values(), strict=True)
+        )
+
     def _outputs(self, graph: Graph) -> list[Array]:
-        values = evaluate(graph, self._packed, self.samples)
-        types = graph.values
-        return [
-            unpack(values[name], self.samples) if types[name].dtype == "bit" else values[name]
-            for name in graph.outputs
-        ]
+        """Each output: scores (n, groups), or packed bits, zeros after the last sample."""
+        values = evaluate(graph, self._inputs, self.samples)
+        rest = np.uint64((1 << 64) - 1 >> -self.samples % 64)
+        found = []
+        for name in graph.outputs:
+            value = values[name]
+            if graph.values[name].dtype == "bit" and self.samples % 64:
+                value = value.copy()
+                value[..., -1] &= rest
+            found.append(value)
+        return found
 
 
-def _same_floats(a: Array, b: Array) -> Array:
-    """Bit equality, so that 0.0 differs from -0.0 and NaN equals itself."""
-    if a.dtype == np.float32:
-        a, b = a.view(np.uint32), b.view(np.uint32)
-    same: Array = a == b
-    return same
+def _bits(values: Array) -> Array:
+    """What to compare for bit equality, so that 0.0 differs from -0.0 and NaN equals itself."""
+    return values.view(np.uint32) if values.dtype == np.float32 else values
 
 
 def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
@@ -235,9 +244,12 @@ def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
 def _draw(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
     shape = (n, *value.shape)
     if value.dtype == "bit":
-        density = rng.choice([0.5, 0.5, 0.1, 0.9], size=(n,) + (1,) * len(value.shape))
+        density = rng.choice([0.5, 0.5, 0.1, 0.9], size=n)
         density[:1], density[1:2] = 0.0, 1.0
-        return rng.random(shape, dtype=np.float32) < density
+        bits = np.empty(shape, bool)
+        for i in range(n):  # a sample at a time: numbers take more memory than bits
+            bits[i] = rng.random(value.shape, dtype=np.float32) < density[i]
+        return bits
     found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
     levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])
     levels = np.unique(levels[np.isfinite(levels)])

@@ -91,8 +91,7 @@ def depends_on(table: Tables, fanin: int, position: int) -> npt.NDArray[np.bool_
     """(n,) bool: whether each table of `fanin` inputs depends on input number `position`."""
     step = 1 << (fanin - 1 - position)
     low = full_mask(fanin) & ~variable_table(fanin, position)
-    t = table.astype(np.uint64)
-    found: npt.NDArray[np.bool_] = ((t >> np.uint64(step)) ^ t) & np.uint64(low) != 0
+    found: npt.NDArray[np.bool_] = ((table >> step) ^ table) & low != 0
     return found
 
 

@@ -14,13 +14,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, TRUE, Body
+from lgir.body import FIRST_TAP, TRUE, Body, Rows
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold
 
 Words = npt.NDArray[np.uint64]
 
 _ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _CHUNK_WORDS: Final = 1 << 23  # 64 MiB of nets at a time
+_RUN_WORDS: Final = 1 << 15  # and of a level's gates as many as stay in cache
+_COUNT_BITS: Final = 1 << 14
 
 
 def pack(bits: npt.NDArray[np.bool_]) -> Words:
@@ -61,10 +63,14 @@ def _evaluate_node(node: Node, inputs: Sequence[Any], n: int, packed: bool) -> A
     if isinstance(op, Threshold):
         return evaluate_threshold(op, inputs[0])
     if isinstance(op, GroupSum):
-        bits = unpack(inputs[0], n)
-        size = bits.shape[1] // op.groups
-        count = bits.reshape(n, op.groups, size).sum(axis=-1).astype(np.float32)
-        scores: npt.NDArray[np.float32] = (count + np.float32(op.beta)) / np.float32(op.tau)
+        size = len(inputs[0]) // op.groups
+        count = np.zeros((n, op.groups), np.int64)
+        for group in range(op.groups):
+            for start in range(group * size, (group + 1) * size, _COUNT_BITS):
+                stop = min(start + _COUNT_BITS, (group + 1) * size)
+                count[:, group] += unpack(inputs[0][start:stop], n).sum(axis=-1)
+        total = count.astype(np.float32) + np.float32(op.beta)
+        scores: npt.NDArray[np.float32] = total / np.float32(op.tau)
         return scores
     assert isinstance(op, Reshape)
     words = inputs[0].shape[-1]
@@ -87,7 +93,7 @@ def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
     index, planes = tap_index(op, [x.shape[:-1] for x in inputs]), _stack_planes(inputs)
     out = np.empty((len(op.body.outputs), op.positions, words), np.uint64)
     step = max(1, _CHUNK_WORDS // max(1, op.body.num_nets * op.positions))
-    order = op.body.gates_by_level()
+    order = _order(op.body, min(step, words) * op.positions)
     for start in range(0, words, step):
         part = slice(start, start + step)
         nets = evaluate_body(op.body, planes[:, part][index], order)
@@ -125,17 +131,21 @@ def _stack_planes(inputs: Sequence[Words]) -> Words:
     return np.concatenate([*flat, np.zeros((1, words), np.uint64)])
 
 
-def evaluate_body(
-    body: Body, taps: Words, order: Sequence[npt.NDArray[np.int64]] | None = None
-) -> Words:
+def _order(body: Body, words: int) -> list[Rows]:
+    """The gates in runs of one level, for nets of so many words."""
+    return [rows for _, rows in body.level_runs(max(1, _RUN_WORDS // max(1, words)))]
+
+
+def evaluate_body(body: Body, taps: Words, order: Sequence[Rows] | None = None) -> Words:
     """All nets of `body`, (num_nets, ...) uint64, from its taps' words (T, ...)."""
     nets = np.empty((body.num_nets, *taps.shape[1:]), np.uint64)
     nets[:FIRST_TAP] = 0
     nets[TRUE] = _ONES
     nets[FIRST_TAP : body.first_gate] = taps
-    for gates in body.gates_by_level() if order is None else order:
-        nets[body.first_gate + gates] = evaluate_tables(
-            body.table[gates], [nets[body.fanin[gates, i]] for i in range(body.k)]
+    gates = nets[body.first_gate :]
+    for rows in _order(body, math.prod(taps.shape[1:])) if order is None else order:
+        gates[rows] = evaluate_tables(
+            body.table[rows], [nets[body.fanin[rows, i]] for i in range(body.k)]
         )
     return nets
 

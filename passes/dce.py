@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FALSE, FIRST_TAP, Body
+from lgir.body import FIRST_TAP, Body
 from lgir.graph import Graph, Logic, Node, Reshape, Threshold
 from lgir.registry import register_pass
 
@@ -131,21 +131,14 @@ def _shrink_logic(
     renumbered = all(kept[node.inputs[i]].all() for i in used)
     if live.all() and outputs.all() and len(used) == len(node.inputs) and renumbered:
         return node
+    new = body.restricted(live, body.outputs[outputs])
     taps = taps.copy()
     for i in used:
         mine = taps[:, 0] == i
         channel = np.cumsum(kept[node.inputs[i]]) - 1
         taps[mine, 1] = channel[taps[mine, 1]]
     taps[:, 0] = np.searchsorted(used, taps[:, 0])
-    gates = live[body.first_gate :]
-    new_id = np.where(live, np.cumsum(live, dtype=np.int32) - 1, FALSE)
-    new = Body.build(
-        taps,
-        new_id[body.fanin[gates]],
-        body.table[gates],
-        new_id[body.outputs[outputs]],
-        rank=body.rank,
-    )
+    new = Body.build(taps, new.fanin, new.table, new.outputs, copy=False)
     return replace(
         node, op=replace(op, body=new), inputs=tuple(node.inputs[i] for i in used.tolist())
     )

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from lgir.body import FALSE, Body
 from lgir.errors import PassError
 from lgir.graph import Graph, Logic
-from lgir.ops import MAX_FANIN, table_dtype
+from lgir.ops import MAX_FANIN, depends_on, table_dtype
 from lgir.passes.dce import dce
 from lgir.passes.normalise import Index, Literals
 from lgir.passes.simplify import cse, fold
-from lgir.passes.tables import cofactor, depends
+from lgir.passes.tables import cofactor
 from lgir.registry import register_pass
 
 _NEVER = np.iinfo(np.int64).max
@@ -240,7 +240,7 @@ class _Cover:
     def _drop_unused(self, rows: Index) -> None:
         """Forget operands that the composed tables turned out to ignore."""
         for j, column in enumerate(self.columns):
-            column[rows[~depends(self.table[rows], self.k, j)]] = FALSE
+            column[rows[~depends_on(self.table[rows], self.k, j)]] = FALSE
 
     def body(self) -> Body:
         origin = self.origin

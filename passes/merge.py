@@ -72,7 +72,8 @@ def _join(members: list[Node]) -> Node:
     num_taps = sum(int(mask.sum()) for mask in outer)
     next_tap, next_gate = FIRST_TAP, FIRST_TAP + num_taps
     channels: dict[str, npt.NDArray[np.int32]] = {}  # an inner value -> its nets in the new body
-    taps, fanin = [], []
+    taps = []
+    fanin = np.empty((sum(body.num_gates for body in bodies), k), np.int32)
     for m, body, mask in zip(members, bodies, outer, strict=True):
         net = np.arange(body.num_nets, dtype=np.int32)
         source, channel = body.taps[:, 0], body.taps[:, 1]
@@ -85,7 +86,9 @@ def _join(members: list[Node]) -> Node:
                 read = source == i
                 own[read] = channels[name][channel[read]]
         net[body.first_gate :] += next_gate - body.first_gate
-        fanin.append(net[body.fanin])
+        start = next_gate - FIRST_TAP - num_taps
+        for j in range(k):
+            fanin[start : start + body.num_gates, j] = net[body.fanin[:, j]]
         channels[m.output] = net[body.outputs]
         next_tap += len(rows)
         next_gate += body.num_gates
@@ -93,10 +96,11 @@ def _join(members: list[Node]) -> Node:
     assert isinstance(last.op, Logic)
     body = Body.build(
         np.concatenate(taps),
-        np.concatenate(fanin),
+        fanin,
         np.concatenate([body.table for body in bodies]),
         channels[last.output],
         rank=bodies[0].rank,
+        copy=False,
     )
     return replace(last, op=replace(last.op, body=body, stride=_stride(members)), inputs=inputs)
 

@@ -9,16 +9,18 @@ complement get one literal (structural hashing, as in AIG packages, on tables of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FALSE, TRUE, Body
-from lgir.ops import full_mask
+from lgir.body import FALSE, FIRST_TAP, TRUE, Body, IntArray, Rows
+from lgir.ops import depends_on, full_mask
 from lgir.passes.tables import (
     cofactor,
-    depends,
     flip,
     merge_adjacent,
     sorting_steps,
@@ -28,7 +30,8 @@ from lgir.passes.tables import (
 Literals = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
 
-NOT_TABLE_LOW = 0b01  # a unary NOT as the leading bits of any table: f(0) = 1
+_CHUNK: Final = 1 << 15  # gates folded at a time: what they read and make stays in cache
+_SHARE_CHUNK: Final = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -52,29 +55,40 @@ def normalise(body: Body, taps: Literals, share: bool) -> Normalised:
             that is no later than its own.
         share: merge equal gates too.
     """
-    lit = np.arange(body.num_nets, dtype=np.int32) * 2
+    first, k = body.first_gate, body.k
+    lit = 2 * np.arange(body.num_nets, dtype=np.int32)
     lit[TRUE] = 1
-    lit[2 : body.first_gate] = taps
-    columns = [body.fanin[:, j].copy() for j in range(body.k)]
-    table = body.table.copy()
-    depth = np.zeros(body.num_nets, np.int32)
+    lit[FIRST_TAP:first] = taps
+    own = lit[first:]
+    fanin, table = body.fanin.copy(), body.table.copy()
+    columns = [fanin[:, j] for j in range(k)]
+    depth = np.zeros(body.num_nets if share else 0, np.int32)
     settled = True
-    for level, gates in enumerate(body.gates_by_level(), start=1):
-        nets, t = _fold_level([lit[column[gates]] for column in columns], table[gates], body.k)
-        own = (gates + body.first_gate).astype(np.int32)
-        literal = own * 2
-        single = nets[1] == FALSE if body.k > 1 else np.ones(len(gates), bool)
-        literal[single] = 2 * nets[0][single] + (t[single] & 1).astype(np.int32)
+    for level, runs in groupby(body.level_runs(_CHUNK), key=itemgetter(0)):
+        seen = []
+        for _, rows in runs:
+            nets, t = _fold_level([lit[column[rows]] for column in columns], table[rows], k)
+            for column, net in zip(columns, nets, strict=True):
+                column[rows] = net
+            table[rows] = t
+            single = nets[1] == FALSE if k > 1 else np.ones(len(t), bool)
+            own[rows] = np.where(single, 2 * nets[0] + (t & 1).astype(np.int32), own[rows])
+            if share:
+                deep = 1 + reduce(np.maximum, [depth[net] for net in nets])
+                settled &= bool((single | (deep == level)).all())
+                depth[first:][rows] = deep
+                seen.append(rows)
         if share:
-            _share_level(nets, t, np.flatnonzero(~single), literal, body.k)
-            depth[own] = 1 + np.maximum.reduce([depth[net] for net in nets])
-            settled &= bool((depth[own] == level)[~single].all())
-        for column, net in zip(columns, nets, strict=True):
-            column[gates] = net
-        table[gates] = t
-        lit[own] = literal
-    new, outputs = _rebuild(body, lit, columns, table, share)
-    return Normalised(new, outputs, settled)
+            _share_level(columns, table, _gates(seen), own)
+    del depth
+    return Normalised(*_rebuild(body, lit, fanin, table, share), settled)
+
+
+def _gates(runs: list[Rows]) -> Literals:
+    """The gates of some runs, ascending."""
+    return np.concatenate(
+        [np.arange(r.start, r.stop, dtype=np.int32) if isinstance(r, slice) else r for r in runs]
+    )
 
 
 def _fold_level(
@@ -102,7 +116,7 @@ def _fold_level(
             t = np.where(same, merge_adjacent(t, k, j), t)
     unused = np.zeros(len(t), bool)
     for j in range(k):
-        idle = ~depends(t, k, j) & (nets[j] != FALSE)
+        idle = ~depends_on(t, k, j) & (nets[j] != FALSE)
         if idle.any():
             nets[j] = np.where(idle, np.int32(FALSE), nets[j])
             unused |= idle
@@ -128,18 +142,29 @@ def _sort(nets: list[Literals], t: npt.NDArray[Any], k: int) -> npt.NDArray[Any]
 
 
 def _share_level(
-    nets: list[Literals], t: npt.NDArray[Any], rows: Index, literal: Literals, k: int
+    columns: list[Literals], table: npt.NDArray[Any], gates: Literals, own: Literals
 ) -> None:
-    """Give gates of `rows` that are equal up to a complement the literal of the first of them."""
-    if len(rows) < 2:
+    """Give gates of one level that are equal up to a complement the literal of the first of them.
+
+    `own` (G,) holds every gate's literal. Equal gates have the same first operand, so they are
+    compared in parts by a hash of it, which bounds what hashing and sorting take.
+    """
+    k = len(columns)
+    if k > 1:
+        gates = gates[columns[1][gates] != FALSE]
+    if k == 1 or len(gates) < 2:
         return
-    tables = t[rows]
-    odd = (tables & 1).astype(bool)  # the class is represented by its member with f(0..0) = 0
-    plain = np.where(odd, tables ^ full_mask(k), tables)
-    first = first_equal([*(net[rows] for net in nets), plain])
-    merged = np.flatnonzero(first != np.arange(len(rows)))
-    head = first[merged]
-    literal[rows[merged]] = literal[rows[head]] ^ (odd[merged] != odd[head])
+    parts = -(-len(gates) // _SHARE_CHUNK)
+    part = (columns[0][gates].view(np.uint32) * np.uint32(0x9E3779B1) >> np.uint32(16)) % parts
+    for i in range(parts):
+        rows = gates[part == i] if parts > 1 else gates
+        tables = table[rows]
+        odd = (tables & 1).astype(bool)  # a class's representative has f(0..0) = 0
+        plain = np.where(odd, tables ^ full_mask(k), tables)
+        first = first_equal([*(column[rows] for column in columns), plain])
+        merged = np.flatnonzero(first != np.arange(len(rows)))
+        head = first[merged]
+        own[rows[merged]] = own[rows[head]] ^ (odd[merged] != odd[head])
 
 
 def first_equal(columns: list[npt.NDArray[Any]]) -> Index:
@@ -182,13 +207,16 @@ def row_hash(columns: list[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
 
 
 def _rebuild(
-    body: Body, lit: Literals, columns: list[Literals], table: npt.NDArray[Any], share: bool
+    body: Body, lit: Literals, fanin: IntArray, table: npt.NDArray[Any], share: bool
 ) -> tuple[Body, Literals]:
-    """The body without the gates that became another literal, unless an output needs one."""
+    """The body without the gates that became another literal, unless an output needs one.
+
+    `lit` holds every net's literal; `fanin` and `table` are taken over.
+    """
     first, k = body.first_gate, body.k
     outputs = lit[body.outputs]
     source = outputs >> 1
-    flipped = _flip_for_outputs(body, outputs, columns, table)
+    flipped = _flip_for_outputs(body, outputs, fanin, table)
     outputs = outputs ^ flipped[source]
     # A complemented output needs its inverter: its own gate becomes (or stays) NOT of the source.
     inverted = (outputs & 1).astype(bool) & (source != FALSE)
@@ -201,28 +229,27 @@ def _rebuild(
         # A complemented literal belongs to a gate, or to a tap that equals another's complement.
         gate = own >= first
         rows = own[gate] - first
-        for j, column in enumerate(columns):
-            column[rows] = source[at][gate] if j == 0 else FALSE
+        fanin[rows] = FALSE
+        fanin[rows, 0] = source[at][gate]
         table[rows] = _not_table(k)
         target[at] = np.where(gate, own, body.outputs[at])
-    keep = np.zeros(body.num_nets, bool)
-    keep[:first] = True
-    keep[first:] = lit[first:] == 2 * np.arange(first, body.num_nets, dtype=np.int32)
+    keep = np.ones(body.num_nets, bool)
+    for start in range(first, body.num_nets, _CHUNK):
+        stop = min(start + _CHUNK, body.num_nets)
+        keep[start:stop] = lit[start:stop] == 2 * np.arange(start, stop, dtype=np.int32)
     keep[target] = True
+    new = Body.build(body.taps, fanin, table, target, copy=False)
+    if keep.all():
+        literals = np.where(source == FALSE, outputs, 2 * source + (outputs & 1))
+        return body if new == body else new, literals
+    new = new.restricted(keep)
     new_id = np.cumsum(keep, dtype=np.int32) - 1
-    kept = np.flatnonzero(keep[first:])
-    if len(kept) < body.num_gates:
-        columns, table = [new_id[column[kept]] for column in columns], table[kept]
-    fanin = np.empty((len(kept), k), np.int32)
-    for j, column in enumerate(columns):
-        fanin[:, j] = column
-    new = Body.build(body.taps, fanin, table, new_id[target])
     literals = np.where(source == FALSE, outputs, 2 * new_id[source] + (outputs & 1))
-    return body if new == body else new, literals.astype(np.int32)
+    return new, literals
 
 
 def _flip_for_outputs(
-    body: Body, outputs: Literals, columns: list[Literals], table: npt.NDArray[Any]
+    body: Body, outputs: Literals, fanin: IntArray, table: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
     """(num_nets,) gates that outputs read as complements only: these, and their readers' tables,
     are complemented in place, which saves an inverter each.
@@ -233,8 +260,8 @@ def _flip_for_outputs(
     flipped[source[~odd]] = False
     flipped[: body.first_gate] = False
     if flipped.any():
-        for j, column in enumerate(columns):
-            rows = np.flatnonzero(flipped[column])
+        for j in range(body.k):
+            rows = np.flatnonzero(flipped[fanin[:, j]])
             table[rows] = flip(table[rows], body.k, j)
         table[flipped[body.first_gate :]] ^= table.dtype.type(full_mask(body.k))
     return flipped

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from lgir.ops import full_mask, variable_table
@@ -42,12 +41,6 @@ def flip(t: Tables, k: int, j: int) -> Tables:
     """The tables with input j complemented."""
     s = step(k, j)
     return ((t & variable_table(k, j)) >> s) | ((t & low_mask(k, j)) << s)
-
-
-def depends(t: Tables, k: int, j: int) -> npt.NDArray[np.bool_]:
-    """(n,) whether each table depends on input j."""
-    result: npt.NDArray[np.bool_] = ((t >> step(k, j)) ^ t) & low_mask(k, j) != 0
-    return result
 
 
 @cache
