@@ -87,13 +87,28 @@ class ConeStep:
 
 
 @dataclass(frozen=True)
+class CountStep:
+    """Bit-sliced counts of groups of planes: `counts` (groups, width), of which plane i is worth
+    2**i, are `start` (groups, width) and as many more as `planes` (groups, bits) hold. For targets
+    where planes are better counted while they are still in a cache.
+    """
+
+    start: Planes
+    planes: Planes
+    counts: Planes
+
+
+@dataclass(frozen=True)
 class SumStep:
-    """Class scores of one output: `planes` (groups, bits) are counted."""
+    """Class scores of one output: `planes` (groups, bits) are counted, on from `start` (groups,
+    width), a bit-sliced count, where there is one.
+    """
 
     output: int
     planes: Planes
     tau: float
     beta: float
+    start: Planes | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class ExportStep:
     planes: Planes
 
 
-Step = PackStep | GateStep | ChainStep | ConeStep | SumStep | ExportStep
+Step = PackStep | GateStep | ChainStep | ConeStep | CountStep | SumStep | ExportStep
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.cones import Expr
+from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
-from lgir.backends.llvm.scoring import ADDER
 from lgir.backends.steps import ChainStep, ConeStep, GateStep, PackStep, Plan, Planes, Step, SumStep
 from lgir.executable import Array
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic

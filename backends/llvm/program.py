@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.llvm.counting import count_kernel, whole_rounds
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
 from lgir.backends.llvm.kernels import (
     AHEAD,
@@ -25,12 +26,13 @@ from lgir.backends.llvm.kernels import (
 )
 from lgir.backends.llvm.packing import MASK_BYTES, TILE, pack_kernel, widen_kernel
 from lgir.backends.llvm.records import Context, Field, run_kernel
-from lgir.backends.llvm.scoring import ADDER, export_bytes_kernel, export_kernel, sum_kernel
+from lgir.backends.llvm.scoring import export_bytes_kernel, export_kernel, sum_kernel
 from lgir.backends.steps import (
     DUMP_PLANE,
     ZERO_PLANE,
     ChainStep,
     ConeStep,
+    CountStep,
     GateStep,
     PackStep,
     Plan,
@@ -166,6 +168,8 @@ class Program:
             return self._chain(step)
         if isinstance(step, ConeStep):
             return self._cones(step)
+        if isinstance(step, CountStep):
+            return self._count(step)
         if isinstance(step, SumStep):
             return self._sum(step)
         fields = _fields({Field.COUNT: len(step.planes), Field.SLOT: self.output_slot(step.output)})
@@ -218,24 +222,34 @@ class Program:
         fields = _fields({Field.COUNT: len(rows)})
         return StepRecord(name, fields, {Field.ROWS: np.concatenate([rows, ahead])})
 
+    def _count(self, step: CountStep) -> StepRecord:
+        groups, width = step.counts.shape
+        rows = np.concatenate([step.start, whole_rounds(step.planes), step.counts], axis=1)
+        name = f"count{width}"
+        self._use(name, count_kernel, width)
+        fields = _fields({Field.COUNT: groups, Field.BITS: rows.shape[1] - 2 * width})
+        return StepRecord(name, fields, {Field.ROWS: _offsets(rows)})
+
     def _sum(self, step: SumStep) -> StepRecord:
         groups, bits = step.planes.shape
-        padded = -(-bits // ADDER) * ADDER
-        planes = np.full((groups, padded), ZERO_PLANE, np.int64)
-        planes[:, :bits] = step.planes
+        start = step.start
+        if start is None:
+            start = np.full((groups, bits.bit_length()), ZERO_PLANE)
+        width = start.shape[1]
+        rows = np.concatenate([start, whole_rounds(step.planes)], axis=1)
         tau, beta = np.array([step.tau, step.beta], np.float32).view(np.uint32).tolist()
         fields = _fields(
             {
                 Field.COUNT: groups,
-                Field.BITS: padded,
+                Field.BITS: rows.shape[1] - width,
                 Field.SLOT: self.output_slot(step.output),
                 Field.TAU: tau,
                 Field.BETA: beta,
             }
         )
-        name = f"sum{bits.bit_length()}"
-        self._use(name, sum_kernel, bits.bit_length())
-        return StepRecord(name, fields, {Field.ROWS: _offsets(planes)})
+        name = f"sum{width}"
+        self._use(name, sum_kernel, width)
+        return StepRecord(name, fields, {Field.ROWS: _offsets(rows)})
 
     # -- packing ---------------------------------------------------------------------------------
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from lgir.backends.llvm.ir import (
-    BLOCK,
-    MAJORITY,
-    PLANE,
-    PLANE_BYTES,
-    SUM,
-    Function,
-)
+from lgir.backends.llvm.counting import add_planes
+from lgir.backends.llvm.ir import BLOCK, PLANE, PLANE_BYTES, Function
 from lgir.backends.llvm.records import PARAMS, Context, Field
-
-ADDER: Final = 16
-"""Planes that one round of the GroupSum adder takes in."""
 
 
 def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
-    """Class scores: each group's planes are counted by carry-save adders (Harley-Seal), then the
-    `bits` planes of the count are spread to integers and finished in float32.
+    """Class scores, from a row a group as `add_planes` takes it: the `bits` planes of the count are
+    spread to integers and finished in float32.
     """
     f = Function(name, PARAMS, ternary=ternary)
     rows, groups = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
@@ -35,31 +24,15 @@ def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
     counts = f.let(f"alloca [{bits * PLANE_BYTES} x i8], align {PLANE_BYTES}")
     scores = f.let(f"alloca [{BLOCK * 4} x i8], align {PLANE_BYTES}")
     tau_v, beta_v = _splat_float(f, tau), _splat_float(f, beta)
+    words = f.let(f"add i64 {per_group}, {bits}")
     with f.loop(groups) as g:
-        table = f.at(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {per_group}')}, 4"))
-        zeros = [(PLANE, "zeroinitializer")] * bits
-        with f.loop(per_group, *zeros, step=ADDER) as loop:
-            entry = f.at(table, f.let(f"mul i64 {loop.index}, 4"))
-            layer = [
-                f.load_plane("%planes", f.load_u32(f.at(entry, str(4 * i)))) for i in range(ADDER)
-            ]
-            for bit, count in enumerate(loop.carried):
-                carries = []
-                while len(layer) > 1:
-                    a, b, layer = layer[0], layer[1], layer[2:]
-                    carries.append(f.ternary(a, b, count, MAJORITY))
-                    count = f.ternary(a, b, count, SUM)
-                if layer:
-                    if bit + 1 < bits:
-                        carries.append(f.op("and", count, layer[0]))
-                    count = f.op("xor", count, layer[0])
-                loop.next.append(count)
-                layer = carries
-        for i, count in enumerate(loop.result):
+        table = f.at(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {words}')}, 4"))
+        total = add_planes(f, table, per_group, bits)
+        for i, count in enumerate(total):
             f.store(PLANE, count, f.at(counts, str(i * PLANE_BYTES)), PLANE_BYTES)
         with f.loop(str(BLOCK // 16)) as part:
             cell = f.at(counts, f.let(f"mul i64 {part.index}, 2"))
-            total = "zeroinitializer"
+            number = "zeroinitializer"
             for i in range(bits):
                 word = f.load("i16", f.at(cell, str(i * PLANE_BYTES)), 2)
                 lanes = f.let(f"bitcast i16 {word} to <16 x i1>")
@@ -67,8 +40,8 @@ def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
                     f"select <16 x i1> {lanes}, <16 x i32> splat (i32 {1 << i}), "
                     "<16 x i32> zeroinitializer"
                 )
-                total = f.let(f"or <16 x i32> {total}, {weight}")
-            number = f.let(f"uitofp <16 x i32> {total} to <16 x float>")
+                number = f.let(f"or <16 x i32> {number}, {weight}")
+            number = f.let(f"uitofp <16 x i32> {number} to <16 x float>")
             shifted = f.let(f"fadd <16 x float> {number}, {beta_v}")
             score = f.let(f"fdiv <16 x float> {shifted}, {tau_v}")
             f.store("<16 x float>", score, f.at(scores, f.let(f"mul i64 {part.index}, 64")), 64)
