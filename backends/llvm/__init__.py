@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -28,6 +28,7 @@ from lgir.backends.llvm.cache import ObjectCache, default_folder
 from lgir.backends.llvm.costs import kind_of, step_costs
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
+from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program, link
 from lgir.backends.llvm.records import Context
@@ -58,6 +59,7 @@ class Options:
     threads: int | None = None
     cache: bool = True
     cache_dir: str | Path | None = None
+    latency: bool | None = None
 
     def object_cache(self) -> ObjectCache | None:
         folder = default_folder() if self.cache_dir is None else Path(self.cache_dir)
@@ -91,6 +93,10 @@ class LlvmExecutable(Executable):
         self._run_address = _RUN(self._address["lgir_run"])
         self._linked: dict[tuple[str, ...], npt.NDArray[np.int64]] = {}
         self._idle: list[npt.NDArray[np.uint8]] = []
+        self._latency: Latency | None = None
+        self._few = 0 if options.latency is False else MOST
+        if options.latency:
+            self._prepare_latency()
         self._identity = secrets.token_hex(16)
         _alive[self._identity] = self
 
@@ -106,6 +112,11 @@ class LlvmExecutable(Executable):
         threads = self.threads if threads is None else threads
         if threads < 1:
             raise InputError(f"threads={threads} must be at least 1")
+        if 0 < n <= self._few:
+            if self._latency is None:
+                self._prepare_latency()
+            if self._latency is not None and n <= self._few:
+                return self._latency(samples, n) or self._explain(samples)
         arrays = [_rows(a) for a in samples]
         results = [self._result(i, n) for i in range(len(self.graph.outputs))]
         records = self._records(arrays)
@@ -126,6 +137,22 @@ class LlvmExecutable(Executable):
         if any(flags):
             self._explain(samples)
         return [self._finish(i, r, n) for i, r in enumerate(results)]
+
+    @property
+    def crossover(self) -> int:
+        """The largest batch that is evaluated sample by sample, at once, and not as a block; where
+        that is not known before the first such batch, the largest that it can be.
+        """
+        return self._few
+
+    def _prepare_latency(self) -> None:
+        """Threads may do this side by side; one's result is kept."""
+        try:
+            cache = self.options.object_cache()
+            self._latency = Latency(self.graph, self.target, cache, self.plan)
+            self._few = self._latency.most
+        except BackendError:  # too large for it
+            self._few = 0
 
     def _records(self, arrays: list[Array]) -> npt.NDArray[np.int64]:
         """The steps for samples of these dtypes."""
@@ -186,7 +213,7 @@ class LlvmExecutable(Executable):
         bits = np.unpackbits(result, axis=-1, bitorder="little")
         return bits.transpose(0, 2, 1).reshape(len(bits) * BLOCK, *value.shape)[:n].astype(bool)
 
-    def _explain(self, samples: list[Array]) -> None:
+    def _explain(self, samples: list[Array]) -> NoReturn:
         for value, array in zip(self.graph.inputs, samples, strict=True):
             if value.dtype == "bit":
                 check_bits(value, array)
@@ -308,6 +335,7 @@ def compile_llvm(
     threads: int | None = None,
     cache: bool = True,
     cache_dir: str | Path | None = None,
+    latency: bool | None = None,
 ) -> LlvmExecutable:
     """Vectorised machine code for this CPU.
 
@@ -317,8 +345,11 @@ def compile_llvm(
         threads: default number of threads per call; all available cores where None.
         cache: keep object code on disk for the next process.
         cache_dir: where, instead of the user's cache folder.
+        latency: whether a call with few samples, up to a dozen or so, evaluates one after another,
+            faster than a block; code for that is compiled now where True, with the first such call
+            where None, and never where False.
     """
-    return LlvmExecutable(graph, Options(target, features, threads, cache, cache_dir))
+    return LlvmExecutable(graph, Options(target, features, threads, cache, cache_dir, latency))
 
 
 __all__: list[Any] = ["LlvmExecutable", "compile_llvm"]

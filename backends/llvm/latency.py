@@ -1,0 +1,133 @@
+"""Few samples, one after another: their bits in lanes, where the block path has samples there.
+
+A `LatencyPlan` compiled and linked for this process. It takes over below the batch size at which,
+by estimate, a block of 512 costs no more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.backends.llvm.cache import ObjectCache
+from lgir.backends.llvm.jit import Functions, Target
+from lgir.backends.llvm.latency_plan import RUN, LatencyPlan
+from lgir.backends.llvm.program import Record, link
+from lgir.backends.llvm.records import Context
+from lgir.backends.steps import ChainStep, ConeStep, GateStep, PackStep, Plan, Step
+from lgir.executable import Array
+from lgir.graph import Graph
+
+MOST: Final = 32
+"""Samples of a call at most."""
+
+_RUN: Final = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+
+
+class Latency:
+    """Machine code that evaluates `graph` sample by sample; safe to call from many threads.
+
+    Args:
+        blocks: the plan of the block path.
+
+    Attributes:
+        plan: what it runs.
+        most: the largest batch that it evaluates faster than the block path, 0 to MOST.
+
+    Raises BackendError where the network is too large.
+    """
+
+    def __init__(
+        self, graph: Graph, target: Target, cache: ObjectCache | None, blocks: Plan
+    ) -> None:
+        self.plan = LatencyPlan(graph, ternary=target.ternary)
+        self.most = min(MOST, int(sum(map(_block_cycles, blocks.steps)) / self.plan.cycles))
+        self._functions = Functions(self.plan.modules, target, cache)
+        self._address = {name: self._functions.address(name) for name in self.plan.modules}
+        self._run = _RUN(self._address[RUN])
+        self._linked: dict[tuple[str, ...], Record] = {}
+        self._idle: dict[tuple[str, ...], list[_Call]] = {}
+
+    def __call__(self, samples: Sequence[Array], n: int) -> list[Array] | None:
+        """Outputs of `n` <= MOST samples, bool, uint8 or float32 as checked; None where a bit is
+        neither 0 nor 1 or a float is NaN.
+        """
+        kinds = tuple(["f32" if a.dtype == np.float32 else "u8" for a in samples])
+        idle = self._idle.setdefault(kinds, [])
+        try:
+            call = idle.pop()
+        except IndexError:
+            call = self._call(kinds)
+        for room, array in zip(call.samples, samples, strict=True):
+            room[:n] = array
+        call.context[_ERROR] = 0
+        self._run(*call.addresses, 0, n)
+        sound = not call.context[_ERROR]
+        results = [room[:n].copy() for room in call.results]
+        idle.append(call)
+        return results if sound else None
+
+    def _call(self, kinds: tuple[str, ...]) -> _Call:
+        if kinds not in self._linked:
+            self._linked[kinds] = link(self.plan.sequence(kinds), self._address)
+        return _Call(self.plan, kinds, self._linked[kinds])
+
+
+_ERROR: Final = int(Context.ERROR)
+
+
+class _Call:
+    """What a call in progress writes to: room for samples and results, and a workspace. That all is
+    in one place from call to call spares asking numpy for addresses, a microsecond each.
+    """
+
+    def __init__(self, plan: LatencyPlan, kinds: tuple[str, ...], records: Record) -> None:
+        graph = plan.graph
+        self.samples: list[Array] = [
+            np.zeros((MOST, *value.shape), np.float32 if kind == "f32" else np.uint8)
+            for value, kind in zip(graph.inputs, kinds, strict=True)
+        ]
+        outputs = [graph.values[name] for name in graph.outputs]
+        self.results: list[Array] = [
+            np.zeros((MOST, *value.shape), np.bool_ if value.dtype == "bit" else np.float32)
+            for value in outputs
+        ]
+        self.context = np.zeros(plan.context_words, np.int64)
+        slots = [x for a in self.samples for x in (a.ctypes.data, a.strides[0])]
+        self.context[Context.SLOTS :] = slots + [a.ctypes.data for a in self.results]
+        self._workspace: npt.NDArray[np.uint8] = np.zeros(plan.workspace, np.uint8)
+        self._workspace[slice(*plan.ones)] = 0xFF
+        self.addresses = (
+            records.ctypes.data,
+            len(records),
+            self.context.ctypes.data,
+            self._workspace.ctypes.data,
+        )
+
+
+def _block_cycles(step: Step) -> float:
+    """What a step of the block path takes for a block, however few samples are in it; as measured,
+    roughly.
+    """
+    if isinstance(step, PackStep):
+        return 20 * step.planes.size
+    if isinstance(step, ChainStep):
+        return 9 * len(step.rows)
+    if isinstance(step, GateStep):
+        return 4 * step.rows.size
+    if isinstance(step, ConeStep):
+        positions = int(np.prod(step.space)) * len(step.shifts)
+        return (2 if positions > 1 else 4) * positions * step.leaves.size
+    return 2 * step.planes.size

@@ -1,0 +1,479 @@
+"""A graph as steps that evaluate one sample: kernels, and tables of their rows.
+
+A convolution is evaluated at every cell, also at those that a stride leaves out, so that the copies
+of a cone under a pool are one cone; its maps are then moved to where they are read. What the trees
+of dense layers read is gathered by their order. The wiring is data and so are the shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.backends.cones import MAX_POOL, ConeCutter, legal_for_cones
+from lgir.backends.llvm.latency_kernels import (
+    CELLS,
+    GATHERED,
+    LANES,
+    NUMBERS,
+    ROUND,
+    Item,
+    Template,
+    export_kernel,
+    gather_kernel,
+    level_kernel,
+    load_kernel,
+    maps_kernel,
+    module,
+    permute_kernel,
+    rows_kernel,
+    run_kernel,
+    sum_kernel,
+    trees_kernel,
+)
+from lgir.backends.llvm.latency_maps import SLACK, Bytes, layouts
+from lgir.backends.llvm.latency_trees import Nets, Trees, cut
+from lgir.backends.llvm.program import StepRecord, Tables
+from lgir.backends.llvm.records import Context, Field
+from lgir.body import FALSE, FIRST_TAP, Body
+from lgir.errors import BackendError
+from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold
+from lgir.ops import OR, widen_table
+from lgir.registry import PASSES
+from lgir.simulate import tap_index
+
+RUN: Final = "lgir_run_samples"
+MAX_SPAN: Final = 1 << 14
+"""Bytes within which permutations find what one by one takes longer."""
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+class LatencyPlan:
+    """Steps and kernels that evaluate `graph` for one sample at a time.
+
+    Attributes:
+        modules: LLVM text by the name of the kernel that it defines.
+        workspace: bytes; those of `ones` are to be -1 and all others 0 at first.
+        context_words: length of a call's context: `Context`, then a pointer and a stride for each
+            input, then a pointer for each output.
+        cycles: that a sample takes, estimated.
+
+    Raises BackendError where 32-bit offsets do not reach.
+    """
+
+    def __init__(self, graph: Graph, *, ternary: bool) -> None:
+        if not all(legal_for_cones(op.body) for _, op in graph.of_type(Logic)):
+            graph = PASSES.get("fold")(graph)
+        self.graph = graph
+        self.ternary = ternary
+        self.modules = {RUN: module(run_kernel(RUN, ternary=ternary), ternary=ternary)}
+        self.cycles = 0.0
+        self.context_words = self.output_slot(len(graph.outputs))
+        self._steps: list[StepRecord | tuple[int, dict[str, StepRecord]]] = []
+        self._layouts = layouts(graph)
+        # What lanes read that nobody wants lies no further than a channel away from what is read.
+        read = [n for node, op in graph.of_type(Logic) if op.positions > 1 for n in node.inputs]
+        reach = max((self._layouts[name].channel for name in read), default=0)
+        self._reach = 2 * reach + max((self._layouts[n].before for n in read), default=0) + SLACK
+        self._bytes = Bytes(self._reach)
+        self._constant = [self._bytes.take(2 * self._reach) + self._reach for _ in range(2)]
+        self.ones = (self._constant[1] - self._reach, self._constant[1] + self._reach)
+        self._places: dict[str, Ints] = {}
+        self._maps: dict[str, int] = {}
+        self._samples: dict[int, int] = {}
+        self._lower()
+        self.workspace = self._bytes.size + 2 * self._reach + ROUND
+        if self.workspace >= 1 << 32:
+            raise BackendError(f"one sample takes {self.workspace:,} bytes; at most 4 GiB")
+
+    def sequence(self, kinds: Sequence[str]) -> list[StepRecord]:
+        """The records of a call, in order, for inputs of these kinds: "u8" or "f32"."""
+        return [s if isinstance(s, StepRecord) else s[1][kinds[s[0]]] for s in self._steps]
+
+    def _lower(self) -> None:
+        graph = self.graph
+        for index, value in enumerate(graph.inputs):
+            if value.dtype == "bit":
+                self._levels(index, value.name, value.shape, None)
+        for node in graph.nodes:
+            if isinstance(node.op, Threshold):
+                self._threshold(node, node.op)
+            elif isinstance(node.op, Reshape):
+                if node.inputs[0] in self._places:  # not numbers, read by a Threshold later
+                    self._places[node.output] = self._places[node.inputs[0]].reshape(node.op.shape)
+            elif isinstance(node.op, Logic):
+                lower = self._convolution if node.op.positions > 1 else self._dense
+                lower(node, node.op)
+                self._bytes.settle()
+        for index, name in enumerate(graph.outputs):
+            producer = graph.producer(name)
+            if producer is not None and isinstance(producer.op, GroupSum):
+                self._sum(index, producer.op, self._places[producer.inputs[0]])
+            else:
+                self._export(index, self._places[name].ravel())
+
+    def _record(
+        self,
+        name: str,
+        kernel: Callable[..., str],
+        *args: Any,
+        fields: dict[int, int],
+        tables: Tables | None = None,
+    ) -> StepRecord:
+        if name not in self.modules:
+            text = kernel(name, *args, ternary=self.ternary)
+            self.modules[name] = module(text, ternary=self.ternary)
+        numbers = np.zeros(Field.SIZE, np.int64)
+        numbers[list(fields)] = list(fields.values())
+        return StepRecord(name, numbers, tables or {})
+
+    def input_slot(self, index: int) -> int:
+        return Context.SLOTS + 2 * index
+
+    def output_slot(self, index: int) -> int:
+        return self.input_slot(len(self.graph.inputs)) + index
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    def _threshold(self, node: Node, op: Threshold) -> None:
+        name = node.inputs[0]
+        shape = self.graph.values[name].shape
+        lead = op.levels.shape[:-1]
+        levels = op.levels.reshape(*lead, *(1,) * (len(shape) - len(lead)), op.num_levels)
+        while (producer := self.graph.producer(name)) is not None:
+            name = producer.inputs[0]
+        index = [value.name for value in self.graph.inputs].index(name)
+        self._levels(index, node.output, shape, np.broadcast_to(levels, (*shape, op.num_levels)))
+
+    def _levels(
+        self, index: int, name: str, shape: Shape, levels: npt.NDArray[np.float32] | None
+    ) -> None:
+        """Bits of graph input `index`, taken as numbers of `shape`, into the value `name`."""
+        count = 1 if levels is None else levels.shape[-1]
+        if len(shape) > 1:
+            channels, each, width = shape[0], math.prod(shape[1:-1]), shape[-1]
+            cells = self._map(name)
+            rows = cells.reshape(channels, count, each, width)[..., 0]
+        else:  # in rows by level, since features by themselves would be rows of one cell
+            channels, each, width = 1, 1, shape[0]
+            extent = width + SLACK
+            rows = self._bytes.take(count * extent) + np.arange(count) * extent
+            self._places[name] = (rows + np.arange(width)[:, None]).ravel()
+        kinds = {}
+        dtype = self.graph.inputs[index].dtype
+        for kind in ("u8", "f32") if dtype == "bit" else (dtype,):
+            tables: Tables = {Item.ROWS: _u32(rows), Item.VALID: _valid(width, NUMBERS)}
+            if levels is not None:
+                by_row = np.moveaxis(levels.reshape(channels, each, width, count), -1, 1).ravel()
+                by_row = np.concatenate([by_row, np.zeros(NUMBERS, np.float32)])
+                if kind == "u8":
+                    by_row = np.clip(np.floor(by_row), -1, 255).astype(np.int16)
+                tables[Item.LEVEL_TABLE] = by_row
+            fields = {
+                Item.COUNT: channels,
+                Item.LEVELS: count,
+                Item.ROWS_EACH: each,
+                Item.WIDTH: width,
+                Item.NUMBERS: self._sample(index),
+            }
+            form = f"{'bits' if levels is None else 'levels'}_{kind}"
+            bits = levels is None
+            kinds[kind] = self._record(form, level_kernel, kind, bits, fields=fields, tables=tables)
+        self._steps.append((index, kinds))
+        self.cycles += channels * each * count * (10 + -(-width // NUMBERS) * 5)
+
+    def _sample(self, index: int) -> int:
+        """Where the numbers of graph input `index` are, copied once."""
+        if index in self._samples:
+            return self._samples[index]
+        value = self.graph.inputs[index]
+        self._samples[index] = out = self._bytes.take(4 * (value.size + NUMBERS))
+        kinds = {}
+        for kind in ("u8", "f32") if value.dtype == "bit" else (value.dtype,):
+            check = {"bit": "bits", "f32": "nan", "u8": ""}[value.dtype]
+            fields = {Item.COUNT: value.size, Item.SLOT: self.input_slot(index), Item.OUT: out}
+            name = f"load_{kind}_{check}"
+            kinds[kind] = self._record(name, load_kernel, kind, check, fields=fields)
+        self._steps.append((index, kinds))
+        self.cycles += 100 + value.size / 16
+        return out
+
+    def _map(self, name: str) -> Ints:
+        """A map for the value `name`; (C, *space) where its elements lie."""
+        layout = self._layouts[name]
+        self._maps[name] = self._bytes.take(layout.size) + layout.before
+        self._places[name] = self._maps[name] + layout.cells()
+        return self._places[name]
+
+    def _regular(self, name: str) -> int:
+        """Where the map of the value `name` begins, gathered if it is none yet."""
+        if name not in self._maps:
+            layout, cells = self._layouts[name], self._places[name]
+            start = self._bytes.take(layout.size)
+            every = np.full(layout.size, self._constant[FALSE])
+            every[layout.before + layout.cells()] = cells
+            self._gather(every, start)
+            self._maps[name] = start + layout.before
+        return self._maps[name]
+
+    # -- gates -----------------------------------------------------------------------------------
+
+    def _dense(self, node: Node, op: Logic) -> None:
+        body = op.body
+        sources = [self._places[name] for name in node.inputs]
+        every = np.concatenate([*(s.ravel() for s in sources), self._constant[:1]])
+        place = np.empty(body.num_nets, np.int64)
+        place[:FIRST_TAP] = self._constant
+        place[FIRST_TAP : body.first_gate] = every[tap_index(op, [s.shape for s in sources])[:, 0]]
+        net = np.arange(body.num_nets)
+        nets = _nets(body, net, np.zeros_like(net))
+        # By output, so that what is counted together lies together.
+        rank = np.full(body.num_nets, len(body.outputs))
+        np.minimum.at(rank, body.outputs, np.arange(len(body.outputs)))
+        for trees in cut(nets, body.outputs.astype(np.int64), again=False):
+            order = np.lexsort([trees.roots, rank[trees.roots]])
+            place[trees.roots[order]] = self._rows(trees, order, place)
+        self._places[node.output] = place[body.outputs].reshape(
+            self.graph.values[node.output].shape
+        )
+
+    def _rows(self, trees: Trees, order: Ints, place: Ints) -> Ints:
+        """Evaluates trees in that order, lanes being trees; returns where the results lie."""
+        template = _template(trees)
+        n, vectors = len(order), -(-len(order) // LANES)
+        leaves = np.full((vectors * LANES, template.leaves), place[trees.leaves[0, 0]])
+        leaves[:n] = place[trees.leaves[order]]
+        masks = np.zeros((vectors * LANES, template.masks), np.int8)
+        masks[:n] = -trees.masks[order].astype(np.int8)
+        at = self._bytes.borrow(leaves.size)
+        self._gather(_by_lane(leaves).ravel(), at)
+        out = self._bytes.take(vectors * LANES)
+        fields = {Item.COUNT: vectors, Item.LEAVES: at, Item.OUT: out}
+        tables: Tables = {Item.ROWS: _by_lane(masks)}
+        name = f"rows_{template.name}"
+        self._steps.append(self._record(name, rows_kernel, template, fields=fields, tables=tables))
+        self.cycles += 20 + vectors * (template.leaves + 2 * template.masks)
+        return out + np.arange(n)
+
+    def _gather(self, source: Ints, out: int) -> None:
+        """The bytes at `source` (n,) to `out` and after, and anything behind them."""
+        first = int(source.min())
+        span = int(source.max()) + 1 - first
+        n = -(-len(source) // GATHERED) * GATHERED
+        padded = np.full(n, first)
+        padded[: len(source)] = source
+        rounds = -(-span // ROUND)
+        fast = rounds * 30 + n / 32 * (10 + 2 * rounds)
+        if self.ternary and span <= MAX_SPAN and fast < n:
+            fields = {
+                Item.COUNT: n,
+                Item.OUT: out,
+                Item.SOURCE: first,
+                Item.ROUNDS: rounds,
+                Item.BITS: self._bytes.borrow(rounds * ROUND // 8),
+            }
+            tables: Tables = {Item.ROWS: (padded - first).astype(np.uint16)}
+            step = self._record("gather_bits", permute_kernel, fields=fields, tables=tables)
+        else:
+            fields = {Item.COUNT: n, Item.OUT: out}
+            tables = {Item.ROWS: _u32(padded)}
+            step = self._record("gather_bytes", gather_kernel, fields=fields, tables=tables)
+        self._steps.append(step)
+        self.cycles += 30 + min(fast, n) if self.ternary else 30 + n
+
+    def _convolution(self, node: Node, op: Logic) -> None:
+        body = op.body
+        starts = [self._regular(name) for name in node.inputs]
+        layout = [self._layouts[name] for name in node.inputs]
+        pitch = np.array(layout[0].pitch, np.int64)
+        # Nets that are copies of each other, shifted, are one map.
+        cls, anchor = ConeCutter(body).translation_classes()
+        _, first, inverse = np.unique(cls, return_index=True, return_inverse=True)
+        original = first[inverse.ravel()].astype(np.int64)
+        move = (anchor - anchor[original]) @ pitch
+        nets = _nets(body, original, move)
+        place = np.zeros(body.num_nets, np.int64)
+        place[:FIRST_TAP] = self._constant
+        taps = body.taps.astype(np.int64)
+        channel = np.array([x.channel for x in layout])[taps[:, 0]] * taps[:, 1]
+        place[FIRST_TAP : body.first_gate] = (
+            np.array(starts)[taps[:, 0]] + channel + taps[:, 2:] @ pitch
+        )
+        base, shifts = _pools(nets, original[body.outputs])
+        shifts = shifts + move[body.outputs, None]
+        needed = base[base >= body.first_gate]
+        groups = cut(nets, needed, again=True)
+        last = int((np.array(op.space) - 1) * np.array(op.stride) @ pitch)
+        low, high = _span(nets, groups, base, shifts, last)
+        vectors = (high - low) // LANES + 1
+        roots = np.concatenate([g.roots for g in groups]) if groups else np.zeros(0, np.int64)
+        size = vectors * LANES
+        place[roots] = self._bytes.borrow(len(roots) * size) + np.arange(len(roots)) * size - low
+        for trees in groups:
+            template = _template(trees)
+            leaves = place[trees.leaves] + trees.shifts + low
+            words = [_u32(leaves), _u32(place[trees.roots, None] + low), _words(trees.masks)]
+            fields = {Item.COUNT: len(trees.roots), Item.VECTORS: vectors}
+            tables: Tables = {Item.ROWS: np.concatenate(words, axis=1)}
+            name = f"maps_{template.name}"
+            self._steps.append(
+                self._record(name, trees_kernel, template, fields=fields, tables=tables)
+            )
+            each = template.masks + vectors * (template.leaves + template.masks) / 2
+            self.cycles += 20 + len(trees.roots) * each
+        self._move(node, op, place[base, None] + shifts, pitch)
+
+    def _move(self, node: Node, op: Logic, sources: Ints, pitch: Ints) -> None:
+        """Each channel's map is the OR of maps at `sources` (C, m), read with the node's stride."""
+        cells = self._map(node.output)
+        layout = self._layouts[node.output]
+        out = cells.reshape(len(cells), -1)[:, :1]
+        stride, m = op.stride[-1], sources.shape[1]
+        space = _three(op.space, 1)
+        fields = {Item.COUNT: len(cells)}
+        fields |= {Item.SPACE + i: x for i, x in enumerate(space)}
+        in_step = _three(tuple((pitch * np.array(op.stride)).tolist()), 0)
+        fields |= {Item.IN_STEP + i: x for i, x in enumerate(in_step[:2])}
+        fields |= {Item.OUT_STEP + i: x for i, x in enumerate(_three(layout.pitch, 0)[:2])}
+        tables: Tables = {
+            Item.ROWS: _u32(np.concatenate([out, sources], axis=1)),
+            Item.VALID: _valid(space[2], CELLS),
+        }
+        name = f"move_{stride}_{m}"
+        self._steps.append(self._record(name, maps_kernel, stride, m, fields=fields, tables=tables))
+        each = -(-space[2] // CELLS) if stride in (1, 2, 4, 8) else space[2]
+        self.cycles += len(cells) * space[0] * space[1] * (4 + each * (2 + m))
+
+    # -- outputs ---------------------------------------------------------------------------------
+
+    def _sum(self, index: int, op: GroupSum, place: Ints) -> None:
+        groups = np.sort(place.reshape(op.groups, -1), axis=1)
+        bits = groups.shape[1]
+        begins = np.ones(groups.shape, bool)
+        begins[:, 1:] = np.diff(groups, axis=1) != 1
+        if begins.sum(axis=1).max(initial=0) * LANES > bits:  # scattered: gathered first
+            start = self._bytes.borrow(groups.size + GATHERED)
+            self._gather(place.ravel(), start)
+            ranges = [[(start + bits * i, bits)] for i in range(op.groups)]
+        else:
+            ranges = []
+            for row, begin in zip(groups, begins, strict=True):
+                at = np.flatnonzero(begin)
+                lengths = np.diff(at, append=bits)
+                ranges.append(list(zip(row[at].tolist(), lengths.tolist(), strict=True)))
+        most = max(map(len, ranges))
+        rows = np.array([r + [(0, 0)] * (most - len(r)) for r in ranges])
+        tau, beta = np.array([op.tau, op.beta], np.float32).view(np.uint32).tolist()
+        fields = {
+            Item.COUNT: op.groups,
+            Item.RANGES: most,
+            Item.SLOT: self.output_slot(index),
+            Item.TAU: tau,
+            Item.BETA: beta,
+        }
+        tables: Tables = {Item.ROWS: _u32(rows)}
+        self._steps.append(self._record("sum", sum_kernel, fields=fields, tables=tables))
+        self.cycles += op.groups * most * 15 + place.size / 16
+
+    def _export(self, index: int, place: Ints) -> None:
+        start = self._bytes.take(len(place) + GATHERED)
+        self._gather(place, start)
+        fields = {
+            Item.COUNT: len(place),
+            Item.SOURCE: start,
+            Item.SLOT: self.output_slot(index),
+        }
+        self._steps.append(self._record("export", export_kernel, fields=fields))
+        self.cycles += 30 + len(place) / 16
+
+
+def _nets(body: Body, original: Ints, move: Ints) -> Nets:
+    """The gates of `body`, each operand replaced by its original, moved."""
+    wide = body.widened(2)
+    arity = np.maximum(body.arity().astype(np.int64), 1)
+    return Nets(
+        body.first_gate,
+        original[wide.fanin],
+        move[wide.fanin],
+        wide.table.astype(np.uint64),
+        arity,
+        body.gates_by_level(),
+    )
+
+
+def _pools(nets: Nets, outputs: Ints) -> tuple[Ints, Ints]:
+    """Outputs as ORs of copies of one net each: (C,) that net and (C, m) where its copies are."""
+    size = nets.first + len(nets.fanin)
+    base, pattern = np.arange(size), np.zeros(size, np.int64)
+    patterns: list[tuple[int, ...]] = [(0,)]
+    is_or = (nets.table == widen_table(np.array([OR], np.uint8), 2, nets.fanin.shape[1])[0]) & (
+        nets.arity == 2
+    )
+    for gates in nets.by_level:
+        gates = gates[is_or[gates]]
+        left, right = nets.fanin[gates, 0], nets.fanin[gates, 1]
+        same = base[left] == base[right]
+        gates, left, right = gates[same], left[same], right[same]
+        keys = np.column_stack(
+            [pattern[left], nets.shift[gates, 0], pattern[right], nets.shift[gates, 1]]
+        )
+        kinds, kind = np.unique(keys, axis=0, return_inverse=True)
+        for i, (p, by, q, further) in enumerate(kinds.tolist()):
+            copies = {x + by for x in patterns[p]} | {x + further for x in patterns[q]}
+            if len(copies) <= MAX_POOL:
+                mine = kind.ravel() == i
+                own = nets.first + gates[mine]
+                base[own], pattern[own] = base[left[mine]], len(patterns)
+                patterns.append(tuple(sorted(copies)))
+    found = [patterns[p] for p in pattern[outputs].tolist()]
+    most = max(map(len, found))
+    return base[outputs], np.array([[*p, *p[:1] * (most - len(p))] for p in found], np.int64)
+
+
+def _span(nets: Nets, groups: list[Trees], base: Ints, shifts: Ints, last: int) -> tuple[int, int]:
+    """First and last cell, from a convolution's first position, at which a tree's value is read."""
+    size = nets.first + len(nets.fanin)
+    low, high = np.full(size, np.iinfo(np.int32).max), np.full(size, np.iinfo(np.int32).min)
+    np.minimum.at(low, base, shifts.min(axis=1))
+    np.maximum.at(high, base, shifts.max(axis=1) + last)
+    for trees in reversed(groups):
+        np.minimum.at(low, trees.leaves, low[trees.roots, None] + trees.shifts)
+        np.maximum.at(high, trees.leaves, high[trees.roots, None] + trees.shifts)
+    low, high = low[nets.first :], high[nets.first :]
+    read = high >= low
+    return int(low[read].min(initial=last)), int(high[read].max(initial=0))
+
+
+def _template(trees: Trees) -> Template:
+    return Template(trees.height, 0 if trees.height else trees.leaves.shape[1])
+
+
+def _by_lane(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(vectors * LANES, m) -> (vectors, m, LANES)."""
+    return np.ascontiguousarray(rows.reshape(-1, LANES, rows.shape[1]).transpose(0, 2, 1))
+
+
+def _valid(width: int, step: int) -> npt.NDArray[np.int8]:
+    """-1 for each cell of a row and 0 for those after, in whole steps."""
+    mask = np.zeros(-(-width // step) * step, np.int8)
+    mask[:width] = -1
+    return mask
+
+
+def _words(masks: Bools) -> npt.NDArray[np.uint32]:
+    return np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
+
+
+def _u32(offsets: Ints) -> npt.NDArray[np.uint32]:
+    return np.ascontiguousarray(offsets, dtype=np.uint32)
+
+
+def _three(axes: tuple[int, ...], fill: int) -> tuple[int, int, int]:
+    a, b, c = (fill,) * (3 - len(axes)) + tuple(axes)
+    return a, b, c
