@@ -8,6 +8,7 @@ from lgir.passes import (
     reassociate,
     rewrite,
     simplify,
+    sweep,
     thermometer,
     unroll,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "reassociate",
     "rewrite",
     "simplify",
+    "sweep",
     "thermometer",
     "unroll",
 ]

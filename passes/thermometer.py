@@ -24,8 +24,8 @@ from lgir.registry import register_pass
 
 
 @dataclass(frozen=True)
-class _Order:
-    """Per channel (C,): channels of one group imply those of lower rank in it."""
+class Order:
+    """Per channel or net (n,): those of one group imply those of lower rank in it."""
 
     group: Index
     rank: Index
@@ -39,18 +39,32 @@ def thermometer(graph: Graph) -> Graph:
     return graph
 
 
-def _simplify_nodes(graph: Graph) -> Graph:
-    orders: dict[str, _Order] = {}
-    nodes = []
+def tap_orders(graph: Graph) -> dict[str, Order]:
+    """For each Logic node that reads thresholds, by its output: group and rank of its body's nets.
+
+    Taps of one group, at one position, imply those of lower rank; taps of equal rank are equal.
+    """
+    channels: dict[str, Order] = {}
+    found = {}
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Threshold) and (np.diff(op.levels, axis=-1) >= 0).all():
             channel = np.arange(graph.values[node.output].shape[0])
-            orders[node.output] = _Order(channel // op.num_levels, channel % op.num_levels)
-        elif isinstance(op, Reshape) and node.inputs[0] in orders and len(op.shape) == 1:
-            orders[node.output] = _flattened(orders[node.inputs[0]], op.shape[0])
-        elif isinstance(op, Logic) and any(name in orders for name in node.inputs):
-            body = _simplified(op.body, _tap_order(op.body, node, orders))
+            channels[node.output] = Order(channel // op.num_levels, channel % op.num_levels)
+        elif isinstance(op, Reshape) and node.inputs[0] in channels and len(op.shape) == 1:
+            channels[node.output] = _flattened(channels[node.inputs[0]], op.shape[0])
+        elif isinstance(op, Logic) and any(name in channels for name in node.inputs):
+            found[node.output] = _tap_order(op.body, node, channels)
+    return found
+
+
+def _simplify_nodes(graph: Graph) -> Graph:
+    orders = tap_orders(graph)
+    nodes = []
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, Logic) and node.output in orders:
+            body = _simplified(op.body, orders[node.output])
             if body is not op.body:
                 node = replace(node, op=replace(op, body=body))
         nodes.append(node)
@@ -59,13 +73,13 @@ def _simplify_nodes(graph: Graph) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def _flattened(order: _Order, size: int) -> _Order:
+def _flattened(order: Order, size: int) -> Order:
     cells = size // len(order.group)
     cell = np.tile(np.arange(cells), len(order.group))
-    return _Order(np.repeat(order.group, cells) * cells + cell, np.repeat(order.rank, cells))
+    return Order(np.repeat(order.group, cells) * cells + cell, np.repeat(order.rank, cells))
 
 
-def _tap_order(body: Body, node: Node, orders: dict[str, _Order]) -> _Order:
+def _tap_order(body: Body, node: Node, orders: dict[str, Order]) -> Order:
     """Group and rank of each net: taps at the same offsets are grouped as their channels are."""
     group = np.arange(body.num_nets)
     rank = np.zeros(body.num_nets, np.int64)
@@ -78,10 +92,10 @@ def _tap_order(body: Body, node: Node, orders: dict[str, _Order]) -> _Order:
             same = first_equal([order.group[channel], *taps[mine, 2:].T]) if len(mine) else mine
             group[FIRST_TAP + mine] = FIRST_TAP + mine[same]
             rank[FIRST_TAP + mine] = order.rank[channel]
-    return _Order(group, rank)
+    return Order(group, rank)
 
 
-def _simplified(body: Body, order: _Order) -> Body:
+def _simplified(body: Body, order: Order) -> Body:
     """The body with tables that ignore what implications let them; the same where none can."""
     k, full = body.k, full_mask(body.k)
     care = np.full(body.num_gates, full, body.table.dtype)

@@ -21,6 +21,7 @@ PASSES = (
     "merge",
     "reassociate",
     "rewrite",
+    "sweep",
     "thermometer",
     "unroll",
 )
