@@ -24,11 +24,19 @@ from lgir.backends.llvm.kernels import (
     gate_kernel,
     tree_kernel,
 )
-from lgir.backends.llvm.packing import MASK_BYTES, TILE, pack_kernel, widen_kernel
+from lgir.backends.llvm.packing import (
+    TILE,
+    TILE_BYTES,
+    pack_kernel,
+    pack_words_kernel,
+    widen_kernel,
+)
 from lgir.backends.llvm.records import Context, Field, run_kernel
 from lgir.backends.llvm.scoring import export_bytes_kernel, export_kernel, sum_kernel
 from lgir.backends.steps import (
+    BUFFER,
     DUMP_PLANE,
+    ONE_PLANE,
     ZERO_PLANE,
     ChainStep,
     ConeStep,
@@ -49,10 +57,11 @@ _DECLARATIONS: Final = (
     "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
     "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 )
-_MASKS_AT_ONCE: Final = 192
-"""Tiles times levels whose masks are held at once while packing, 780 KiB: mostly whole rows."""
+_TILES_AT_ONCE: Final = 192
+"""Tiles times levels whose bits are held at once while packing, 780 KiB: mostly whole rows."""
 
 Record = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.uint32]
 Tables = dict[int, npt.NDArray[Any]]
 
 
@@ -202,10 +211,11 @@ class Program:
 
     def _cones(self, step: ConeStep) -> StepRecord:
         copies = len(step.shifts)
+        places = np.concatenate([_offsets(step.leaves), _offsets(step.out)[:, None]], axis=1)
         masks = np.where(step.masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
-        rows = np.concatenate([_offsets(step.leaves), _offsets(step.out)[:, None], masks], axis=1)
         if step.space == (1, 1, 1) and copies == 1:
-            return self._trees(step, rows)
+            return self._trees(step, places, masks)
+        rows = np.concatenate([places, masks], axis=1)
         fields = _fields({Field.COUNT: len(rows), Field.COPIES: copies})
         fields[Field.SPACE : Field.SPACE + 3] = step.space
         fields[Field.IN_STEP : Field.IN_STEP + 3] = np.array(step.in_step) * PLANE_BYTES
@@ -215,12 +225,17 @@ class Program:
         self._use(name, cone_kernel, step.expr)
         return StepRecord(name, fields, {Field.ROWS: rows})
 
-    def _trees(self, step: ConeStep, rows: npt.NDArray[np.uint32]) -> StepRecord:
+    def _trees(self, step: ConeStep, rows: Offsets, masks: Offsets) -> StepRecord:
+        """Neighbouring rows of equal masks are a run."""
         name = f'"tree {step.expr}"'
         self._use(name, tree_kernel, step.expr)
+        begins = np.concatenate([[True], (masks[1:] != masks[:-1]).any(axis=1)])
+        first = np.flatnonzero(begins)
+        sizes = np.diff(first, append=len(masks)).astype(np.uint32)
+        runs = np.concatenate([sizes[:, None], masks[first]], axis=1)
         ahead = np.zeros((AHEAD, rows.shape[1]), np.uint32)
-        fields = _fields({Field.COUNT: len(rows)})
-        return StepRecord(name, fields, {Field.ROWS: np.concatenate([rows, ahead])})
+        tables: Tables = {Field.ROWS: np.concatenate([rows, ahead]), Field.MASKS: runs}
+        return StepRecord(name, _fields({Field.COUNT: len(runs)}), tables)
 
     def _count(self, step: CountStep) -> StepRecord:
         groups, width = step.counts.shape
@@ -266,33 +281,43 @@ class Program:
         planes = np.full((count, width), self.plan.num_planes)  # a plane that nothing reads
         planes[:, :features] = step.planes
         tiles = -(-width // TILE)
-        at_once = min(max(1, _MASKS_AT_ONCE // count), tiles)
-        slot = self.wide_slot(step.input) if narrow else self.input_slot(step.input)
+        at_once = min(max(1, _TILES_AT_ONCE // count), tiles)
         fields = _fields(
             {
                 Field.COUNT: tiles,
                 Field.FEATURES: width,
                 Field.LEVELS: count,
-                Field.SLOT: slot,
+                Field.SLOT: self.wide_slot(step.input) if narrow else self.input_slot(step.input),
                 Field.SCRATCH: self.scratch,
                 Field.TILES_AT_ONCE: at_once,
             }
         )
-        tables: Tables = {Field.ROWS: _offsets(planes)}
-        if kind != "bits":
-            levels = np.zeros((count, width), np.float32)
-            if step.levels is not None:
-                levels[:, :features] = step.levels
-            tables[Field.LEVEL_TABLE], tables[Field.ALWAYS] = _level_table(levels, kind, tiles)
+        behind = self.scratch + at_once * count * TILE_BYTES
+        self.workspace_bytes = max(self.workspace_bytes, behind)
+        if kind == "bits":
+            self._use("pack_words", pack_words_kernel)
+            return [StepRecord("pack_words", fields, {Field.ROWS: _offsets(planes)})]
+        levels = np.zeros((count, width), np.float32)
+        if step.levels is not None:
+            levels[:, :features] = step.levels
+        # A level below 0 holds for every byte, which no byte can say.
+        always = (levels < 0) & (kind == "u8")
+        tables = {
+            Field.ROWS: _offsets(np.where(always, self.plan.num_planes, planes)),
+            Field.LEVEL_TABLE: _level_table(levels, kind),
+        }
         is_bit = step.dtype == "bit"
-        check = kind != "bits" and (is_bit or kind == "f32")
+        check = is_bit or kind == "f32"
         form = "f32_bits" if kind == "f32" and is_bit else kind
         name = f"pack_{form}{'_checked' if check else ''}"
         self._use(name, pack_kernel, form, check)
-        pack = StepRecord(name, fields, tables)
-        behind = self.scratch + at_once * count * MASK_BYTES
-        self.workspace_bytes = max(self.workspace_bytes, behind)
-        return [self._widen(step, kind, behind), pack] if narrow else [pack]
+        records = [StepRecord(name, fields, tables)]
+        if narrow:
+            records.insert(0, self._widen(step, kind, behind))
+        if always.any():
+            true = np.stack(np.broadcast_arrays(ONE_PLANE, planes[always]), axis=1)
+            records.append(self._gates(GateStep(1, BUFFER, true)))
+        return records
 
     def _widen(self, step: PackStep, kind: str, at: int) -> StepRecord:
         """Copies a block's samples, narrower than a tile, to rows of a tile at `at`."""
@@ -338,20 +363,8 @@ def _offsets(planes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     return np.ascontiguousarray((planes * PLANE_BYTES).astype(np.uint32))
 
 
-def _level_table(
-    levels: npt.NDArray[np.float32], dtype: str, tiles: int
-) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]:
-    """Levels in the dtype of the samples, and (levels, tiles) masks of bits that are always True.
-
-    For bytes, x > t is x > floor(t); a level below 0 holds for every byte, which no byte can say.
-    """
-    always = np.zeros((len(levels), tiles), np.int64)
-    if dtype != "u8":
-        return np.ascontiguousarray(levels), always
-    floor = np.floor(levels)
-    width = levels.shape[1]
-    for tile in range(tiles):
-        first = min(tile * TILE, width - TILE)
-        bits = floor[:, first : first + TILE] < 0
-        always[:, tile] = np.packbits(bits, axis=1, bitorder="little").view(np.int64)[:, 0]
-    return np.clip(floor, 0, 255).astype(np.uint8), always
+def _level_table(levels: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.generic]:
+    """Levels in the dtype of the samples: of bytes, x > t is x > floor(t)."""
+    if kind != "u8":
+        return np.ascontiguousarray(levels)
+    return np.clip(np.floor(levels), 0, 255).astype(np.uint8)

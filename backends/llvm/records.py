@@ -39,7 +39,6 @@ class Field(IntEnum):
     FEATURES = 3
     LEVELS = 4
     LEVEL_TABLE = 5
-    ALWAYS = 6
     SLOT = 7
     SCRATCH = 8
     TILES_AT_ONCE = 9
