@@ -19,8 +19,10 @@ from lgir.roofline import BLOCK, LINE, StepCost, Traffic
 
 _CHAIN_TABLE_LOADS: Final = 2
 """A chain's masks: one vector, and two broadcasts, which load twice as fast as whole vectors."""
-_EXCHANGES: Final = 2 * 8 * 3 * 4
-"""That transpose a tile: passes, vectors in eights, distances, pairs."""
+_EXCHANGES: Final = 8 * 3 * 4
+"""Of pairs of vectors, that transpose a tile's bytes in words: vectors in eights, distances, pairs.
+As many shuffles of pairs transpose the words.
+"""
 _SAMPLE_ROWS: Final = 16
 
 
@@ -134,16 +136,16 @@ def _sum(step: SumStep, three: int) -> StepCost:
 
 
 def _pack(step: PackStep, samples: Array, three: int) -> StepCost:
-    """Every feature is read once and compared with each level; 512 masks of 64 bits make a tile,
-    stored, transposed in two passes and stored as planes.
+    """Every feature is read once, and compared with each level and added under the mask; 64 vectors
+    make a tile, stored, transposed in two passes and stored as planes.
     """
     levels, features = step.planes.shape
     tiles = -(-features // TILE)
     size = 4 if samples.dtype == np.float32 else 1
     read = tiles * TILE * size * BLOCK / LINE
     made = levels * tiles * TILE
-    transpose = _EXCHANGES * (2 + 2 * three)
-    logic = levels * tiles * (BLOCK * size + transpose)
+    transpose = _EXCHANGES * (2 + 2 * three + 2)
+    logic = levels * tiles * (2 * BLOCK * size + transpose)
     traffic = (
         Traffic(read + 2 * made, 3 * made),
         Traffic(read, 0, samples.nbytes),
