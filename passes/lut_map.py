@@ -9,7 +9,8 @@ gate with two readers as saved when both absorb it, where random networks have m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,10 @@ import numpy.typing as npt
 
 from lgir.body import FALSE, Body
 from lgir.errors import PassError
-from lgir.graph import Graph, Logic
+from lgir.graph import Graph
 from lgir.ops import MAX_FANIN, depends_on, table_dtype
-from lgir.passes.dce import dce
 from lgir.passes.normalise import Index, Literals
-from lgir.passes.simplify import cse, fold
+from lgir.passes.simplify import clean, map_bodies
 from lgir.passes.tables import cofactor
 from lgir.registry import register_pass
 
@@ -33,31 +33,10 @@ def lut_map(graph: Graph, k: int = 3) -> Graph:
     """Cover logic with look-up tables of at most k inputs (3 to 6), as few as possible."""
     if not 3 <= k <= MAX_FANIN:
         raise PassError(f"lut-map{{k={k}}}: k must be from 3 to {MAX_FANIN}")
-    graph = _clean(graph)
-    while (mapped := _map_bodies(graph, k)) is not graph:
-        graph = _clean(mapped)  # composed tables may ignore a net or equal each other
+    graph = clean(graph)
+    while (mapped := map_bodies(graph, partial(map_body, k=k))) is not graph:
+        graph = clean(mapped)  # composed tables may ignore a net or equal each other
     return graph
-
-
-def _clean(graph: Graph) -> Graph:
-    while True:
-        clean: Graph = dce(cse(fold(graph)))
-        if clean is graph:
-            return graph
-        graph = clean
-
-
-def _map_bodies(graph: Graph, k: int) -> Graph:
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node.op, Logic):
-            body = map_body(node.op.body, k)
-            if body is not node.op.body:
-                node = replace(node, op=replace(node.op, body=body))
-        nodes.append(node)
-    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
-        return graph
-    return graph.with_nodes(nodes)
 
 
 def map_body(body: Body, k: int) -> Body:

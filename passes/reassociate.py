@@ -9,17 +9,17 @@ share it under `cse`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.body import Body
-from lgir.graph import Graph, Logic
+from lgir.graph import Graph
 from lgir.ops import XOR
 from lgir.passes.normalise import Index
-from lgir.passes.simplify import fold
+from lgir.passes.simplify import fold, map_bodies
 from lgir.registry import register_pass
 
 Mask = npt.NDArray[np.bool_]
@@ -49,22 +49,9 @@ for _p, _q, _o in np.ndindex(2, 2, 2):
 @register_pass("reassociate")
 def reassociate(graph: Graph) -> Graph:
     """Turn trees of ANDs and ORs, or of XORs, into sorted chains, which pack into wider tables."""
-    while (chained := _chain_bodies(graph)) is not graph:
+    while (chained := map_bodies(graph, chain_body)) is not graph:
         graph = fold(chained)  # operands that cancel may join trees
     return graph
-
-
-def _chain_bodies(graph: Graph) -> Graph:
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node.op, Logic) and node.op.body.k == 2:
-            body = chain_body(node.op.body)
-            if body is not node.op.body:
-                node = replace(node, op=replace(node.op, body=body))
-        nodes.append(node)
-    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
-        return graph
-    return graph.with_nodes(nodes)
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,12 @@ class _Trees:
 
 
 def chain_body(body: Body) -> Body:
-    """The body with its trees as chains; the same object where each is one already."""
+    """The body with its trees as chains; the same object where each is one already.
+
+    A body with gates of more than two inputs is left as it is.
+    """
+    if body.k != 2:
+        return body
     kind, *phase = _PARSED[body.table].T
     inner, parent = _inner_gates(body, kind, phase)
     root = _roots(inner, parent)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import permutations, product
 
 import numpy as np
@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from lgir.body import FALSE, Body
 from lgir.errors import ParseError, unknown_name
-from lgir.graph import Graph, Logic
+from lgir.graph import Graph
 from lgir.ops import MAX_FANIN, NAME_TO_TABLE, full_mask, table_dtype, widen_table
 from lgir.passes.normalise import Index
-from lgir.passes.simplify import fold
+from lgir.passes.simplify import fold, map_bodies
 
 Mask = npt.NDArray[np.bool_]
 
@@ -168,24 +168,15 @@ def apply_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
     A gate of the pattern counts as saved where the match alone reads it. Run `fix(fold,cse,dce)`
     before, so that gates are in normal form, and after, to remove what is left over.
     """
-    while (new := _apply_once(graph, rules)) is not graph:
+    while (new := map_bodies(graph, partial(_apply_once, rules=rules))) is not graph:
         graph = fold(new)
     return graph
 
 
-def _apply_once(graph: Graph, rules: Sequence[Rule]) -> Graph:
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node.op, Logic):
-            body = node.op.body
-            for each in rules:
-                body = rewrite_body(body, each)
-            if body is not node.op.body:
-                node = replace(node, op=replace(node.op, body=body))
-        nodes.append(node)
-    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
-        return graph
-    return graph.with_nodes(nodes)
+def _apply_once(body: Body, rules: Sequence[Rule]) -> Body:
+    for each in rules:
+        body = rewrite_body(body, each)
+    return body
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Nodes are visited in topological order and carry what is known of their channels
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from lgir.body import FIRST_TAP, Body
 from lgir.graph import Graph, Logic, Node, Op, Reshape, Threshold, Value
+from lgir.passes.dce import dce
 from lgir.passes.facts import (
     CONST_FALSE,
     CONST_TRUE,
@@ -44,6 +46,27 @@ def cse(graph: Graph) -> Graph:
     lexicographic order, which a shift of all of them preserves.
     """
     return _Sweep(graph, share=True).run()
+
+
+def clean(graph: Graph) -> Graph:
+    """The graph after `fix(fold,cse,dce)`: what passes leave behind is gone, gates are normal."""
+    while (cleaner := dce(cse(fold(graph)))) is not graph:
+        graph = cleaner
+    return graph
+
+
+def map_bodies(graph: Graph, function: Callable[[Body], Body]) -> Graph:
+    """The graph with a function applied to every body; itself where that changed none."""
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node.op, Logic):
+            body = function(node.op.body)
+            if body is not node.op.body:
+                node = replace(node, op=replace(node.op, body=body))
+        nodes.append(node)
+    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
+        return graph
+    return graph.with_nodes(nodes)
 
 
 class _Sweep:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir.body import Body
@@ -12,7 +10,6 @@ from lgir.builder import GraphBuilder
 from lgir.errors import ParseError, UnknownNameError
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, NAND, NOR, OR, XNOR, XOR
-from lgir.passes.rewrite import RULES
 from lgir.passes.rules import apply_rules, find, parse_term, rule
 
 DISTRIBUTE = rule("(or (and ?x ?y) (and ?x ?z))", "(and ?x (or ?y ?z))")
@@ -112,45 +109,6 @@ def test_overlapping_matches_are_applied_one_after_the_other():
     graph = flat(fanin, [AND] * 7, [10], 2)
     after = applied(graph, rule("(and ?x (and ?x ?y))", "(and ?x ?y)"))
     assert gates(after) == 1
-
-
-@pytest.mark.parametrize("each", RULES, ids=str)
-def test_built_in_rules_save_a_gate_where_they_match(each):
-    names = sorted(each.pattern.variables)
-    nets = {name: 2 + i for i, name in enumerate(names)}
-    fanin, table = [], []
-
-    def build(term) -> int:
-        if term.head.startswith("?"):
-            return nets[term.head]
-        operands = [build(arg) for arg in term.args]
-        if term.head == "not":
-            operands, value = [operands[0], 0], 0b0011
-        else:
-            value = term.table
-        fanin.append(operands)
-        table.append(value)
-        return 1 + len(names) + len(fanin)
-
-    root = build(each.pattern)
-    graph = clean(flat(fanin, table, [root], len(names)))
-    after = applied(graph, each)
-    assert gates(after) < gates(graph)
-
-
-def test_the_pass_keeps_outputs_equal_and_settles():
-    changed = 0
-    for seed in range(120):
-        graph = random_graph(seed, max_fanin=2 if seed % 2 else 6)
-        before, _ = lgir.optimize(graph, "fix(fold,cse,dce)", verify=None)
-        after, _ = lgir.optimize(before, "rewrite", verify=None)
-        changed += after is not before
-        x = random_inputs(graph, 130)
-        left, right = (lgir.compile(g, "reference")(*x) for g in (graph, after))
-        left, right = (v if isinstance(v, tuple) else (v,) for v in (left, right))
-        assert all(np.array_equal(p, q) for p, q in zip(left, right, strict=True)), seed
-        assert lgir.optimize(after, "rewrite", verify=None)[0] is after
-    assert changed > 3
 
 
 @pytest.mark.parametrize(
