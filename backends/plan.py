@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.cones import ConeCutter, legal_for_cones
+from lgir.backends.forest import ragged
 from lgir.backends.groups import split_groups
 from lgir.backends.schedule import schedule_gates
 from lgir.backends.steps import (
@@ -41,7 +42,9 @@ from lgir.simulate import tap_index
 
 @dataclass
 class _Storage:
-    """Where a value lives: the plane of each element and, if regular, its affine layout."""
+    """Where a value lives: the plane of each element and, if regular, its affine layout. Elements
+    without a plane, -1, are counted in `counts` (groups, width).
+    """
 
     planes: Planes
     strides: tuple[int, ...] | None = None
@@ -49,6 +52,7 @@ class _Storage:
     high: Shape = ()
     geometry: tuple[int, ...] = ()
     blocks: list[tuple[int, int]] = field(default_factory=list)
+    counts: Planes | None = None
 
 
 class _Planes:
@@ -228,10 +232,23 @@ class _Planner:
         every = [self.storage[name].planes.ravel() for name in node.inputs]
         table = np.concatenate([*every, [ZERO_PLANE]])
         taps = table[tap_index(op, shapes)[:, 0]]
-        done = schedule_gates(op.body, taps, self.alloc, chains=self.chains)
+        classes = self._classes(node)
+        done = schedule_gates(op.body, taps, self.alloc, chains=self.chains, classes=classes)
         self.steps += done.steps
         shape = self.graph.values[node.output].shape
-        self.storage[node.output] = _Storage(done.outputs.reshape(shape), blocks=done.blocks)
+        self.storage[node.output] = _Storage(
+            done.outputs.reshape(shape), blocks=done.blocks, counts=done.counts
+        )
+
+    def _classes(self, node: Node) -> npt.NDArray[np.int64] | None:
+        """The group of each element of the node's output, if a GroupSum is all that reads it."""
+        if node.output in self.graph.outputs:
+            return None
+        readers = self.graph.users()[node.output]
+        if len(readers) != 1 or not isinstance(readers[0].op, GroupSum):
+            return None
+        groups = readers[0].op.groups
+        return np.repeat(np.arange(groups), self.graph.values[node.output].size // groups)
 
     def _cones(self, node: Node, op: Logic) -> None:
         body = op.body
@@ -316,8 +333,12 @@ class _Planner:
         producer = self.graph.producer(name)
         if producer is not None and isinstance(producer.op, GroupSum):
             op = producer.op
-            planes = self.storage[producer.inputs[0]].planes.reshape(op.groups, -1)
-            self.steps.append(SumStep(index, planes, op.tau, op.beta))
+            storage = self.storage[producer.inputs[0]]
+            planes = storage.planes.reshape(op.groups, -1)
+            if storage.counts is not None:
+                group, column = np.nonzero(planes >= 0)
+                planes = ragged(planes[group, column], group, op.groups)
+            self.steps.append(SumStep(index, planes, op.tau, op.beta, storage.counts))
         elif name in self.storage:
             self.steps.append(ExportStep(index, self.storage[name].planes.ravel()))
         else:

@@ -18,12 +18,11 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import ConeCutter, ConeGroup, legal_for_cones
+from lgir.backends.forest import find_forest, schedule_forest
 from lgir.backends.steps import (
     BUFFER,
     DUMP_PLANE,
     ChainStep,
-    ConeStep,
     GateStep,
     Planes,
     Step,
@@ -33,11 +32,6 @@ from lgir.ops import swap_inputs
 
 MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
-
-MIN_INNER: Final = 0.5
-"""Share of gates with a single reader from which a body is evaluated as a forest of cones."""
-MAX_TEMPLATES: Final = 64
-"""Templates that a forest may cost; a millisecond or ten each, once per machine."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,19 +44,26 @@ class Allocator(Protocol):
 
 @dataclass(frozen=True)
 class Scheduled:
-    """The steps of a body, the plane of each output, and the ranges of planes it holds."""
+    """The steps of a body, the plane of each output, -1 where it is counted in `counts`, and the
+    ranges of planes that all of these hold.
+    """
 
     steps: list[Step]
     outputs: Planes
     blocks: list[tuple[int, int]]
+    counts: Planes | None = None
 
 
-def schedule_gates(body: Body, taps: Planes, planes: Allocator, *, chains: bool) -> Scheduled:
+def schedule_gates(
+    body: Body, taps: Planes, planes: Allocator, *, chains: bool, classes: Ints | None = None
+) -> Scheduled:
     """Steps that evaluate `body` with its taps in the planes `taps` (T,).
 
-    `chains` allows ChainSteps; without it, every step is a GateStep.
+    Args:
+        chains: allow ChainSteps and forests; without it, every step is a GateStep.
+        classes: (outputs,) the group that counts each output, where nothing else reads it.
     """
-    return _Scheduler(body, taps, planes, chains).run()
+    return _Scheduler(body, taps, planes, chains, classes).run()
 
 
 class _Slots:
@@ -87,9 +88,12 @@ class _Slots:
 
 
 class _Scheduler:
-    def __init__(self, body: Body, taps: Planes, planes: Allocator, chains: bool) -> None:
+    def __init__(
+        self, body: Body, taps: Planes, planes: Allocator, chains: bool, classes: Ints | None
+    ) -> None:
         self.body = body
         self.chains = chains
+        self.classes = classes
         self.slots = _Slots(planes)
         self.steps: list[Step] = []
         self.plane = np.empty(body.num_nets, np.int64)
@@ -103,8 +107,12 @@ class _Scheduler:
 
     def run(self) -> Scheduled:
         body = self.body
-        forest = self._forest() if self.chains else []
-        self._by_cone(forest) if forest else self._by_level()
+        forest = find_forest(body) if self.chains else []
+        counts = None
+        if forest:
+            self.steps, counts = schedule_forest(body, forest, self.plane, self.slots, self.classes)
+        else:
+            self._by_level()
         outputs = self.plane[body.outputs]
         # Outputs that are taps would share planes that die with their source: copy those.
         copied = np.flatnonzero((body.outputs >= FIRST_TAP) & (body.outputs < body.first_gate))
@@ -112,35 +120,7 @@ class _Scheduler:
             fresh = self.slots.take(len(copied))
             self.steps.append(GateStep(1, BUFFER, np.column_stack([outputs[copied], fresh])))
             outputs[copied] = fresh
-        return Scheduled(self.steps, outputs, self.slots.blocks)
-
-    def _forest(self) -> list[ConeGroup]:
-        """The cones of a body where most gates have one reader, if a few templates do for all.
-
-        A tree of gates moves a line for each leaf and two for its result; what is between stays in
-        registers.
-        """
-        body = self.body
-        uses = np.zeros(body.num_nets, np.int64)
-        for column in range(body.k):
-            inside = self.keys.arity > column
-            np.add.at(uses, body.fanin[inside, column], 1)
-        uses[body.outputs] += 2
-        inner = int((uses[body.first_gate :] == 1).sum())
-        if inner < MIN_INNER * body.num_gates or not legal_for_cones(body):
-            return []
-        groups = ConeCutter(body, once=True).groups()
-        return groups if len({g.expr for g in groups}) <= MAX_TEMPLATES else []
-
-    def _by_cone(self, groups: list[ConeGroup]) -> None:
-        nowhere = (0, 0, 0)
-        for group in sorted(groups, key=lambda g: g.level):
-            self.plane[group.roots] = self.slots.take(len(group.roots))
-            leaves, out = self.plane[group.leaves], self.plane[group.roots]
-            once = np.zeros(1, np.int64)
-            self.steps.append(
-                ConeStep(group.expr, leaves, group.masks, out, (1, 1, 1), nowhere, nowhere, once)
-            )
+        return Scheduled(self.steps, outputs, self.slots.blocks, counts)
 
     def _by_level(self) -> None:
         levels = self.body.gates_by_level()

@@ -6,6 +6,7 @@ Scalar work, such as reading rows, is left out: bounds are to be reached, not to
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,17 @@ import numpy as np
 from lgir.backends.cones import Expr
 from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
-from lgir.backends.steps import ChainStep, ConeStep, GateStep, PackStep, Plan, Planes, Step, SumStep
+from lgir.backends.steps import (
+    ChainStep,
+    ConeStep,
+    CountStep,
+    GateStep,
+    PackStep,
+    Plan,
+    Planes,
+    Step,
+    SumStep,
+)
 from lgir.executable import Array
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic
 
@@ -27,7 +38,7 @@ _SAMPLE_ROWS: Final = 16
 
 
 def kind_of(step: Step) -> str:
-    """ "pack", "gate", "chain", "cone", "sum" or "export"."""
+    """ "pack", "gate", "chain", "cone", "count", "sum" or "export"."""
     return type(step).__name__.removesuffix("Step").lower()
 
 
@@ -50,6 +61,8 @@ def _cost(step: Step, samples: list[Array], three: int) -> StepCost:
         return _chain(step, three)
     if isinstance(step, ConeStep):
         return _cones(step, three)
+    if isinstance(step, CountStep):
+        return _count("count", step.planes, step.counts.shape[1], three)
     if isinstance(step, SumStep):
         return _sum(step, three)
     n = step.planes.size
@@ -118,21 +131,28 @@ def _tree_logic(expr: Expr, three: int) -> int:
     return own + sum(_tree_logic(arg, three) for arg in expr.args)
 
 
-def _sum(step: SumStep, three: int) -> StepCost:
-    """Two functions an adder; the count's bits are then spread to 512 numbers by vectors of 16."""
-    groups, bits = step.planes.shape
-    width = bits.bit_length()
+def _count(kind: str, planes: Planes, width: int, three: int) -> StepCost:
+    """Two functions an adder."""
+    groups, bits = planes.shape
     rounds = -(-bits // ADDER)
     left, adders = ADDER, 0
     for _ in range(width):
         adders += max(1, left // 2)
         left //= 2
-    spread = BLOCK // 16 * (2 * width + 3)
-    scores = groups * BLOCK * 4 / LINE
-    logic = groups * (rounds * 2 * adders * three + spread)
     n = groups * rounds * ADDER
-    near = Traffic(n, scores)
-    return StepCost("sum", groups * bits, logic, (near, Traffic(n, 0, _footprint(step.planes))))
+    traffic = (Traffic(n, groups * width), Traffic(n, 0, _footprint(planes)))
+    return StepCost(kind, groups * bits, groups * rounds * 2 * adders * three, traffic)
+
+
+def _sum(step: SumStep, three: int) -> StepCost:
+    """The count's bits are spread to 512 numbers by vectors of 16."""
+    groups, bits = step.planes.shape
+    width = bits.bit_length() if step.start is None else step.start.shape[1]
+    count = _count("sum", step.planes, width, three)
+    near, *far = count.traffic
+    near = Traffic(near.loads, groups * BLOCK * 4 / LINE)
+    spread = groups * (BLOCK // 16) * (2 * width + 3)
+    return replace(count, logic=count.logic + spread, traffic=(near, *far))
 
 
 def _pack(step: PackStep, samples: Array, three: int) -> StepCost:

@@ -171,28 +171,33 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
 
 
 def tree_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
-    """Rows as a cone's, evaluated once each: a forest whose leaves are spread over more than the
-    near caches, so each row asks for the leaves of a row AHEAD of it. The table must go on for so
-    many rows.
+    """COUNT runs of trees that are evaluated once each: rows (leaf offsets..., output offset) at
+    ROWS, and for each run (trees, masks...) at MASKS.
+
+    Leaves of a forest are spread over more than the near caches, so each row asks for the leaves of
+    a row AHEAD of it: the table of rows must go on for so many.
     """
     f = Function(name, PARAMS, ternary=ternary)
     kinds, masks = expr.leaves(), expr.num_masks() + 1
-    words = len(kinds) + 1 + masks
-    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
-    with f.loop(count) as loop:
-        row = f.at(rows, f.let(f"mul i64 {loop.index}, {4 * words}"))
-        for i in range(len(kinds)):
-            leaf = f.load_u32(f.at(row, str(4 * (AHEAD * words + i))))
-            args = f"ptr {f.at('%planes', leaf)}, i32 0, i32 3, i32 1"
-            f.emit(f"call void @llvm.prefetch.p0({args})")
-        word = [f.at(row, str(4 * i)) for i in range(words)]
-        leaves = [
-            (kind, f.at("%planes", f.load_u32(w))) for kind, w in zip(kinds, word, strict=False)
-        ]
-        mask = [f.broadcast(f.load("i32", w, 4)) for w in word[len(kinds) + 1 :]]
-        value = _tree(f, expr, leaves, list(mask), {"tap": "0", "cut": "0"})
-        out = f.load_u32(word[len(kinds)])
-        f.store_plane(f.op("xor", value, mask[-1]), "%planes", out)
+    words = len(kinds) + 1
+    runs, count = f.field("%step", Field.MASKS, "ptr"), f.field("%step", Field.COUNT)
+    first = f.field("%step", Field.ROWS, "ptr")
+    with f.loop(count, ("ptr", first)) as outer:
+        run = f.at(runs, f.let(f"mul i64 {outer.index}, {4 * (1 + masks)}"))
+        trees = f.load_u32(run)
+        mask = [f.broadcast(f.load("i32", f.at(run, str(4 + 4 * i)), 4)) for i in range(masks)]
+        (rows,) = outer.carried
+        with f.loop(trees) as loop:
+            row = f.at(rows, f.let(f"mul i64 {loop.index}, {4 * words}"))
+            for i in range(len(kinds)):
+                leaf = f.load_u32(f.at(row, str(4 * (AHEAD * words + i))))
+                args = f"ptr {f.at('%planes', leaf)}, i32 0, i32 3, i32 1"
+                f.emit(f"call void @llvm.prefetch.p0({args})")
+            offsets = [f.load_u32(f.at(row, str(4 * i))) for i in range(words)]
+            leaves = [(k, f.at("%planes", o)) for k, o in zip(kinds, offsets, strict=False)]
+            value = _tree(f, expr, leaves, list(mask), {"tap": "0", "cut": "0"})
+            f.store_plane(f.op("xor", value, mask[-1]), "%planes", offsets[-1])
+        outer.next = [f.at(rows, f.let(f"mul i64 {trees}, {4 * words}"))]
     f.emit("ret void")
     return f.text()
 

@@ -1,0 +1,198 @@
+"""Bodies where most gates have one reader: a forest, whose trees are evaluated as cones.
+
+A tree of gates moves a line for each leaf and two for its result; what is between stays in
+registers. Where the results are only counted, a chunk of them is counted while it is in the cache,
+and its planes serve again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from lgir.backends.cones import Bools, ConeCutter, ConeGroup, Expr, Ints, legal_for_cones
+from lgir.backends.steps import ZERO_PLANE, ConeStep, CountStep, Planes, Step
+from lgir.body import Body
+
+MIN_INNER: Final = 0.5
+"""Share of gates with a single reader from which a body is evaluated as a forest."""
+MAX_TEMPLATES: Final = 64
+"""Templates that a forest may cost; a millisecond or ten each, once per machine."""
+CHUNK: Final = 4096
+"""Results that are counted together, 256 KiB."""
+
+_NOWHERE: Final = (0, 0, 0)
+_ONCE: Final = np.zeros(1, np.int64)
+
+
+class Slots(Protocol):
+    """Hands out single planes."""
+
+    def take(self, count: int) -> Planes: ...
+
+
+def find_forest(body: Body) -> list[ConeGroup]:
+    """The cones of a body where most gates have one reader, if a few templates do for all."""
+    uses = np.zeros(body.num_nets, np.int64)
+    arity = body.arity()
+    for column in range(body.k):
+        np.add.at(uses, body.fanin[arity > column, column], 1)
+    uses[body.outputs] += 2
+    inner = int((uses[body.first_gate :] == 1).sum())
+    if inner < MIN_INNER * body.num_gates or not legal_for_cones(body):
+        return []
+    groups = ConeCutter(body, once=True).groups()
+    if len({g.expr for g in groups}) > MAX_TEMPLATES:
+        return []
+    return [_sorted(group) for group in groups]
+
+
+def schedule_forest(
+    body: Body, groups: list[ConeGroup], plane: Planes, slots: Slots, classes: Ints | None
+) -> tuple[list[Step], Planes | None]:
+    """The steps of a forest.
+
+    Args:
+        groups: of `find_forest`.
+        plane: (num_nets,) of taps; those of roots are filled in, -1 for roots that were counted.
+        classes: (outputs,) the group that each output is counted in, where outputs have no other
+            use.
+
+    Returns:
+        The steps, and the bit-sliced count (classes, width) of outputs counted, if any were.
+    """
+    steps: list[Step] = []
+    counter = None
+    if classes is not None and len(body.outputs) > CHUNK:
+        counter = _Counter(body, plane, slots, classes)
+    read = np.zeros(body.num_nets, bool)
+    for group in groups:
+        read[group.leaves] = True
+    for group in sorted(groups, key=lambda g: g.level):
+        kept = read[group.roots] if counter is not None else np.ones(len(group.roots), bool)
+        plane[group.roots[kept]] = slots.take(int(kept.sum()))
+        if kept.any():
+            steps.append(_cones(group, np.flatnonzero(kept), plane))
+        if counter is not None:
+            steps += counter.evaluate(group, np.flatnonzero(~kept))
+    if counter is None:
+        return steps, None
+    steps += counter.flush()
+    return steps, counter.counts
+
+
+def _sorted(group: ConeGroup) -> ConeGroup:
+    """The group with rows of equal masks together, after exchanging equal subtrees where that makes
+    masks equal: a target loads masks once for a run of rows.
+    """
+    leaves, masks, key = _in_order(group.expr, list(group.leaves.T), list(group.masks.T[:-1]))
+    inverted = group.masks[:, -1]
+    order = np.argsort(key << 1 | inverted, kind="stable")
+    return replace(
+        group,
+        leaves=np.stack([x[order] for x in leaves], axis=1),
+        masks=np.stack([x[order] for x in (*masks, inverted)], axis=1),
+        roots=group.roots[order],
+    )
+
+
+def _in_order(
+    expr: Expr, leaves: list[Ints], masks: list[Bools]
+) -> tuple[list[Ints], list[Bools], Ints]:
+    """A tree's leaves and masks, of all rows, with equal subtrees in the order of their keys, and
+    the tree's key, whose bits are its masks. Consumes leaves and masks; see `Expr.num_masks`.
+    """
+    if not expr.args:
+        leaf = leaves.pop(0)
+        return [leaf], [], np.zeros(len(leaf), np.int64)
+    parts = [_in_order(arg, leaves, masks) for arg in expr.args]
+    own = [masks.pop(0) for _ in range(expr.masks)]
+    if expr.kind in ("and", "xor") and expr.args[0] == expr.args[1]:
+        (leaves_a, masks_a, a), (leaves_b, masks_b, b) = parts
+        swap = a > b
+        if expr.kind == "and":
+            swap |= (a == b) & own[0] & ~own[1]
+            own = _exchange(swap, own[:1], own[1:])
+        merged = _exchange(swap, leaves_a, leaves_b), _exchange(swap, masks_a, masks_b)
+    else:
+        merged = [x for part in parts for x in part[0]], [x for part in parts for x in part[1]]
+    key = np.zeros(len(merged[0][0]), np.int64)
+    for mask in [*merged[1], *own][-62:]:  # of more, the last: the order is then less complete
+        key = key << 1 | mask
+    return merged[0], [*merged[1], *own], key
+
+
+def _exchange(swap: Bools, a: list[Any], b: list[Any]) -> list[Any]:
+    """Columns a and then b, exchanged in the rows where `swap` holds."""
+    pairs = list(zip(a, b, strict=True))
+    return [*(np.where(swap, y, x) for x, y in pairs), *(np.where(swap, x, y) for x, y in pairs)]
+
+
+def _cones(group: ConeGroup, rows: Ints, plane: Planes) -> ConeStep:
+    leaves, out = plane[group.leaves[rows]], plane[group.roots[rows]]
+    masks = group.masks[rows]
+    return ConeStep(group.expr, leaves, masks, out, (1, 1, 1), _NOWHERE, _NOWHERE, _ONCE)
+
+
+class _Counter:
+    """Evaluates roots into the planes of one chunk and counts it whenever it is full."""
+
+    def __init__(self, body: Body, plane: Planes, slots: Slots, classes: Ints) -> None:
+        self._plane = plane
+        self._classes = classes
+        self._outputs = body.outputs.astype(np.int64)
+        self._order = np.argsort(self._outputs, kind="stable")
+        sizes = np.bincount(classes)
+        width = int(sizes.max()).bit_length()
+        self._start = np.full((len(sizes), width), ZERO_PLANE)
+        self.counts = slots.take(len(sizes) * width).reshape(len(sizes), width)
+        self._chunk = slots.take(CHUNK)
+        self._nets: list[Ints] = []
+        self._filled = 0
+
+    def evaluate(self, group: ConeGroup, rows: Ints) -> list[Step]:
+        # Outputs of a class follow one another: strides spread every class over every chunk.
+        parts = -(-len(rows) // CHUNK)
+        rows = np.concatenate([rows[:0], *(rows[i::parts] for i in range(parts))])
+        steps: list[Step] = []
+        while len(rows):
+            now, rows = np.split(rows, [CHUNK - self._filled])
+            nets = group.roots[now]
+            self._plane[nets] = self._chunk[self._filled : self._filled + len(now)]
+            steps.append(_cones(group, now, self._plane))
+            self._nets.append(nets)
+            self._filled += len(now)
+            if self._filled == CHUNK:
+                steps += self.flush()
+        return steps
+
+    def flush(self) -> list[Step]:
+        """Counts the outputs that the chunk holds; a net may be several of them."""
+        if not self._filled:
+            return []
+        nets = np.concatenate(self._nets)
+        sorted_outputs = self._outputs[self._order]
+        first = np.searchsorted(sorted_outputs, nets)
+        often = np.searchsorted(sorted_outputs, nets, side="right") - first
+        which = np.repeat(first - np.cumsum(often) + often, often) + np.arange(often.sum())
+        planes = np.repeat(self._plane[nets], often)
+        step = CountStep(
+            self._start,
+            ragged(planes, self._classes[self._order[which]], len(self.counts)),
+            self.counts,
+        )
+        self._plane[nets] = -1
+        self._start, self._nets, self._filled = self.counts, [], 0
+        return [step]
+
+
+def ragged(planes: Planes, classes: Ints, count: int) -> Planes:
+    """(count, most of one class) planes by class, short rows filled with planes that are False."""
+    order = np.argsort(classes, kind="stable")
+    sizes = np.bincount(classes, minlength=count)
+    table = np.full((count, int(sizes.max(initial=0))), ZERO_PLANE)
+    column = np.arange(len(planes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    table[classes[order], column] = planes[order]
+    return table
