@@ -1,8 +1,9 @@
-"""Train a LogicTreeNet (Petersen et al. 2024) on MNIST and save a checkpoint that lifts as it is.
+r"""Train a LogicTreeNet (Petersen et al. 2024) on MNIST and save a checkpoint that lifts as it is.
 
-    python examples/train_mnist.py --data DIR --size XS --steps 4800 --decay -o mnist.pt
+    python examples/train_mnist.py --data DIR --batch 128 --lr 0.02 --steps 22000 --decay \
+        --hard-steps 5000 -o mnist.pt
 
-trains in half an hour or less on a CPU; sizes S, M and L are the paper's and want a GPU.
+trains size S in half an hour on a CPU; M and L want a GPU.
 DIR holds mnist_x_train.npy.xz (60000, 28, 28) uint8, mnist_y_train.npy.xz, and the same of test.
 """
 

@@ -42,8 +42,6 @@ class Size:
 
 
 MNIST_SIZES: Final[Mapping[str, Size]] = {
-    # Not the paper's: half its S in the dense layers, and steps that suit half an hour on a CPU.
-    "XS": Size(16, 10.0, 1, 1, 64, 0.06, 0.0),
     "S": Size(16, 6.5, 2, 1, 512, 0.01, 0.0),
     "M": Size(64, 28.0, 2, 1, 256, 0.01, 0.0),
     "L": Size(256, 35.0, 1, 1, 128, 0.01, 0.0),

@@ -204,7 +204,7 @@ def test_the_papers_networks_have_its_shapes_and_lift(build, shape, channels):
 
 
 def test_the_papers_sizes():
-    assert [MNIST_SIZES[s].k for s in ("XS", "S", "M", "L")] == [16, 16, 64, 256]
+    assert [MNIST_SIZES[s].k for s in ("S", "M", "L")] == [16, 64, 256]
     assert [CIFAR10_SIZES[s].k for s in "SMBLG"] == [32, 256, 512, 1024, 2048]
     assert [CIFAR10_SIZES[s].levels for s in "SMBLG"] == [3, 3, 31, 31, 31]
 
@@ -250,5 +250,5 @@ def test_the_trained_mnist_network_keeps_its_accuracy_when_compiled(mnist_test):
     graph = lgir.lift(EXAMPLES / "mnist.pt")
     exe = lgir.compile(lgir.optimize(graph)[0])
     measured = (exe.predict(x[:, None]) == y).mean()
-    assert measured >= 0.97
+    assert measured >= 0.975
     assert f"{measured:.4f}" == f"{float(graph.metadata['training.test_accuracy']):.4f}"
