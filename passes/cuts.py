@@ -35,6 +35,9 @@ _LOW: Final = np.array(
 )
 """Bits of a table where leaf j is False."""
 
+variable: Final = ~_LOW[0]
+"""The table of a net over itself."""
+
 
 @compiled
 def merge_leaves(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
@@ -121,7 +124,7 @@ def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignor
         for i in range(-1, np.int64(count[a])):
             x_leaves = one[0] if i < 0 else leaves[a, i]
             x_size = 1 if i < 0 else np.int64(size[a, i])
-            x = ~_LOW[0] if i < 0 else np.uint64(tables[a, i]) * np.uint64(0x1_0001_0001_0001)
+            x = variable if i < 0 else np.uint64(tables[a, i]) * np.uint64(0x1_0001_0001_0001)
             x_span = 0 if i < 0 else np.int64(spans[a, i])
             for j in range(-1, np.int64(count[b])):
                 y_leaves = one[1] if j < 0 else leaves[b, j]
@@ -143,7 +146,7 @@ def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignor
                     spans[net, c] = spans[net, c - 1]
                 leaves[net, at, :n] = merged[:n]
                 size[net, at], spans[net, at] = n, span
-                y = ~_LOW[0] if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
+                y = variable if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
                 wide_x = spread(x, x_leaves, x_size, merged, n)
                 wide_y = spread(y, y_leaves, y_size, merged, n)
                 tables[net, at] = gate_table(table[net], wide_x, wide_y)

@@ -1,10 +1,14 @@
 """`lut-map`: cover a body with look-up tables of up to k inputs, as few as possible.
 
-A gate can go where each of its readers can take it in and still has at most k inputs; every such
-removal saves one table. Removals conflict where they share a reader or touch, so the most removals
-are a maximum independent set: each round takes candidates that block the fewest others (the
-minimum-degree greedy rule), as many as do not conflict. Unlike area flow over cuts, this counts a
-gate with two readers as saved when both absorb it, where random networks have most to save.
+Two ways are tried, and each body keeps the smaller. One covers it by priority cuts
+(`lgir.passes.cover`), which suits deep logic that reconverges, and then eliminates; the other only
+eliminates, which suits the shallow random wiring of logic gate networks.
+
+Elimination: a gate can go where each of its readers can take it in and still has at most k inputs.
+Removals conflict where they share a reader or touch, so the most removals are a maximum independent
+set: each round takes candidates that block the fewest others (the minimum-degree greedy rule), as
+many as do not conflict. Unlike area flow over cuts, this counts a gate with two readers as saved
+when both absorb it, where random networks have most to save.
 """
 
 from __future__ import annotations
@@ -41,13 +45,19 @@ def lut_map(graph: Graph, k: int = 3) -> Graph:
 
 def map_body(body: Body, k: int) -> Body:
     """The body in tables of at most k inputs; the same object where nothing can be saved."""
+    from lgir.passes.cover import cover_body  # numba takes a while to import
+
     narrow = split_wide(body, k)
-    cover = _Cover(narrow, k)
+    ways = (_eliminated(narrow, k), _eliminated(cover_body(narrow, k), k))
+    best = min(ways, key=lambda way: way.num_gates)
+    return best if best.num_gates < narrow.num_gates else narrow
+
+
+def _eliminated(body: Body, k: int) -> Body:
+    cover = _Cover(body, k)
     while cover.round():
         pass
-    if cover.removed == 0:
-        return narrow
-    return cover.body()
+    return cover.body() if cover.removed else body
 
 
 def split_wide(body: Body, k: int) -> Body:

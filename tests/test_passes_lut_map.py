@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_graphs import random_graph, random_inputs
+from random_graphs import random_body, random_graph, random_inputs
 
 import lgir
 from lgir.body import Body
@@ -12,7 +12,9 @@ from lgir.builder import GraphBuilder
 from lgir.errors import PassError
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, OR, XOR
+from lgir.passes.cover import cover_body
 from lgir.passes.lut_map import split_wide
+from lgir.passes.simplify import map_bodies
 from lgir.zoo import build_net
 
 
@@ -65,6 +67,40 @@ def test_a_tree_of_seven_gates_takes_five_tables_of_three_inputs_or_three_of_fou
     graph = flat(fanin, [XOR] * 7, [16], 8)
     assert gates(lgir.optimize(graph, "lut-map{k=3}")[0]) == 5
     assert gates(lgir.optimize(graph, "lut-map{k=4}")[0]) == 3
+
+
+@pytest.mark.parametrize("k", [3, 4, 5, 6])
+def test_covers_by_cuts_compute_the_same(k):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        body = random_body([8], 0, rng, gates=60, k=2 if seed % 2 else k, outputs=8, depth_bias=0.4)
+        b = GraphBuilder("body")
+        graph, _ = lgir.optimize(
+            b.build(b.logic([b.input("x", "bit", (8,))], body)), "fix(fold,cse)", verify=None
+        )
+        after = map_bodies(graph, lambda body: cover_body(body, k))
+        assert gates(after) <= gates(graph)
+        assert all((op.body.arity() <= k).all() for _, op in after.of_type(Logic))
+        assert lgir.verify(graph, after, method="exhaustive").equivalent is True, seed
+
+
+def test_an_adder_takes_two_tables_a_bit():
+    fanin, table, width = [], [], 12
+
+    def gate(a: int, b: int, operation: int) -> int:
+        fanin.append([a, b])
+        table.append(operation)
+        return 1 + 2 * width + len(fanin)
+
+    sums, carry = [], 0
+    for bit in range(width):
+        a, b = 2 + bit, 2 + width + bit
+        half = gate(a, b, XOR)
+        sums.append(gate(half, carry, XOR))
+        carry = gate(gate(a, b, AND), gate(half, carry, AND), OR)
+    graph = flat(fanin, table, [*sums, carry], 2 * width)
+    after, _ = lgir.optimize(graph, "lut-map{k=3}")
+    assert gates(after) == 2 * width
 
 
 def test_reconvergent_readers_need_no_more_inputs():
