@@ -14,10 +14,12 @@ import numpy as np
 from lgir.backends.cones import Expr
 from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
+from lgir.backends.llvm.scoring import count_lanes
 from lgir.backends.steps import (
     ChainStep,
     ConeStep,
     CountStep,
+    FusedStep,
     GateStep,
     PackStep,
     Plan,
@@ -38,7 +40,7 @@ _SAMPLE_ROWS: Final = 16
 
 
 def kind_of(step: Step) -> str:
-    """ "pack", "gate", "chain", "cone", "count", "sum" or "export"."""
+    """ "pack", "gate", "chain", "fused", "cone", "count", "sum" or "export"."""
     return type(step).__name__.removesuffix("Step").lower()
 
 
@@ -59,6 +61,8 @@ def _cost(step: Step, samples: list[Array], three: int) -> StepCost:
         return _gates(step, three)
     if isinstance(step, ChainStep):
         return _chain(step, three)
+    if isinstance(step, FusedStep):
+        return _fused(step, three)
     if isinstance(step, ConeStep):
         return _cones(step, three)
     if isinstance(step, CountStep):
@@ -91,6 +95,16 @@ def _chain(step: ChainStep, three: int) -> StepCost:
     logic = n * (3 * three + int((step.tables & 1).any()))
     near = Traffic((1 + _CHAIN_TABLE_LOADS) * n, n)
     return StepCost("chain", n, logic, (near, Traffic(n, n, _footprint(step.rows))))
+
+
+def _fused(step: FusedStep, three: int) -> StepCost:
+    """Five functions a row, each with a mask that is broadcast, and an XOR as in a chain."""
+    n, planes = len(step.rows), step.rows[:, :2]
+    constant = int(np.isin(step.tables[:, 1], (0b0111, 0b1011, 0b1101, 0b1110)).any())
+    again = int((planes[:, 0] == planes[:, 1]).sum())
+    near = Traffic((2 + (5 + constant) / 2) * n, n)
+    far = Traffic(2 * n - again, n, _footprint(step.rows))
+    return StepCost("fused", n, n * (5 * three + constant), (near, far))
 
 
 def _cones(step: ConeStep, three: int) -> StepCost:
@@ -145,13 +159,17 @@ def _count(kind: str, planes: Planes, width: int, three: int) -> StepCost:
 
 
 def _sum(step: SumStep, three: int) -> StepCost:
-    """The count's bits are spread to 512 numbers by vectors of 16."""
+    """Tiles of counts are transposed in two passes and made numbers, vectors of 16 in three
+    instructions.
+    """
     groups, bits = step.planes.shape
     width = bits.bit_length() if step.start is None else step.start.shape[1]
     count = _count("sum", step.planes, width, three)
     near, *far = count.traffic
-    near = Traffic(near.loads, groups * BLOCK * 4 / LINE)
-    spread = groups * (BLOCK // 16) * (2 * width + 3)
+    in_tile = TILE // count_lanes(width)
+    tiles = -(-groups // in_tile)
+    near = Traffic(near.loads + 2 * tiles * TILE, near.stores + tiles * TILE + groups * BLOCK / 16)
+    spread = tiles * (2 * _EXCHANGES * (2 + 2 * three) + 3 * in_tile * BLOCK // 16)
     return replace(count, logic=count.logic + spread, traffic=(near, *far))
 
 

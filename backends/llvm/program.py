@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.llvm.counting import count_kernel, whole_rounds
+from lgir.backends.llvm.fused import FUSED_ROWS, fused_kernel, fused_words
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
 from lgir.backends.llvm.kernels import (
     AHEAD,
@@ -32,7 +33,12 @@ from lgir.backends.llvm.packing import (
     widen_kernel,
 )
 from lgir.backends.llvm.records import Context, Field, run_kernel
-from lgir.backends.llvm.scoring import export_bytes_kernel, export_kernel, sum_kernel
+from lgir.backends.llvm.scoring import (
+    export_bytes_kernel,
+    export_kernel,
+    sum_bytes,
+    sum_kernel,
+)
 from lgir.backends.steps import (
     BUFFER,
     DUMP_PLANE,
@@ -41,6 +47,7 @@ from lgir.backends.steps import (
     ChainStep,
     ConeStep,
     CountStep,
+    FusedStep,
     GateStep,
     PackStep,
     Plan,
@@ -126,7 +133,7 @@ class Program:
         self.logic = [
             lowered
             for step, lowered in zip(plan.steps, self._steps, strict=True)
-            if isinstance(step, (GateStep, ChainStep, ConeStep)) and isinstance(lowered, StepRecord)
+            if isinstance(step, (GateStep, ChainStep, FusedStep, ConeStep)) and isinstance(lowered, StepRecord)
         ]
         self.text = module_text(self._kernels.values(), ternary=ternary)
 
@@ -175,6 +182,8 @@ class Program:
             return self._gates(step)
         if isinstance(step, ChainStep):
             return self._chain(step)
+        if isinstance(step, FusedStep):
+            return self._fused(step)
         if isinstance(step, ConeStep):
             return self._cones(step)
         if isinstance(step, CountStep):
@@ -206,6 +215,17 @@ class Program:
         words, masks, constant = chain_words(_offsets(rows), step.tables)
         name = "chain_constant" if constant else "chain"
         self._use(name, chain_kernel, constant)
+        fields = _fields({Field.COUNT: len(rows)})
+        return StepRecord(name, fields, {Field.ROWS: words, Field.MASKS: masks})
+
+    def _fused(self, step: FusedStep) -> StepRecord:
+        missing = -len(step.rows) % FUSED_ROWS
+        idle = np.tile(np.array([ZERO_PLANE, ZERO_PLANE, DUMP_PLANE]), (missing, 1))
+        rows = np.concatenate([step.rows, idle])
+        inner, outer = np.pad(step.tables, ((0, missing), (0, 0)), mode="edge").T
+        words, masks, constant = fused_words(_offsets(rows), inner, outer)
+        name = "fused_constant" if constant else "fused"
+        self._use(name, fused_kernel, constant)
         fields = _fields({Field.COUNT: len(rows)})
         return StepRecord(name, fields, {Field.ROWS: words, Field.MASKS: masks})
 
@@ -251,13 +271,17 @@ class Program:
         if start is None:
             start = np.full((groups, bits.bit_length()), ZERO_PLANE)
         width = start.shape[1]
-        rows = np.concatenate([start, whole_rounds(step.planes)], axis=1)
+        # In order, so that the planes of a group are read from near to far.
+        rows = np.concatenate([start, whole_rounds(np.sort(step.planes, axis=1))], axis=1)
+        behind = self.scratch + sum_bytes(width, groups)
+        self.workspace_bytes = max(self.workspace_bytes, behind)
         tau, beta = np.array([step.tau, step.beta], np.float32).view(np.uint32).tolist()
         fields = _fields(
             {
                 Field.COUNT: groups,
                 Field.BITS: rows.shape[1] - width,
                 Field.SLOT: self.output_slot(step.output),
+                Field.SCRATCH: self.scratch,
                 Field.TAU: tau,
                 Field.BETA: beta,
             }

@@ -1,59 +1,134 @@
-"""The kernels that turn planes into what the caller gets: class scores, or bits."""
+"""The kernels that turn planes into what the caller gets: class scores, labels, or bits.
+
+A bit-sliced count is 8, 16 or 32 planes. 64 planes, a tile of the counts of some groups, are
+transposed as matrices of bits: the words that result are rows of numbers, sample by sample.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from lgir.backends.llvm.counting import add_planes
 from lgir.backends.llvm.ir import BLOCK, PLANE, PLANE_BYTES, Function
 from lgir.backends.llvm.records import PARAMS, Context, Field
+from lgir.backends.llvm.transpose import BITS, BYTES, exchange, load_rows, store_rows
+
+TILE: Final = 64
+"""Planes transposed at a time, those of a word."""
+
+
+def count_lanes(bits: int) -> int:
+    """Planes that a count of `bits` planes takes in a tile."""
+    return max(8, 1 << (bits - 1).bit_length())
+
+
+def sum_bytes(bits: int, groups: int) -> int:
+    """What `sum_kernel` needs: counts, a tile, and a tile's numbers for 512 samples."""
+    lanes = count_lanes(bits)
+    in_tile = TILE // lanes
+    return (max(groups, in_tile) * lanes + TILE) * PLANE_BYTES + in_tile * BLOCK * 4
 
 
 def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
-    """Class scores, from a row a group as `add_planes` takes it: the `bits` planes of the count are
-    spread to integers and finished in float32.
+    """Class scores in float32, (samples, groups), from a row a group as `add_planes` takes it, with
+    counts of `bits` planes.
+
+    The last tile overlaps its neighbour rather than run over; where groups or samples are fewer
+    than a tile holds, numbers go to the scratch room first.
     """
     f = Function(name, PARAMS, ternary=ternary)
+    lanes = count_lanes(bits)
+    in_tile = TILE // lanes
     rows, groups = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
-    per_group, slot = f.field("%step", Field.BITS), f.field("%step", Field.SLOT)
-    tau, beta = f.field("%step", Field.TAU, "float"), f.field("%step", Field.BETA, "float")
-    start = f.field("%context", Context.START)
-    left = f.let(f"sub i64 {f.field('%context', Context.SAMPLES)}, {start}")
-    valid = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
-    results = f.load("ptr", f.at("%context", f.let(f"mul i64 {slot}, 8")), 8)
-    row_bytes = f.let(f"mul i64 {groups}, 4")
-    results = f.at(results, f.let(f"mul i64 {start}, {row_bytes}"))
-    counts = f.let(f"alloca [{bits * PLANE_BYTES} x i8], align {PLANE_BYTES}")
-    scores = f.let(f"alloca [{BLOCK * 4} x i8], align {PLANE_BYTES}")
-    tau_v, beta_v = _splat_float(f, tau), _splat_float(f, beta)
+    per_group = f.field("%step", Field.BITS)
+    scale = [_splat(f, f.field("%step", field, "float")) for field in (Field.BETA, Field.TAU)]
+    first, valid = _output(f, f.let(f"mul i64 {groups}, 4"))
+    counts = f.at("%planes", f.field("%step", Field.SCRATCH))
+    columns = f.let(f"call i64 @llvm.smin.i64(i64 {groups}, i64 {in_tile})")
+    last = f.let(f"sub i64 {groups}, {columns}")
+    held = f.let(f"add i64 {last}, {in_tile}")
+    tile = f.at(counts, f.let(f"mul i64 {held}, {lanes * PLANE_BYTES}"))
+    aside = f.at(tile, str(TILE * PLANE_BYTES))
     words = f.let(f"add i64 {per_group}, {bits}")
-    with f.loop(groups) as g:
-        table = f.at(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {words}')}, 4"))
-        total = add_planes(f, table, per_group, bits)
-        for i, count in enumerate(total):
-            f.store(PLANE, count, f.at(counts, str(i * PLANE_BYTES)), PLANE_BYTES)
-        with f.loop(str(BLOCK // 16)) as part:
-            cell = f.at(counts, f.let(f"mul i64 {part.index}, 2"))
-            number = "zeroinitializer"
-            for i in range(bits):
-                word = f.load("i16", f.at(cell, str(i * PLANE_BYTES)), 2)
-                lanes = f.let(f"bitcast i16 {word} to <16 x i1>")
-                weight = f.let(
-                    f"select <16 x i1> {lanes}, <16 x i32> splat (i32 {1 << i}), "
-                    "<16 x i32> zeroinitializer"
-                )
-                number = f.let(f"or <16 x i32> {number}, {weight}")
-            number = f.let(f"uitofp <16 x i32> {number} to <16 x float>")
-            shifted = f.let(f"fadd <16 x float> {number}, {beta_v}")
-            score = f.let(f"fdiv <16 x float> {shifted}, {tau_v}")
-            f.store("<16 x float>", score, f.at(scores, f.let(f"mul i64 {part.index}, 64")), 64)
-        column = f.at(results, f.let(f"mul i64 {g.index}, 4"))
-        with f.loop(valid) as s:
-            one = f.load("float", f.at(scores, f.let(f"mul i64 {s.index}, 4")), 4)
-            f.store("float", one, f.at(column, f.let(f"mul i64 {s.index}, {row_bytes}")), 4)
+    enough = f.let(f"icmp sge i64 {groups}, {in_tile}")
+    whole = f.let(f"and i1 {enough}, {f.let(f'icmp eq i64 {valid}, {BLOCK}')}")
+    row_bytes = f.let(f"mul i64 {groups}, 4")
+    apart = f.let(f"select i1 {whole}, i64 {row_bytes}, i64 {4 * in_tile}")
+    spread = [f.let(f"mul i64 {apart}, {BLOCK // 8 * w}") for w in range(8)]
+    left = f.let(f"select i1 {whole}, i64 0, i64 {valid}")
+    with f.loop(groups, step=in_tile) as chunk:
+        end = f.let(f"add i64 {chunk.index}, {in_tile}")
+        end = f.let(f"call i64 @llvm.smin.i64(i64 {end}, i64 {groups})")
+        with f.loop(end, start=chunk.index) as g:
+            table = f.at(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {words}')}, 4"))
+            total = add_planes(f, table, per_group, bits)
+            cell = f.at(counts, f.let(f"mul i64 {g.index}, {lanes * PLANE_BYTES}"))
+            for i in range(lanes):
+                plane = total[i] if i < bits else "zeroinitializer"
+                f.store(PLANE, plane, f.at(cell, str(i * PLANE_BYTES)), PLANE_BYTES)
+        group = f.let(f"call i64 @llvm.smin.i64(i64 {chunk.index}, i64 {last})")
+        column = f.at(first, f.let(f"shl i64 {group}, 2"))
+        target = f.let(f"select i1 {whole}, ptr {column}, ptr {aside}")
+        source = f.at(counts, f.let(f"mul i64 {group}, {lanes * PLANE_BYTES}"))
+        with f.loop("8") as g:
+            at = f.let(f"mul i64 {g.index}, {PLANE_BYTES}")
+            planes = exchange(f, load_rows(f, f.at(source, at), 8 * PLANE_BYTES), BYTES)
+            store_rows(f, planes, f.at(tile, at), 8 * PLANE_BYTES)
+        with f.loop("8") as g:
+            at = f.at(tile, f.let(f"mul i64 {g.index}, {8 * PLANE_BYTES}"))
+            sample = f.at(target, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, 8')}, {apart}"))
+            for row in exchange(f, load_rows(f, at, PLANE_BYTES), BITS):
+                places = [f.at(sample, offset) for offset in spread]
+                _store_numbers(f, row, lanes, scale, places)
+                sample = f.at(sample, apart)
+        with f.loop(left) as s:
+            numbers = f.at(aside, f.let(f"mul i64 {s.index}, {4 * in_tile}"))
+            place = f.at(first, f.let(f"mul i64 {s.index}, {row_bytes}"))
+            with f.loop(columns) as c:
+                at = f.let(f"shl i64 {c.index}, 2")
+                to = f.at(place, f.let(f"add i64 {at}, {f.let(f'shl i64 {group}, 2')}"))
+                f.store("i32", f.load("i32", f.at(numbers, at), 4), to, 4)
     f.emit("ret void")
     return f.text()
 
 
-def _splat_float(f: Function, value: str) -> str:
+def _output(f: Function, sample_bytes: str) -> tuple[str, str]:
+    """Where the block's results go, and how many of its samples there are."""
+    start = f.field("%context", Context.START)
+    left = f.let(f"sub i64 {f.field('%context', Context.SAMPLES)}, {start}")
+    valid = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
+    slot = f.let(f"mul i64 {f.field('%step', Field.SLOT)}, 8")
+    results = f.load("ptr", f.at("%context", slot), 8)
+    return f.at(results, f.let(f"mul i64 {start}, {sample_bytes}")), valid
+
+
+def _store_numbers(f: Function, row: str, lanes: int, scale: list[str], places: list[str]) -> None:
+    """A row of eight words, each the counts of one sample in `lanes` bits, as scores to the places
+    of the eight samples.
+    """
+    in_word = TILE // lanes
+    number = f.let(f"bitcast {PLANE} {row} to <{8 * in_word} x i{lanes}>")
+    for part in range(in_word // 2):
+        few = _lanes(f, number, f"i{lanes}", 8 * in_word, 16 * part, 16)
+        if lanes < 32:
+            few = f.let(f"zext <16 x i{lanes}> {few} to <16 x i32>")
+        few = f.let(f"sitofp <16 x i32> {few} to <16 x float>")
+        few = f.let(f"fadd <16 x float> {few}, {scale[0]}")
+        few = f.let(f"fdiv <16 x float> {few}, {scale[1]}")
+        for i in range(16 // in_word):
+            one = _lanes(f, few, "float", 16, i * in_word, in_word)
+            f.store(f"<{in_word} x float>", one, places[part * 16 // in_word + i], 4)
+
+
+def _lanes(f: Function, vector: str, kind: str, size: int, first: int, count: int) -> str:
+    if count == size:
+        return vector
+    picked = ", ".join(f"i32 {first + i}" for i in range(count))
+    whole = f"<{size} x {kind}>"
+    return f.let(f"shufflevector {whole} {vector}, {whole} poison, <{count} x i32> <{picked}>")
+
+
+def _splat(f: Function, value: str) -> str:
     one = f.let(f"insertelement <16 x float> poison, float {value}, i64 0")
     return f.let(
         f"shufflevector <16 x float> {one}, <16 x float> poison, <16 x i32> zeroinitializer"
