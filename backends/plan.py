@@ -66,10 +66,20 @@ class _Planes:
         return start
 
 
+class _Margin:
+    """Ranges with planes that stay False before them."""
+
+    def __init__(self, source: _Planes, before: int) -> None:
+        self._source, self._before = source, before
+
+    def take(self, count: int) -> int:
+        return self._source.take(self._before + count) + self._before
+
+
 class _Allocator:
     """First-fit allocation of ranges, with coalescing; planes never used come from `source`."""
 
-    def __init__(self, source: _Planes) -> None:
+    def __init__(self, source: _Planes | _Margin) -> None:
         self._source = source
         self._free: list[tuple[int, int]] = []
 
@@ -142,24 +152,27 @@ class _Planner:
     # -- values ----------------------------------------------------------------------------------
 
     def _allocate(self, value: Value) -> _Storage:
-        """Planes for `value`. A range with a halo is only ever used by values of its geometry,
-        which write the same cells, so that the halo stays False.
+        """Planes for `value`. A line along an axis ends in cells that stay False, which serve before
+        the next line as well: reading past either edge finds them. A range with such a halo is only
+        ever used by values of its geometry, which write the same cells.
         """
         low, high = self.pads.get(value.name, ((0,) * (len(value.shape) - 1),) * 2)
         channels, *space = value.shape
-        padded = [s + a + b for s, a, b in zip(space, low, high, strict=True)]
+        padded = [s + max(a, b) for s, a, b in zip(space, low, high, strict=True)]
+        strides = _row_major(padded)
         count = channels * math.prod(padded)
-        storage = _Storage(np.zeros(0, np.int64), _row_major(padded), low, high)
+        storage = _Storage(np.zeros(0, np.int64), strides, low, high)
         if any(low) or any(high):
-            geometry = (*padded, *low, *high)
-            base = self.haloed.setdefault(geometry, _Allocator(self.all)).take(count)
-            storage.geometry = geometry
+            storage.geometry = (*space, *low, *high)
+            if storage.geometry not in self.haloed:
+                before = sum(a * step for a, step in zip(low, strides, strict=True))
+                self.haloed[storage.geometry] = _Allocator(_Margin(self.all, before))
+            base = self.haloed[storage.geometry].take(count)
         else:
             base = self.alloc.take(count)
         storage.blocks.append((base, count))
         grid = np.arange(base, base + count, dtype=np.int64).reshape(channels, *padded)
-        inner = tuple(slice(a, a + s) for a, s in zip(low, space, strict=True))
-        storage.planes = grid[(slice(None), *inner)]
+        storage.planes = grid[(slice(None), *map(slice, space))]
         self.storage[value.name] = storage
         return storage
 
@@ -270,7 +283,7 @@ class _Planner:
         ]
         inner = roots[~is_output]
         # Scratch channels are laid out as the output's, halo included.
-        extent = out.strides[0] * (op.space[0] + out.low[0] + out.high[0])
+        extent = out.strides[0] * (op.space[0] + max(out.low[0], out.high[0]))
         scratch = self.alloc.take(len(inner) * extent) if len(inner) else 0
         place[inner] = scratch + np.arange(len(inner)) * extent
         strides = sources[0].strides
@@ -416,7 +429,7 @@ def _halos(graph: Graph) -> dict[str, tuple[Shape, Shape]]:
         changed = False
         for node, _ in nodes:
             extents = {
-                name: np.array(graph.values[name].shape[1:]) + pads[name][0] + pads[name][1]
+                name: np.array(graph.values[name].shape[1:]) + np.maximum(*pads[name])
                 for name in node.inputs
             }
             widest = np.max(list(extents.values()), axis=0)
@@ -424,6 +437,7 @@ def _halos(graph: Graph) -> dict[str, tuple[Shape, Shape]]:
                 missing = widest - extent
                 missing[0] = 0  # the slowest axis has no part in the strides
                 if missing.any():
-                    pads[name] = (pads[name][0], pads[name][1] + missing)
+                    low, high = pads[name]
+                    pads[name] = (low, np.where(missing > 0, np.maximum(low, high) + missing, high))
                     changed = True
     return {n: (tuple(map(int, a)), tuple(map(int, b))) for n, (a, b) in pads.items()}
