@@ -15,7 +15,6 @@ from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.latency_plan import LatencyPlan
-from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
@@ -25,8 +24,7 @@ def assert_same(
     graph: Graph, samples: list[np.ndarray], cache: Path, target: str = "native"
 ) -> None:
     """The latency path's outputs, whatever its estimate would choose, are the reference's."""
-    blocks = make_plan(graph, chains=True)
-    latency = Latency(graph, resolve_target(target), ObjectCache(cache), blocks)
+    latency = Latency(graph, resolve_target(target), ObjectCache(cache))
     expected = lgir.compile(graph, "reference")(*samples)
     for n in (len(samples[0]), 1):
         found = latency([a[:n] for a in samples], n)
@@ -167,7 +165,7 @@ def dense() -> tuple[lgir.Executable, lgir.Executable]:
 
 def test_the_batch_size_chooses(dense) -> None:
     exe, reference = dense
-    assert 1 <= exe.crossover < MOST
+    assert 1 <= exe.crossover <= MOST
     for n in (0, 1, exe.crossover, exe.crossover + 1, MOST + 1):
         x = np.random.default_rng(n).random((n, 784)) < 0.5
         np.testing.assert_array_equal(exe(x), reference(x))
@@ -185,19 +183,24 @@ def test_every_dtype_and_layout(dense, dtype: type) -> None:
     np.testing.assert_array_equal(exe(x[:1]), expected[:1])
 
 
-def test_code_is_made_with_the_first_small_batch_or_at_once_or_never() -> None:
+@pytest.mark.parametrize("latency", [None, True, False])
+def test_code_is_made_with_the_first_small_batch_or_at_once_or_never(
+    latency: bool | None, tmp_path: Path
+) -> None:
+    def kernels() -> int:
+        return sum(path.is_file() for path in tmp_path.rglob("*"))
+
     graph = dense_net(1, 400, seed=1)
-    x = np.random.default_rng(0).random((1, 784)) < 0.5
-    lazy, ready, never = (lgir.compile(graph, latency=choice) for choice in (None, True, False))
-    assert lazy.crossover == MOST
-    assert ready.crossover < MOST
-    assert never.crossover == 0
-    lazy(np.zeros((MOST + 1, 784), bool))
-    assert lazy.crossover == MOST
-    results = [exe(x) for exe in (lazy, ready, never)]
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
-    assert (lazy.crossover, never.crossover) == (ready.crossover, 0)
+    x = np.random.default_rng(0).random((MOST + 1, 784)) < 0.5
+    lgir.compile(graph, latency=False, cache_dir=tmp_path)
+    blocks = kernels()
+    exe = lgir.compile(graph, latency=latency, cache_dir=tmp_path)
+    assert (kernels() > blocks) == (latency is True)
+    exe(x)
+    assert (kernels() > blocks) == (latency is True)
+    np.testing.assert_array_equal(exe(x[:1]), exe(x)[:1])
+    assert (kernels() > blocks) == (latency is not False)
+    assert (exe.crossover > 0) == (latency is not False)
 
 
 def test_values_that_are_not_bits_are_named(dense) -> None:
@@ -262,7 +265,7 @@ def test_kernels_do_not_depend_on_the_network() -> None:
     nets = logictreenet(8), logictreenet(24, seed=5), dense_net(2, 400), dense_net(3, 9000)
     found: dict[str, str] = {}
     for graph in nets:
-        for name, text in LatencyPlan(graph, ternary=True).modules.items():
+        for name, text in LatencyPlan(graph, resolve_target("native")).modules.items():
             assert found.setdefault(name, text) == text
     assert len(found) < 16
 

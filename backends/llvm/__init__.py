@@ -149,7 +149,7 @@ class LlvmExecutable(Executable):
         """Threads may do this side by side; one's result is kept."""
         try:
             cache = self.options.object_cache()
-            self._latency = Latency(self.graph, self.target, cache, self.plan)
+            self._latency = Latency(self.graph, self.target, cache)
             self._few = self._latency.most
         except BackendError:  # too large for it
             self._few = 0

@@ -46,6 +46,15 @@ class Target:
             return False
         return self.cpu == "x86-64-v4" or {"+avx512f", "+avx512bw"} <= flags
 
+    @property
+    def permutes(self) -> int:
+        """Bits of the lanes that an instruction permutes between two 512-bit registers, 8 or 16; 0
+        where there is none.
+        """
+        if not self.ternary:
+            return 0
+        return 8 if "+avx512vbmi" in self.features.split(",") else 16
+
 
 @cache
 def _initialise() -> None:

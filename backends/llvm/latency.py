@@ -18,12 +18,21 @@ from lgir.backends.llvm.jit import Functions, Target
 from lgir.backends.llvm.latency_plan import RUN, LatencyPlan
 from lgir.backends.llvm.program import Record, link
 from lgir.backends.llvm.records import Context
-from lgir.backends.steps import ChainStep, ConeStep, GateStep, PackStep, Plan, Step
 from lgir.executable import Array
-from lgir.graph import Graph
+from lgir.graph import Graph, Logic, Reshape
 
-MOST: Final = 32
+MOST: Final = 16
 """Samples of a call at most."""
+
+# Cycles of the block path, whatever the number of samples.
+_CALL: Final = 40_000
+"""A call takes, beyond what few samples take."""
+_GATE: Final = 1.7
+"""A two-input gate at a position."""
+_GATE_ONCE: Final = 4.5
+"""A gate of a dense layer, which moves lines between caches."""
+_BIT: Final = 10
+"""A bit packed, or counted."""
 
 _RUN: Final = ctypes.CFUNCTYPE(
     None,
@@ -39,9 +48,6 @@ _RUN: Final = ctypes.CFUNCTYPE(
 class Latency:
     """Machine code that evaluates `graph` sample by sample; safe to call from many threads.
 
-    Args:
-        blocks: the plan of the block path.
-
     Attributes:
         plan: what it runs.
         most: the largest batch that it evaluates faster than the block path, 0 to MOST.
@@ -49,11 +55,9 @@ class Latency:
     Raises BackendError where the network is too large.
     """
 
-    def __init__(
-        self, graph: Graph, target: Target, cache: ObjectCache | None, blocks: Plan
-    ) -> None:
-        self.plan = LatencyPlan(graph, ternary=target.ternary)
-        self.most = min(MOST, int(sum(map(_block_cycles, blocks.steps)) / self.plan.cycles))
+    def __init__(self, graph: Graph, target: Target, cache: ObjectCache | None) -> None:
+        self.plan = LatencyPlan(graph, target)
+        self.most = min(MOST, int(_block_cycles(graph) / self.plan.cycles))
         self._functions = Functions(self.plan.modules, target, cache)
         self._address = {name: self._functions.address(name) for name in self.plan.modules}
         self._run = _RUN(self._address[RUN])
@@ -117,17 +121,13 @@ class _Call:
         )
 
 
-def _block_cycles(step: Step) -> float:
-    """What a step of the block path takes for a block, however few samples are in it; as measured,
-    roughly.
-    """
-    if isinstance(step, PackStep):
-        return 20 * step.planes.size
-    if isinstance(step, ChainStep):
-        return 9 * len(step.rows)
-    if isinstance(step, GateStep):
-        return 4 * step.rows.size
-    if isinstance(step, ConeStep):
-        positions = int(np.prod(step.space)) * len(step.shifts)
-        return (2 if positions > 1 else 4) * positions * step.leaves.size
-    return 2 * step.planes.size
+def _block_cycles(graph: Graph) -> float:
+    """What a call takes, for few samples, with blocks more than without; as measured, roughly."""
+    cycles = float(_CALL)
+    for node in graph.nodes:
+        if isinstance(node.op, Logic):
+            gates = (1 << node.op.body.arity().astype(np.int64)).sum() / 4  # of two inputs
+            cycles += gates * (_GATE * node.op.positions if node.op.positions > 1 else _GATE_ONCE)
+        elif not isinstance(node.op, Reshape):
+            cycles += _BIT * graph.values[node.inputs[0]].size
+    return cycles

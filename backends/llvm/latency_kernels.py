@@ -11,25 +11,36 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from lgir.backends.llvm.ir import PLANE, XOR_AND, Function
+from lgir.backends.llvm.ir import PLANE, Function
 from lgir.backends.llvm.program import module_text
 from lgir.backends.llvm.records import PARAMS, Context, Field
 
 LANES: Final = 64
+POSITIONS: Final = 32
+"""Cells of a map that are evaluated at once. Small maps fit, and loads across lines are fewer."""
 CELLS: Final = 16
 """Cells of a row that are written at once."""
 NUMBERS: Final = 32
 """Numbers that are compared at once."""
 ROUND: Final = 1024
 """Bits that one permutation looks up."""
-GATHERED: Final = 128
-"""Bits that one round of a gather's loop looks up: all counts are multiples."""
+GATHERED: Final = 256
+"""Bits of which a gather looks up multiples."""
 
-_PERMUTE: Final = "@llvm.x86.avx512.vpermi2var.hi.512"
+_VECTORS: Final = 4
+"""That a gather looks up at once, for one load of its tables."""
+_PERMUTES: Final = {
+    8: "@llvm.x86.avx512.vpermi2var.qi.512",
+    16: "@llvm.x86.avx512.vpermi2var.hi.512",
+}
 _WORDS: Final = "<32 x i16>"
 _DECLARATIONS: Final = "declare i64 @llvm.ctpop.i64(i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"
-_PERMUTE_DECLARATION: Final = f"declare {_WORDS} {_PERMUTE}({_WORDS}, {_WORDS}, {_WORDS})\n"
+_PERMUTE_DECLARATIONS: Final = "".join(
+    f"declare {kind} {_PERMUTES[bits]}({kind}, {kind}, {kind})\n"
+    for bits, kind in ((8, "<64 x i8>"), (16, _WORDS))
+)
 _BYTES: Final = f"<{LANES} x i8>"
+_DWORDS: Final = f"<{POSITIONS // 4} x i32>"
 _FLOATS: Final = f"<{NUMBERS} x float>"
 _SIZES: Final = {"u8": 1, "f32": 4}
 
@@ -70,7 +81,7 @@ class Item(IntEnum):
 
 def module(kernel: str, *, ternary: bool) -> str:
     """A kernel with all that it may declare, as LLVM text."""
-    head = _DECLARATIONS + (_PERMUTE_DECLARATION if ternary else "")
+    head = _DECLARATIONS + (_PERMUTE_DECLARATIONS if ternary else "")
     return module_text([head + kernel], ternary=ternary)
 
 
@@ -215,16 +226,17 @@ def trees_kernel(name: str, template: Template, *, ternary: bool) -> str:
     f = Function(name, PARAMS, ternary=ternary)
     count, vectors = f.field("%step", Item.COUNT), f.field("%step", Item.VECTORS)
     rows = f.field("%step", Item.ROWS, "ptr")
-    end = f.let(f"mul i64 {vectors}, {LANES}")
+    end = f.let(f"mul i64 {vectors}, {POSITIONS}")
     words = template.leaves + 1 + template.masks
     with f.loop(count) as row:
         at = f.at(rows, f.let(f"mul i64 {row.index}, {4 * words}"))
         word = [f.at(at, str(4 * i)) for i in range(words)]
         *leaves, out = (f.at("%planes", f.load_u32(w)) for w in word[: template.leaves + 1])
-        masks = [f.broadcast(f.load("i32", w, 4)) for w in word[template.leaves + 1 :]]
-        with f.loop(end, step=LANES) as x:
-            found = [f.load(PLANE, f.at(leaf, x.index), 1) for leaf in leaves]
-            f.store(PLANE, template.value(f, found, masks), f.at(out, x.index), 1)
+        masks = [_spread(f, f.load("i32", w, 4)) for w in word[template.leaves + 1 :]]
+        with f.loop(end, step=POSITIONS) as x:
+            found = [f.load(_DWORDS, f.at(leaf, x.index), 1) for leaf in leaves]
+            value = template.value(f, _DWORDS, found, masks)
+            f.store(_DWORDS, value, f.at(out, x.index), 1)
     f.emit("ret void")
     return f.text()
 
@@ -242,6 +254,7 @@ def rows_kernel(name: str, template: Template, *, ternary: bool) -> str:
         mask = f.at(masks, f.let(f"mul i64 {i.index}, {LANES * template.masks}"))
         value = template.value(
             f,
+            PLANE,
             [f.load(PLANE, f.at(leaf, str(LANES * j)), 1) for j in range(template.leaves)],
             [f.load(PLANE, f.at(mask, str(LANES * j)), 1) for j in range(template.masks)],
         )
@@ -271,56 +284,76 @@ class Template:
     def masks(self) -> int:
         return 3 * (self.leaves - 1) + 1 if self.height else 1 << self.arity
 
-    def value(self, f: Function, leaves: list[str], masks: list[str]) -> str:
+    def value(self, f: Function, kind: str, leaves: list[str], masks: list[str]) -> str:
+        """Of vectors of `kind`, in plain logic: LLVM makes three-input instructions of it."""
+
+        def op(name: str, a: str, b: str) -> str:
+            return f.let(f"{name} {kind} {a}, {b}")
+
         if not self.height:
             layer = masks
             for x in reversed(leaves):
-                layer = [f.select(x, layer[i + 1], layer[i]) for i in range(0, len(layer), 2)]
+                pairs = zip(layer[::2], layer[1::2], strict=True)
+                layer = [op("xor", zero, op("and", x, op("xor", zero, one))) for zero, one in pairs]
             return layer[0]
         left, values = iter(masks), leaves
         while len(values) > 1:
             pairs, values = zip(values[::2], values[1::2], strict=True), []
             for x, y in pairs:
                 b, a, ab = next(left), next(left), next(left)
-                value = f.op("and", x, f.ternary(a, y, ab, XOR_AND))
-                values.append(f.ternary(value, y, b, XOR_AND))
-        return f.op("xor", values[0], next(left))
+                value = op("and", x, op("xor", a, op("and", y, ab)))
+                values.append(op("xor", value, op("and", y, b)))
+        return op("xor", values[0], next(left))
 
 
-def maps_kernel(name: str, stride: int, sources: int, *, ternary: bool) -> str:
+def move_kernel(name: str, stride: int, sources: int, narrow: bool, *, ternary: bool) -> str:
     """Maps from where they were computed to where they are read: of every stride-th cell along a
     row, the OR of `sources` maps. Rows are (offset written, offsets read), ascending; the cells
     after a row become False.
 
-    VALID is a mask of a row's cells; strides beyond 8 go cell by cell.
+    VALID is a mask of a row's cells, of which narrow maps have no more than CELLS. Where a stride
+    is no width of an integer, rows go cell by cell.
     """
     f = Function(name, PARAMS, ternary=ternary)
-    cells = CELLS if stride in (1, 2, 4, 8) else 1
+    cells = cells_at_once(stride)
     rows, valid = f.field("%step", Item.ROWS, "ptr"), f.field("%step", Item.VALID, "ptr")
     space = [f.field("%step", Item.SPACE + i) for i in range(3)]
-    in_step = [f.field("%step", Item.IN_STEP + i) for i in range(2)]
-    out_step = [f.field("%step", Item.OUT_STEP + i) for i in range(2)]
+    steps = [[f.field("%step", at + i) for at in (Item.IN_STEP, Item.OUT_STEP)] for i in range(2)]
     wide, bytes_ = f"<{cells} x i{8 * stride}>", f"<{cells} x i8>"
+
+    def write(out: str, reads: list[str], x: str, further: str) -> None:
+        value, *others = (f.load(wide, f.at(read, further), 1) for read in reads)
+        for other in others:
+            value = f.let(f"or {wide} {value}, {other}")
+        if stride > 1:
+            value = f.let(f"trunc {wide} {value} to {bytes_}")
+        mask = f.load(bytes_, f.at(valid, x), 1)
+        f.store(bytes_, f.let(f"and {bytes_} {value}, {mask}"), f.at(out, x), 1)
+
     with f.loop(f.field("%step", Item.COUNT)) as c:
         row = f.at(rows, f.let(f"mul i64 {c.index}, {4 * (1 + sources)}"))
-        offsets = [f.at("%planes", f.load_u32(f.at(row, str(4 * i)))) for i in range(1 + sources)]
-        with f.loop(space[0]) as z, f.loop(space[1]) as y:
-            read, out = (
-                _place(f, z.index, step[0], f.let(f"mul i64 {y.index}, {step[1]}"))
-                for step in (in_step, out_step)
-            )
-            with f.loop(space[2], step=cells) as x:
-                at = _place(f, x.index, str(stride), read)
-                value = "zeroinitializer"
-                for source in offsets[1:]:
-                    value = f.let(f"or {wide} {value}, {f.load(wide, f.at(source, at), 1)}")
-                if stride > 1:
-                    value = f.let(f"trunc {wide} {value} to {bytes_}")
-                mask = f.load(bytes_, f.at(valid, x.index), 1)
-                place = f.at(offsets[0], f.let(f"add i64 {out}, {x.index}"))
-                f.store(bytes_, f.let(f"and {bytes_} {value}, {mask}"), place, 1)
+        out, *reads = (
+            f.at("%planes", f.load_u32(f.at(row, str(4 * i)))) for i in range(1 + sources)
+        )
+        with f.loop(space[0], ("i64", "0"), ("i64", "0")) as z:
+            with f.loop(space[1], *(("i64", at) for at in z.carried)) as y:
+                starts = [f.at(read, y.carried[0]) for read in reads]
+                to = f.at(out, y.carried[1])
+                if narrow:
+                    write(to, starts, "0", "0")
+                else:
+                    with f.loop(space[2], step=cells) as x:
+                        write(to, starts, x.index, f.let(f"mul i64 {x.index}, {stride}"))
+                y.next = [
+                    f.let(f"add i64 {a}, {b}") for a, b in zip(y.carried, steps[1], strict=True)
+                ]
+            z.next = [f.let(f"add i64 {a}, {b}") for a, b in zip(z.carried, steps[0], strict=True)]
     f.emit("ret void")
     return f.text()
+
+
+def cells_at_once(stride: int) -> int:
+    return CELLS if stride in (1, 2, 4, 8) else 1
 
 
 # -- gathers -----------------------------------------------------------------------------------
@@ -339,50 +372,48 @@ def gather_kernel(name: str, *, ternary: bool) -> str:
     return f.text()
 
 
-def permute_kernel(name: str, *, ternary: bool) -> str:
-    """COUNT bytes to OUT from the 16-bit places at ROWS, counted from SOURCE, by permutations.
+def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
+    """COUNT bytes to OUT from near SOURCE, by permutations of lanes of `bits` bits, 8 or 16.
 
-    Bytes become bits, ROUND of them two registers; a permutation finds a place's word in those, and
-    a shifted mask its bit. That looks up 32 places in an instruction, and 1,024 bytes in a round.
+    Bytes become bits, ROUND of them two registers, of which a permutation looks up all lanes. ROWS
+    holds three vectors for each vector of lanes: the places of the words wanted, the rounds that
+    find them, and a mask of the bit within.
     """
     f = Function(name, PARAMS, ternary=ternary)
+    lanes = 512 // bits
+    kind, flags = f"<{lanes} x i{bits}>", f"<{lanes} x i1>"
     rows, out = f.field("%step", Item.ROWS, "ptr"), f.at("%planes", f.field("%step", Item.OUT))
     rounds = f.field("%step", Item.ROUNDS)
     source = f.at("%planes", f.field("%step", Item.SOURCE))
-    bits = f.at("%planes", f.field("%step", Item.BITS))
+    table = f.at("%planes", f.field("%step", Item.BITS))
     with f.loop(f.let(f"mul i64 {rounds}, {ROUND}"), step=LANES) as i:
         word = _sign_bits(f, f.load(_BYTES, f.at(source, i.index), 1))
-        f.store("i64", word, f.at(bits, f.let(f"lshr i64 {i.index}, 3")), 8)
-    lanes = range(0, GATHERED, 32)
-    with f.loop(f.field("%step", Item.COUNT), step=GATHERED) as i:
-        row, place = f.at(rows, f.let(f"mul i64 {i.index}, 2")), f.at(out, i.index)
-        index = [f.load(_WORDS, f.at(row, str(2 * j)), 2) for j in lanes]
-        words = [f.let(f"lshr {_WORDS} {x}, splat (i16 4)") for x in index]
-        turns = [f.let(f"lshr {_WORDS} {x}, splat (i16 10)") for x in index]
-        with f.loop(rounds, *((_WORDS, "zeroinitializer") for _ in lanes)) as turn:
-            low = f.at(bits, f.let(f"mul i64 {turn.index}, {ROUND // 8}"))
-            tables = [f.load(_WORDS, f.at(low, str(64 * j)), 2) for j in range(2)]
-            number = f.let(f"trunc i64 {turn.index} to i16")
-            one = f.let(f"insertelement {_WORDS} poison, i16 {number}, i64 0")
-            now = f.let(
-                f"shufflevector {_WORDS} {one}, {_WORDS} poison, <32 x i32> zeroinitializer"
-            )
-            for before, word, when in zip(turn.carried, words, turns, strict=True):
-                args = f"{_WORDS} {tables[0]}, {_WORDS} {word}, {_WORDS} {tables[1]}"
-                found = f.let(f"call {_WORDS} {_PERMUTE}({args})")
-                mine = f.let(f"icmp eq {_WORDS} {when}, {now}")
-                turn.next.append(
-                    f.let(f"select <32 x i1> {mine}, {_WORDS} {found}, {_WORDS} {before}")
-                )
-        for j, x, found in zip(lanes, index, turn.result, strict=True):
-            bit = f.let(f"and {_WORDS} {x}, splat (i16 15)")
-            bit = f.let(f"shl {_WORDS} splat (i16 1), {bit}")
-            true = f.let(
-                f"icmp ne {_WORDS} {f.let(f'and {_WORDS} {found}, {bit}')}, zeroinitializer"
-            )
-            f.store(
-                "<32 x i8>", f.let(f"sext <32 x i1> {true} to <32 x i8>"), f.at(place, str(j)), 1
-            )
+        f.store("i64", word, f.at(table, f.let(f"lshr i64 {i.index}, 3")), 8)
+    vectors = range(_VECTORS)
+    with f.loop(f.field("%step", Item.COUNT), step=_VECTORS * lanes) as i:
+        row = f.at(rows, f.let(f"mul i64 {i.index}, {3 * bits // 8}"))
+        place, when, bit = (
+            [f.load(kind, f.at(row, str(64 * (3 * j + c))), 1) for j in vectors] for c in range(3)
+        )
+        with f.loop(rounds, *((kind, "zeroinitializer") for _ in vectors)) as turn:
+            low = f.at(table, f.let(f"mul i64 {turn.index}, {ROUND // 8}"))
+            first, second = (f.load(kind, f.at(low, str(64 * j)), 8) for j in range(2))
+            number = f.let(f"trunc i64 {turn.index} to i{bits}")
+            one = f.let(f"insertelement {kind} poison, i{bits} {number}, i64 0")
+            zeros = f"<{lanes} x i32> zeroinitializer"
+            now = f.let(f"shufflevector {kind} {one}, {kind} poison, {zeros}")
+            for j in vectors:
+                args = f"{kind} {first}, {kind} {place[j]}, {kind} {second}"
+                found = f.let(f"call {kind} {_PERMUTES[bits]}({args})")
+                mine = f.let(f"icmp eq {kind} {when[j]}, {now}")
+                kept = f"{kind} {turn.carried[j]}"
+                turn.next.append(f.let(f"select {flags} {mine}, {kind} {found}, {kept}"))
+        at = f.at(out, i.index)
+        for j in vectors:
+            held = f.let(f"and {kind} {turn.result[j]}, {bit[j]}")
+            true = f.let(f"icmp ne {kind} {held}, zeroinitializer")
+            cells = f.let(f"sext {flags} {true} to <{lanes} x i8>")
+            f.store(f"<{lanes} x i8>", cells, f.at(at, str(lanes * j)), 1)
     f.emit("ret void")
     return f.text()
 
@@ -391,6 +422,12 @@ def _load_numbers(f: Function, base: str, index: str, dtype: str) -> str:
     size = _SIZES[dtype]
     kind = _FLOATS if dtype == "f32" else f"<{NUMBERS} x i8>"
     return f.load(kind, f.at(base, f.let(f"mul i64 {index}, {size}")), size)
+
+
+def _spread(f: Function, word: str) -> str:
+    """A vector of copies of an i32."""
+    one = f.let(f"insertelement {_DWORDS} poison, i32 {word}, i64 0")
+    return f.let(f"shufflevector {_DWORDS} {one}, {_DWORDS} poison, <8 x i32> zeroinitializer")
 
 
 def _sign_bits(f: Function, values: str) -> str:

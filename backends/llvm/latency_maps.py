@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lgir.graph import Graph, Logic, Shape
 
 LINE: Final = 64
-SLACK: Final = 2 * LINE
+SLACK: Final = 4 * LINE
 """Bytes behind each range that belong to nobody: a kernel may read or clear some."""
 
 Ints = npt.NDArray[np.int64]

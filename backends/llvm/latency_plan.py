@@ -15,20 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.cones import MAX_POOL, ConeCutter, legal_for_cones
+from lgir.backends.llvm.jit import Target
 from lgir.backends.llvm.latency_kernels import (
     CELLS,
     GATHERED,
     LANES,
     NUMBERS,
+    POSITIONS,
     ROUND,
     Item,
     Template,
+    cells_at_once,
     export_kernel,
     gather_kernel,
     level_kernel,
     load_kernel,
-    maps_kernel,
     module,
+    move_kernel,
     permute_kernel,
     rows_kernel,
     run_kernel,
@@ -50,6 +53,12 @@ RUN: Final = "lgir_run_samples"
 MAX_SPAN: Final = 1 << 14
 """Bytes within which permutations find what one by one takes longer."""
 
+# Cycles, as measured.
+_STEP: Final = 200
+"""A step takes with nothing to do."""
+_ONE_BYTE: Final = 1.25
+"""A gather takes for each, one by one."""
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -67,12 +76,13 @@ class LatencyPlan:
     Raises BackendError where 32-bit offsets do not reach.
     """
 
-    def __init__(self, graph: Graph, *, ternary: bool) -> None:
+    def __init__(self, graph: Graph, target: Target) -> None:
         if not all(legal_for_cones(op.body) for _, op in graph.of_type(Logic)):
             graph = PASSES.get("fold")(graph)
         self.graph = graph
-        self.ternary = ternary
-        self.modules = {RUN: module(run_kernel(RUN, ternary=ternary), ternary=ternary)}
+        self.target = target
+        self.modules: dict[str, str] = {}
+        self._use(RUN, run_kernel)
         self.cycles = 0.0
         self.context_words = self.output_slot(len(graph.outputs))
         self._steps: list[StepRecord | tuple[int, dict[str, StepRecord]]] = []
@@ -118,6 +128,15 @@ class LatencyPlan:
             else:
                 self._export(index, self._places[name].ravel())
 
+    def _add(self, step: StepRecord | tuple[int, dict[str, StepRecord]], cycles: float) -> None:
+        self._steps.append(step)
+        self.cycles += _STEP + cycles
+
+    def _use(self, name: str, kernel: Callable[..., str], *args: Any) -> None:
+        if name not in self.modules:
+            ternary = self.target.ternary
+            self.modules[name] = module(kernel(name, *args, ternary=ternary), ternary=ternary)
+
     def _record(
         self,
         name: str,
@@ -126,9 +145,7 @@ class LatencyPlan:
         fields: dict[int, int],
         tables: Tables | None = None,
     ) -> StepRecord:
-        if name not in self.modules:
-            text = kernel(name, *args, ternary=self.ternary)
-            self.modules[name] = module(text, ternary=self.ternary)
+        self._use(name, kernel, *args)
         numbers = np.zeros(Field.SIZE, np.int64)
         numbers[list(fields)] = list(fields.values())
         return StepRecord(name, numbers, tables or {})
@@ -185,8 +202,7 @@ class LatencyPlan:
             form = f"{'bits' if levels is None else 'levels'}_{kind}"
             bits = levels is None
             kinds[kind] = self._record(form, level_kernel, kind, bits, fields=fields, tables=tables)
-        self._steps.append((index, kinds))
-        self.cycles += channels * each * count * (10 + -(-width // NUMBERS) * 5)
+        self._add((index, kinds), channels * each * count * (4 + 2 * -(-width // NUMBERS)))
 
     def _sample(self, index: int) -> int:
         """Where the numbers of graph input `index` are, copied once."""
@@ -200,8 +216,7 @@ class LatencyPlan:
             fields = {Item.COUNT: value.size, Item.SLOT: self.input_slot(index), Item.OUT: out}
             name = f"load_{kind}_{check}"
             kinds[kind] = self._record(name, load_kernel, kind, check, fields=fields)
-        self._steps.append((index, kinds))
-        self.cycles += 100 + value.size / 16
+        self._add((index, kinds), value.size / 16)
         return out
 
     def _map(self, name: str) -> Ints:
@@ -257,8 +272,8 @@ class LatencyPlan:
         fields = {Item.COUNT: vectors, Item.LEAVES: at, Item.OUT: out}
         tables: Tables = {Item.ROWS: _by_lane(masks)}
         name = f"rows_{template.name}"
-        self._steps.append(self._record(name, rows_kernel, template, fields=fields, tables=tables))
-        self.cycles += 20 + vectors * (template.leaves + 2 * template.masks)
+        step = self._record(name, rows_kernel, template, fields=fields, tables=tables)
+        self._add(step, vectors * (template.leaves + 2.6 * template.masks))
         return out + np.arange(n)
 
     def _gather(self, source: Ints, out: int) -> None:
@@ -268,9 +283,9 @@ class LatencyPlan:
         n = -(-len(source) // GATHERED) * GATHERED
         padded = np.full(n, first)
         padded[: len(source)] = source
-        rounds = -(-span // ROUND)
-        fast = rounds * 30 + n / 32 * (10 + 2 * rounds)
-        if self.ternary and span <= MAX_SPAN and fast < n:
+        rounds, bits = -(-span // ROUND), self.target.permutes
+        cycles = rounds * 30 + n * bits / 512 * (2 + 2 * rounds)
+        if bits and span <= MAX_SPAN and cycles < _ONE_BYTE * n:
             fields = {
                 Item.COUNT: n,
                 Item.OUT: out,
@@ -278,14 +293,15 @@ class LatencyPlan:
                 Item.ROUNDS: rounds,
                 Item.BITS: self._bytes.borrow(rounds * ROUND // 8),
             }
-            tables: Tables = {Item.ROWS: (padded - first).astype(np.uint16)}
-            step = self._record("gather_bits", permute_kernel, fields=fields, tables=tables)
+            tables: Tables = {Item.ROWS: _permutation(padded - first, bits)}
+            name = f"permute{bits}"
+            step = self._record(name, permute_kernel, bits, fields=fields, tables=tables)
         else:
             fields = {Item.COUNT: n, Item.OUT: out}
             tables = {Item.ROWS: _u32(padded)}
-            step = self._record("gather_bytes", gather_kernel, fields=fields, tables=tables)
-        self._steps.append(step)
-        self.cycles += 30 + min(fast, n) if self.ternary else 30 + n
+            step = self._record("gather", gather_kernel, fields=fields, tables=tables)
+            cycles = _ONE_BYTE * n
+        self._add(step, cycles)
 
     def _convolution(self, node: Node, op: Logic) -> None:
         body = op.body
@@ -311,9 +327,9 @@ class LatencyPlan:
         groups = cut(nets, needed, again=True)
         last = int((np.array(op.space) - 1) * np.array(op.stride) @ pitch)
         low, high = _span(nets, groups, base, shifts, last)
-        vectors = (high - low) // LANES + 1
+        vectors = (high - low) // POSITIONS + 1
         roots = np.concatenate([g.roots for g in groups]) if groups else np.zeros(0, np.int64)
-        size = vectors * LANES
+        size = vectors * POSITIONS
         place[roots] = self._bytes.borrow(len(roots) * size) + np.arange(len(roots)) * size - low
         for trees in groups:
             template = _template(trees)
@@ -322,11 +338,9 @@ class LatencyPlan:
             fields = {Item.COUNT: len(trees.roots), Item.VECTORS: vectors}
             tables: Tables = {Item.ROWS: np.concatenate(words, axis=1)}
             name = f"maps_{template.name}"
-            self._steps.append(
-                self._record(name, trees_kernel, template, fields=fields, tables=tables)
-            )
-            each = template.masks + vectors * (template.leaves + template.masks) / 2
-            self.cycles += 20 + len(trees.roots) * each
+            step = self._record(name, trees_kernel, template, fields=fields, tables=tables)
+            logic = (template.leaves + template.masks) * (0.25 if self.target.ternary else 0.5)
+            self._add(step, len(trees.roots) * (0.6 * template.masks + vectors * logic))
         self._move(node, op, place[base, None] + shifts, pitch)
 
     def _move(self, node: Node, op: Logic, sources: Ints, pitch: Ints) -> None:
@@ -345,10 +359,11 @@ class LatencyPlan:
             Item.ROWS: _u32(np.concatenate([out, sources], axis=1)),
             Item.VALID: _valid(space[2], CELLS),
         }
-        name = f"move_{stride}_{m}"
-        self._steps.append(self._record(name, maps_kernel, stride, m, fields=fields, tables=tables))
-        each = -(-space[2] // CELLS) if stride in (1, 2, 4, 8) else space[2]
-        self.cycles += len(cells) * space[0] * space[1] * (4 + each * (2 + m))
+        each = -(-space[2] // cells_at_once(stride))
+        kind = stride, m, each == 1
+        name = f"move_{stride}_{m}{'' if each > 1 else '_narrow'}"
+        step = self._record(name, move_kernel, *kind, fields=fields, tables=tables)
+        self._add(step, len(cells) * (3 + space[0] * space[1] * (1 + each * m)))
 
     # -- outputs ---------------------------------------------------------------------------------
 
@@ -378,8 +393,8 @@ class LatencyPlan:
             Item.BETA: beta,
         }
         tables: Tables = {Item.ROWS: _u32(rows)}
-        self._steps.append(self._record("sum", sum_kernel, fields=fields, tables=tables))
-        self.cycles += op.groups * most * 15 + place.size / 16
+        step = self._record("sum", sum_kernel, fields=fields, tables=tables)
+        self._add(step, op.groups * most * 15 + place.size / 16)
 
     def _export(self, index: int, place: Ints) -> None:
         start = self._bytes.take(len(place) + GATHERED)
@@ -389,8 +404,7 @@ class LatencyPlan:
             Item.SOURCE: start,
             Item.SLOT: self.output_slot(index),
         }
-        self._steps.append(self._record("export", export_kernel, fields=fields))
-        self.cycles += 30 + len(place) / 16
+        self._add(self._record("export", export_kernel, fields=fields), len(place) / 16)
 
 
 def _nets(body: Body, original: Ints, move: Ints) -> Nets:
@@ -454,9 +468,16 @@ def _template(trees: Trees) -> Template:
     return Template(trees.height, 0 if trees.height else trees.leaves.shape[1])
 
 
-def _by_lane(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(vectors * LANES, m) -> (vectors, m, LANES)."""
-    return np.ascontiguousarray(rows.reshape(-1, LANES, rows.shape[1]).transpose(0, 2, 1))
+def _by_lane(rows: npt.NDArray[Any], lanes: int = LANES) -> npt.NDArray[Any]:
+    """(vectors * lanes, m) -> (vectors, m, lanes)."""
+    return np.ascontiguousarray(rows.reshape(-1, lanes, rows.shape[1]).transpose(0, 2, 1))
+
+
+def _permutation(places: Ints, bits: int) -> npt.NDArray[Any]:
+    """(vectors, 3, lanes): places of words of `bits` bits, rounds that find them, and masks."""
+    within = places % ROUND
+    parts = np.stack([within // bits, places // ROUND, 1 << within % bits], axis=1)
+    return _by_lane(parts.astype(np.uint8 if bits == 8 else np.uint16), 512 // bits)
 
 
 def _valid(width: int, step: int) -> npt.NDArray[np.int8]:
