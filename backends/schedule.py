@@ -1,39 +1,43 @@
 """Schedule a body that is evaluated once: cones, chains or gates by table, and where results go.
 
-On dense layers the cost is cache traffic, not logic. Taken as edges between the planes they read,
-the two-input gates of a level decompose into trails; along a trail each gate shares an operand with
-the one before, so that one plane is loaded a gate instead of two, and where the shared operand is
-read for the last time the result takes its place, in a cache line that is there already. Gates that
-form no long trails, and wider ones, are grouped by truth table. Where most gates have one reader,
-as in the dense head of the paper's convolutional networks, the body is a forest and whole trees are
-evaluated at once.
+On dense layers the cost is cache traffic, not logic. The two-input gates of a level are evaluated
+along trails, so that one plane is loaded a gate instead of two, and results take the places of
+planes that were read for the last time, in cache lines that are there already. Two levels may be
+fused, the gates of one evaluated in registers by the trails of the next. Gates that form no long
+trails, and wider ones, are grouped by truth table. Where most gates have one reader, as in the
+dense head of the paper's convolutional networks, the body is a forest and whole trees are evaluated
+at once.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.forest import find_forest, schedule_forest
+from lgir.backends.fused import fuse_levels
 from lgir.backends.steps import (
     BUFFER,
     DUMP_PLANE,
     ChainStep,
+    FusedStep,
     GateStep,
     Planes,
     Step,
 )
+from lgir.backends.trails import Ints, Trails, find_trails, latest_place
 from lgir.body import FIRST_TAP, Body
 from lgir.ops import swap_inputs
 
 MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
 
-Ints = npt.NDArray[np.int64]
+_AND: Final = 0b1000
+_THREE_ONES: Final = np.isin(np.arange(16), (0b0111, 0b1011, 0b1101, 0b1110))
 
 
 class Allocator(Protocol):
@@ -60,10 +64,21 @@ def schedule_gates(
     """Steps that evaluate `body` with its taps in the planes `taps` (T,).
 
     Args:
-        chains: allow ChainSteps and forests; without it, every step is a GateStep.
+        chains: allow ChainSteps, FusedSteps and forests; without it, every step is a GateStep.
         classes: (outputs,) the group that counts each output, where nothing else reads it.
     """
     return _Scheduler(body, taps, planes, chains, classes).run()
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Gates that are evaluated together: the trails of two-input ones, if any, and `inner` gates of
+    the level before, which only those trails read.
+    """
+
+    gates: Ints
+    trails: Trails | None
+    inner: Ints
 
 
 class _Slots:
@@ -101,8 +116,6 @@ class _Scheduler:
         self.plane[FIRST_TAP : body.first_gate] = taps
         self.inverted = np.zeros(body.num_nets, bool)
         self.free = self.inverted
-        self.level = body.levels()
-        self.last_level = _last_use(body, self.level)
         self.keys = table_keys(body)
 
     def run(self) -> Scheduled:
@@ -123,53 +136,68 @@ class _Scheduler:
         return Scheduled(self.steps, outputs, self.slots.blocks, counts)
 
     def _by_level(self) -> None:
-        levels = self.body.gates_by_level()
+        stages = self._stages()
+        self.last_stage = _last_use(self.body, self.stage)
+        self.free = self._free_polarity(stages)
+        for stage in stages:
+            self._evaluate(stage)
+
+    def _stages(self) -> list[_Stage]:
+        """The levels, less the gates that the next level evaluates. Numbers `self.stage`."""
+        body = self.body
+        levels = body.gates_by_level()
+        self.stage = body.levels()
+        none = np.zeros(0, np.int64)
+        if not self.chains:
+            return [_Stage(gates, None, none) for gates in levels]
         trails = [self._trails(gates) for gates in levels]
-        self.free = self._free_polarity(levels, trails)
-        for gates, found in zip(levels, trails, strict=True):
-            self._level(gates, found)
+        stages, within = [], none
+        fused = fuse_levels(body, levels, trails, self.keys.two)
+        for gates, found, away in zip(levels, trails, fused, strict=True):
+            self.stage[body.first_gate + away] += 1
+            if len(away):
+                gates = np.setdiff1d(gates, away)
+                found = self._trails(gates)
+            if len(gates):
+                stages.append(_Stage(gates, found, within))
+            within = away
+        return stages
 
     def _trails(self, gates: Ints) -> Trails | None:
-        """The trails of a level's two-input gates, where they are long enough to be worth it."""
-        if not self.chains:
-            return None
-        found = find_trails(self.body.fanin[self._pairs(gates), :2].astype(np.int64))
+        """The trails of the two-input gates among `gates`, if long enough to be worth it."""
+        pairs = gates[self.keys.arity[gates] == 2]
+        found = find_trails(self.body.fanin[pairs, :2].astype(np.int64))
+        found = replace(found, gates=pairs[found.gates])
         return found if len(found.gates) > MIN_TRAIL * found.count else None
 
-    def _pairs(self, gates: Ints) -> Ints:
-        pairs: Ints = gates[self.keys.arity[gates] == 2]
-        return pairs
-
-    def _free_polarity(
-        self, levels: list[Ints], trails: list[Trails | None]
-    ) -> npt.NDArray[np.bool_]:
-        """(num_nets,) nets that may be kept inverted: computed in a chain and read by chains only,
-        whose operations are data and absorb it.
+    def _free_polarity(self, stages: list[_Stage]) -> npt.NDArray[np.bool_]:
+        """(num_nets,) nets that may be kept inverted: computed along trails and read along trails
+        only, where operations are data and absorb it.
         """
         body = self.body
         chained = np.zeros(body.num_gates, bool)
-        for gates, found in zip(levels, trails, strict=True):
-            if found is not None:
-                chained[self._pairs(gates)] = True
+        for stage in stages:
+            if stage.trails is not None:
+                chained[stage.trails.gates] = True
+                chained[stage.inner] = True
         free = np.concatenate([np.zeros(body.first_gate, bool), chained])
         free[body.outputs] = False
         free[body.fanin[~chained].ravel()] = False
         return free
 
-    def _level(self, gates: Ints, trails: Trails | None) -> None:
-        level = int(self.level[self.body.first_gate + gates[0]])
-        # Steps by table go first, so that what a chain replaces in place is read by nobody else.
-        rest = gates if trails is None else gates[self.keys.arity[gates] != 2]
-        self._by_table(rest)
+    def _evaluate(self, stage: _Stage) -> None:
+        first, gates, trails = self.body.first_gate, stage.gates, stage.trails
+        number = int(self.stage[first + gates[0]])
+        # Steps by table go first, so that what a trail replaces in place is read by nobody else.
+        self._by_table(gates if trails is None else np.setdiff1d(gates, trails.gates))
         replaced = np.zeros(0, np.int64)
         if trails is not None:
-            replaced = self._chain(self._pairs(gates), trails, level)
-        read = np.unique(self.body.fanin[gates])
-        dying = read[(self.last_level[read] == level) & (read >= self.body.first_gate)]
-        own = self.body.first_gate + gates
-        unread = own[self.last_level[own] == level]
-        dead = np.concatenate([np.setdiff1d(dying, replaced), unread])
-        self.slots.give(self.plane[dead])
+            replaced = self._along(trails, stage.inner, number)
+        read = np.unique(self.body.fanin[np.concatenate([gates, stage.inner])])
+        dying = read[(self.last_stage[read] == number) & (read >= first)]
+        unread = first + gates[self.last_stage[first + gates] == number]
+        gone = np.concatenate([replaced, first + stage.inner])
+        self.slots.give(self.plane[np.concatenate([np.setdiff1d(dying, gone), unread])])
 
     def _by_table(self, gates: Ints) -> None:
         keys, body = self.keys, self.body
@@ -183,91 +211,64 @@ class _Scheduler:
             tables = keys.wide[run] if table is None else None
             self.steps.append(GateStep(fanin, table, rows, tables))
 
-    def _chain(self, gates: Ints, trails: Trails, level: int) -> Ints:
-        """Emits the trails as one step; returns the nets whose planes results have taken."""
-        body = self.body
-        ordered = gates[trails.gates]
-        fanin = body.fanin[ordered, :2].astype(np.int64)
+    def _along(self, trails: Trails, inner: Ints, number: int) -> Ints:
+        """Emits the trails as one step, which evaluates `inner` gates where it meets them; returns
+        the nets whose planes results have taken.
+        """
+        body, first = self.body, self.body.first_gate
+        own = first + trails.gates
+        fanin = body.fanin[trails.gates, :2].astype(np.int64)
         before = np.where(trails.reverse, fanin[:, 1], fanin[:, 0])
         after = np.where(trails.reverse, fanin[:, 0], fanin[:, 1])
-        table = self.keys.two[ordered]
+        table = self.keys.two[trails.gates]
         table = np.where(trails.reverse, swap_inputs(table), table)
         table = invert_inputs(table, self.inverted[before], self.inverted[after])
-        # Kept so that inputs of 0 give 0 where readers allow: such chains need one mask less.
-        own = body.first_gate + ordered
-        self.inverted[own] = self.free[own] & (table & 1 == 1)
+        # Kept so that the kernel needs a mask less, where readers allow.
+        self.inverted[own] = self.free[own] & (_THREE_ONES[table] if len(inner) else table & 1 == 1)
         table = np.where(self.inverted[own], table ^ 0xF, table)
-        rows = np.arange(len(ordered))
-        last_row = np.full(body.num_nets, -1, np.int64)
-        last_row[before] = rows  # rows ascend, and the last assignment to an index stays
-        np.maximum.at(last_row, after, rows)
-        dies = (self.last_level == level) & (np.arange(body.num_nets) >= body.first_gate)
-        place = np.where(dies[before] & (last_row[before] == rows), before, -1)
-        second = dies[after] & (last_row[after] == rows)
-        place = np.where((place < 0) & second, after, place)
-        fresh = np.flatnonzero(place < 0)
-        out = np.where(place < 0, 0, self.plane[np.maximum(place, 0)])
-        out[fresh] = self.slots.take(len(fresh))
-        # A trail begins with a row that only loads: its result goes to a plane nobody reads.
-        at = np.arange(len(ordered)) + np.cumsum(trails.starts)
-        total = len(ordered) + trails.count
-        current, result = np.zeros(total, np.int64), np.full(total, DUMP_PLANE, np.int64)
-        tables = np.zeros(total, np.int64)
-        current[at], result[at], tables[at] = self.plane[after], out, table
-        current[at[trails.starts] - 1] = self.plane[before[trails.starts]]
-        self.steps.append(ChainStep(np.column_stack([current, result]), tables, len(ordered)))
-        self.plane[own] = out
-        return place[place >= 0]
+        # A trail begins with a row that only reads: its result goes to a plane nobody reads.
+        at = np.arange(len(own)) + np.cumsum(trails.starts)
+        current, tables = np.zeros(trails.rows, np.int64), np.full(trails.rows, _AND)
+        current[at], tables[at] = after, table
+        current[at[trails.starts] - 1] = before[trails.starts]
+        operands, inner_tables = self._operands(current, inner)
+        last_row = np.zeros(body.num_nets, np.int64)
+        # Rows ascend, and the last assignment to an index stays.
+        last_row[operands.ravel()] = np.repeat(np.arange(trails.rows), operands.shape[1])
+        dying = np.unique(operands)
+        dying = dying[(self.last_stage[dying] == number) & (dying >= first)]
+        dying = dying[np.argsort(last_row[dying], kind="stable")]
+        place = latest_place(last_row[dying], at)
+        taken = dying[place[place >= 0]]
+        self.plane[own[place >= 0]] = self.plane[taken]
+        self.plane[own[place < 0]] = self.slots.take(int((place < 0).sum()))
+        out = np.full(trails.rows, DUMP_PLANE)
+        out[at] = self.plane[own]
+        rows = np.column_stack([self.plane[operands], out])
+        gates = len(own) + len(inner)
+        if len(inner):
+            self.steps.append(FusedStep(rows, np.column_stack([inner_tables, tables]), gates))
+        else:
+            self.steps.append(ChainStep(rows, tables, gates))
+        return taken
 
-
-@dataclass(frozen=True)
-class Trails:
-    """Gates in an order where each but the first of a trail shares an operand with the one before.
-
-    `gates` (n,) indices, `reverse` (n,) whether the gate is entered by its second operand, `starts`
-    (n,) whether it begins a trail, `count` the number of trails.
-    """
-
-    gates: Ints
-    reverse: npt.NDArray[np.bool_]
-    starts: npt.NDArray[np.bool_]
-    count: int
-
-
-def find_trails(ends: Ints) -> Trails:
-    """Decompose gates, seen as edges (n, 2) between the nets they read, into trails.
-
-    At every net the ends that meet there are paired two by two (as in Hierholzer's algorithm, but
-    without joining the circuits that result); following the pairs gives trails, which begin and
-    end at nets of odd degree, and closed ones.
-    """
-    n = len(ends)
-    flat = ends.ravel()
-    order = np.argsort(flat, kind="stable")
-    nets = flat[order]
-    first = np.concatenate([[True], nets[1:] != nets[:-1]]) if n else np.zeros(0, bool)
-    start = np.maximum.accumulate(np.where(first, np.arange(2 * n), 0))
-    even = (np.arange(2 * n) - start) % 2 == 0
-    left = np.flatnonzero(even[:-1] & ~first[1:]) if n else np.zeros(0, np.int64)
-    partner = np.full(2 * n, -1, np.int64)
-    partner[order[left]], partner[order[left + 1]] = order[left + 1], order[left]
-    follow = partner.tolist()
-    seen = bytearray(n)
-    path: list[int] = []
-    starts: list[int] = []
-    for entry in itertools.chain(np.flatnonzero(partner < 0).tolist(), range(0, 2 * n, 2)):
-        if seen[entry >> 1]:
-            continue
-        starts.append(len(path))
-        end = entry
-        while end >= 0 and not seen[end >> 1]:
-            seen[end >> 1] = 1
-            path.append(end)
-            end = follow[end ^ 1]
-    entered = np.array(path, np.int64)
-    begins = np.zeros(n, bool)
-    begins[starts] = True
-    return Trails(entered >> 1, (entered & 1).astype(bool), begins, len(starts))
+    def _operands(self, nets: Ints, inner: Ints) -> tuple[Ints, Ints]:
+        """What rows read to have `nets` (rows,): themselves (rows, 1), or where there are `inner`
+        gates, two nets and the tables that make one of them.
+        """
+        if not len(inner):
+            return nets[:, None], np.zeros(0, np.int64)
+        first = self.body.first_gate
+        is_inner = np.zeros(self.body.num_nets, bool)
+        is_inner[first + inner] = True
+        evaluated = np.flatnonzero(is_inner[nets])
+        gates = nets[evaluated] - first
+        operands = np.column_stack([nets, nets])
+        operands[evaluated] = self.body.fanin[gates, :2]
+        tables = np.full(len(nets), _AND)
+        inverted = self.inverted[operands[evaluated]]
+        tables[evaluated] = invert_inputs(self.keys.two[gates], *inverted.T)
+        return operands, tables
 
 
 def invert_inputs(table: Ints, a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Ints:
@@ -336,13 +337,13 @@ def _permute(table: npt.NDArray[np.uint64], order: tuple[int, ...]) -> npt.NDArr
     return out
 
 
-def _last_use(body: Body, level: npt.NDArray[np.int32]) -> Ints:
-    """Level of the last gate that reads each net, its own where none does; one past the deepest
-    for outputs.
+def _last_use(body: Body, stage: npt.NDArray[np.int32]) -> Ints:
+    """Stage of the last gate that reads each net, its own where none does; one past the last for
+    outputs.
     """
-    last = level.astype(np.int64)
-    gate_level = last[body.first_gate :].copy()
+    last = stage.astype(np.int64)
+    gate_stage = last[body.first_gate :].copy()
     for column in range(body.k):
-        np.maximum.at(last, body.fanin[:, column], gate_level)
-    last[body.outputs] = int(level.max(initial=0)) + 1
+        np.maximum.at(last, body.fanin[:, column], gate_stage)
+    last[body.outputs] = int(stage.max(initial=0)) + 1
     return last

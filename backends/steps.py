@@ -65,6 +65,21 @@ class ChainStep:
 
 
 @dataclass(frozen=True)
+class FusedStep:
+    """A chain over gates that are evaluated on the way, of two levels in all.
+
+    Row (plane a, plane b, output plane) computes `current = inner(a, b)` and
+    `outer(previous row's current, current)`; tables (n, 2) are inner and outer ones, 0..15, and
+    depend on both inputs. A row that begins a trail has an AND as its outer gate and writes
+    DUMP_PLANE. Otherwise as a ChainStep; `gates` counts those of both levels.
+    """
+
+    rows: Planes
+    tables: npt.NDArray[np.int64]
+    gates: int
+
+
+@dataclass(frozen=True)
 class ConeStep:
     """Cones of one template at every position of a space (n0, n1, n2).
 
@@ -119,7 +134,7 @@ class ExportStep:
     planes: Planes
 
 
-Step = PackStep | GateStep | ChainStep | ConeStep | CountStep | SumStep | ExportStep
+Step = PackStep | GateStep | ChainStep | FusedStep | ConeStep | CountStep | SumStep | ExportStep
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _SAMPLES: Final = 16 * BLOCK
 _CHECK: Final = 1000
-_GATE_KINDS: Final = ("gate", "chain", "cone")
+_GATE_KINDS: Final = ("gate", "chain", "fused", "cone")
 
 
 @dataclass(frozen=True)

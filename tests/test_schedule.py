@@ -10,11 +10,20 @@ from random_graphs import random_graph
 
 import lgir
 from lgir.backends.plan import make_plan
-from lgir.backends.schedule import find_trails, invert_inputs, table_keys
-from lgir.backends.steps import DUMP_PLANE, ChainStep, ConeStep, GateStep, SumStep
+from lgir.backends.schedule import invert_inputs, table_keys
+from lgir.backends.steps import (
+    DUMP_PLANE,
+    ChainStep,
+    ConeStep,
+    FusedStep,
+    GateStep,
+    PackStep,
+    SumStep,
+)
+from lgir.backends.trails import find_trails
 from lgir.body import Body
 from lgir.ops import swap_inputs
-from lgir.zoo import dense_net, logictreenet
+from lgir.zoo import TWO_INPUT_OPS, dense_net, logictreenet
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -57,19 +66,29 @@ def test_canonical_keys_are_shared_by_reordered_gates() -> None:
     assert len(set(table_keys(three).key.tolist())) == 1
 
 
-def test_dense_layers_become_chains_that_reuse_planes() -> None:
+def test_dense_layers_are_fused_and_reuse_planes() -> None:
     graph, _ = lgir.optimize(dense_net(6, 2000), verify=None)
     plan = make_plan(graph, chains=True)
-    chains = [s for s in plan.steps if isinstance(s, ChainStep)]
-    assert sum(s.gates for s in chains) == graph.nodes[0].op.body.num_gates
-    assert plan.num_planes < 784 + 2000 * 1.05  # not two layers
-    starts = sum(int((s.rows[:, 1] == DUMP_PLANE).sum()) for s in chains)
-    assert starts < 0.05 * 12_000
+    fused = [s for s in plan.steps if isinstance(s, FusedStep)]
+    assert sum(s.gates for s in fused) == graph.nodes[0].op.body.num_gates
+    assert plan.num_planes < 784 + 2000 * 1.3  # not two layers
+    starts = sum(int((s.rows[:, 2] == DUMP_PLANE).sum()) for s in fused)
+    assert starts < 0.05 * 6_000
+
+
+def test_a_layer_without_another_to_fuse_becomes_a_chain() -> None:
+    graph, _ = lgir.optimize(dense_net(3, 2000), verify=None)
+    steps = [
+        s for s in make_plan(graph, chains=True).steps if not isinstance(s, PackStep | SumStep)
+    ]
+    assert sorted(type(s).__name__ for s in steps) == ["ChainStep", "FusedStep"]
+    (chain,) = (s for s in steps if isinstance(s, ChainStep))
+    assert chain.gates == len(chain.rows) - int((chain.rows[:, 1] == DUMP_PLANE).sum()) == 2000
 
 
 def test_chains_are_off_unless_asked_for() -> None:
     plan = make_plan(dense_net(2, 400))
-    assert not any(isinstance(s, ChainStep) for s in plan.steps)
+    assert not any(isinstance(s, ChainStep | FusedStep) for s in plan.steps)
 
 
 def test_fan_out_one_is_not_chained() -> None:
@@ -93,6 +112,10 @@ def test_no_step_reads_a_plane_before_it_is_written(seed: int) -> None:
         elif isinstance(step, ChainStep):
             for current, out in step.rows.tolist():
                 assert current in written
+                written.add(out)
+        elif isinstance(step, FusedStep):
+            for *operands, out in step.rows.tolist():
+                assert set(operands) <= written
                 written.add(out)
         elif isinstance(step, SumStep):
             assert set(step.planes.ravel().tolist()) <= written
@@ -144,5 +167,19 @@ def test_inverted_inputs() -> None:
 
 def test_inner_layers_are_kept_without_constant_terms() -> None:
     graph, _ = lgir.optimize(dense_net(4, 2000, seed=5), verify=None)
+    fused = [s for s in make_plan(graph, chains=True).steps if isinstance(s, FusedStep)]
+    three_ones = [np.isin(s.tables[:, 1], (0b0111, 0b1011, 0b1101, 0b1110)).any() for s in fused]
+    assert three_ones == [False, True]
+
+
+def test_chains_between_chains_have_no_constant_terms() -> None:
+    """Layers that double are not fused: gates have four readers and would be evaluated twice."""
+    rng = np.random.default_rng(6)
+    b = lgir.GraphBuilder("doubling")
+    x = b.input("x", "bit", (200,))
+    for width in (400, 800, 1600):
+        wires = [rng.permutation(np.arange(width) % x.size) for _ in range(2)]
+        x = b.dense(x, *wires, rng.choice(TWO_INPUT_OPS, width))
+    graph, _ = lgir.optimize(b.build(x), "merge", verify=None)
     chains = [s for s in make_plan(graph, chains=True).steps if isinstance(s, ChainStep)]
-    assert [bool((s.tables & 1).any()) for s in chains] == [False, False, False, True]
+    assert [bool((s.tables & 1).any()) for s in chains] == [False, False, True]

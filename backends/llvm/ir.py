@@ -25,6 +25,7 @@ AND_OR: Final = 0xE0  # a & (b | c)
 AND_XOR: Final = 0x60  # a & (b ^ c)
 XOR_AND: Final = 0x78  # a ^ (b & c)
 OR_XOR: Final = 0xF6  # a | (b ^ c)
+NOT_AND_OR: Final = 0x0E  # ~a & (b | c)
 SUM: Final = 0x96
 MAJORITY: Final = 0xE8
 SELECT: Final = 0xCA  # a ? b : c

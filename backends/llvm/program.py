@@ -133,7 +133,8 @@ class Program:
         self.logic = [
             lowered
             for step, lowered in zip(plan.steps, self._steps, strict=True)
-            if isinstance(step, (GateStep, ChainStep, FusedStep, ConeStep)) and isinstance(lowered, StepRecord)
+            if isinstance(step, (GateStep, ChainStep, FusedStep, ConeStep))
+            and isinstance(lowered, StepRecord)
         ]
         self.text = module_text(self._kernels.values(), ternary=ternary)
 
