@@ -1,6 +1,7 @@
 """Passes: each maps a Graph to a Graph. Importing this package registers them."""
 
 from lgir.passes import (
+    cancel,
     dce,
     fuse_pool,
     lut_map,
@@ -14,6 +15,7 @@ from lgir.passes import (
 )
 
 __all__ = [
+    "cancel",
     "dce",
     "fuse_pool",
     "lut_map",

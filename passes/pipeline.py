@@ -22,7 +22,7 @@ from lgir.graph import Graph
 from lgir.passes.report import PassRow, Report, Size
 from lgir.registry import PASSES
 
-_SIMPLIFY: Final = "fix(merge,fold,cse,dce)"
+_SIMPLIFY: Final = "fix(merge,fold,cse,cancel,dce)"
 _CHAINS: Final = "fix(thermometer,reassociate,fold,cse,dce)"
 # Nothing that merges gates may follow fuse-pool: see the layout that it promises.
 _FUSE: Final = "fuse-pool,fix(fold,dce)"

@@ -12,6 +12,7 @@ import lgir
 from lgir.passes.pipeline import Pipeline
 
 PASSES = (
+    "cancel",
     "cse",
     "dce",
     "fold",
