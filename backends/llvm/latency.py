@@ -31,6 +31,8 @@ _GATE: Final = 1.7
 """A two-input gate at a position."""
 _GATE_ONCE: Final = 4.5
 """A gate of a dense layer, which moves lines between caches."""
+_NARROW: Final = 1.4
+"""As many times as long a gate takes in narrower registers."""
 _BIT: Final = 10
 """A bit packed, or counted."""
 
@@ -57,7 +59,7 @@ class Latency:
 
     def __init__(self, graph: Graph, target: Target, cache: ObjectCache | None) -> None:
         self.plan = LatencyPlan(graph, target)
-        self.most = min(MOST, int(_block_cycles(graph) / self.plan.cycles))
+        self.most = min(MOST, int(_block_cycles(graph, target) / self.plan.cycles))
         self._functions = Functions(self.plan.modules, target, cache)
         self._address = {name: self._functions.address(name) for name in self.plan.modules}
         self._run = _RUN(self._address[RUN])
@@ -121,13 +123,15 @@ class _Call:
         )
 
 
-def _block_cycles(graph: Graph) -> float:
+def _block_cycles(graph: Graph, target: Target) -> float:
     """What a call takes, for few samples, with blocks more than without; as measured, roughly."""
     cycles = float(_CALL)
+    slower = 1 if target.ternary else _NARROW
     for node in graph.nodes:
         if isinstance(node.op, Logic):
             gates = (1 << node.op.body.arity().astype(np.int64)).sum() / 4  # of two inputs
-            cycles += gates * (_GATE * node.op.positions if node.op.positions > 1 else _GATE_ONCE)
+            each = _GATE * node.op.positions if node.op.positions > 1 else _GATE_ONCE
+            cycles += slower * each * gates
         elif not isinstance(node.op, Reshape):
             cycles += _BIT * graph.values[node.inputs[0]].size
     return cycles

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import MAX_POOL, ConeCutter, legal_for_cones
+from lgir.backends.cones import legal_for_cones
 from lgir.backends.llvm.jit import Target
 from lgir.backends.llvm.latency_kernels import (
     CELLS,
@@ -39,13 +39,13 @@ from lgir.backends.llvm.latency_kernels import (
     trees_kernel,
 )
 from lgir.backends.llvm.latency_maps import SLACK, Bytes, layouts
-from lgir.backends.llvm.latency_trees import Nets, Trees, cut
+from lgir.backends.llvm.latency_nets import Bools, Ints, dense_nets, shifted_nets
+from lgir.backends.llvm.latency_trees import Trees, cut, span
 from lgir.backends.llvm.program import StepRecord, Tables
 from lgir.backends.llvm.records import Context, Field
-from lgir.body import FALSE, FIRST_TAP, Body
+from lgir.body import FALSE, FIRST_TAP
 from lgir.errors import BackendError
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold
-from lgir.ops import OR, widen_table
 from lgir.registry import PASSES
 from lgir.simulate import tap_index
 
@@ -53,14 +53,13 @@ RUN: Final = "lgir_run_samples"
 MAX_SPAN: Final = 1 << 14
 """Bytes within which permutations find what one by one takes longer."""
 
+Fields = dict[int, int]
+
 # Cycles, as measured.
 _STEP: Final = 200
 """A step takes with nothing to do."""
 _ONE_BYTE: Final = 1.25
 """A gather takes for each, one by one."""
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class LatencyPlan:
@@ -142,7 +141,7 @@ class LatencyPlan:
         name: str,
         kernel: Callable[..., str],
         *args: Any,
-        fields: dict[int, int],
+        fields: Fields,
         tables: Tables | None = None,
     ) -> StepRecord:
         self._use(name, kernel, *args)
@@ -192,7 +191,7 @@ class LatencyPlan:
                 if kind == "u8":
                     by_row = np.clip(np.floor(by_row), -1, 255).astype(np.int16)
                 tables[Item.LEVEL_TABLE] = by_row
-            fields = {
+            fields: Fields = {
                 Item.COUNT: channels,
                 Item.LEVELS: count,
                 Item.ROWS_EACH: each,
@@ -213,7 +212,11 @@ class LatencyPlan:
         kinds = {}
         for kind in ("u8", "f32") if value.dtype == "bit" else (value.dtype,):
             check = {"bit": "bits", "f32": "nan", "u8": ""}[value.dtype]
-            fields = {Item.COUNT: value.size, Item.SLOT: self.input_slot(index), Item.OUT: out}
+            fields: Fields = {
+                Item.COUNT: value.size,
+                Item.SLOT: self.input_slot(index),
+                Item.OUT: out,
+            }
             name = f"load_{kind}_{check}"
             kinds[kind] = self._record(name, load_kernel, kind, check, fields=fields)
         self._add((index, kinds), value.size / 16)
@@ -246,12 +249,10 @@ class LatencyPlan:
         place = np.empty(body.num_nets, np.int64)
         place[:FIRST_TAP] = self._constant
         place[FIRST_TAP : body.first_gate] = every[tap_index(op, [s.shape for s in sources])[:, 0]]
-        net = np.arange(body.num_nets)
-        nets = _nets(body, net, np.zeros_like(net))
         # By output, so that what is counted together lies together.
         rank = np.full(body.num_nets, len(body.outputs))
         np.minimum.at(rank, body.outputs, np.arange(len(body.outputs)))
-        for trees in cut(nets, body.outputs.astype(np.int64), again=False):
+        for trees in cut(dense_nets(body), again=False):
             order = np.lexsort([trees.roots, rank[trees.roots]])
             place[trees.roots[order]] = self._rows(trees, order, place)
         self._places[node.output] = place[body.outputs].reshape(
@@ -269,7 +270,7 @@ class LatencyPlan:
         at = self._bytes.borrow(leaves.size)
         self._gather(_by_lane(leaves).ravel(), at)
         out = self._bytes.take(vectors * LANES)
-        fields = {Item.COUNT: vectors, Item.LEAVES: at, Item.OUT: out}
+        fields: Fields = {Item.COUNT: vectors, Item.LEAVES: at, Item.OUT: out}
         tables: Tables = {Item.ROWS: _by_lane(masks)}
         name = f"rows_{template.name}"
         step = self._record(name, rows_kernel, template, fields=fields, tables=tables)
@@ -286,7 +287,7 @@ class LatencyPlan:
         rounds, bits = -(-span // ROUND), self.target.permutes
         cycles = rounds * 30 + n * bits / 512 * (2 + 2 * rounds)
         if bits and span <= MAX_SPAN and cycles < _ONE_BYTE * n:
-            fields = {
+            fields: Fields = {
                 Item.COUNT: n,
                 Item.OUT: out,
                 Item.SOURCE: first,
@@ -308,12 +309,7 @@ class LatencyPlan:
         starts = [self._regular(name) for name in node.inputs]
         layout = [self._layouts[name] for name in node.inputs]
         pitch = np.array(layout[0].pitch, np.int64)
-        # Nets that are copies of each other, shifted, are one map.
-        cls, anchor = ConeCutter(body).translation_classes()
-        _, first, inverse = np.unique(cls, return_index=True, return_inverse=True)
-        original = first[inverse.ravel()].astype(np.int64)
-        move = (anchor - anchor[original]) @ pitch
-        nets = _nets(body, original, move)
+        nets = shifted_nets(body, pitch)
         place = np.zeros(body.num_nets, np.int64)
         place[:FIRST_TAP] = self._constant
         taps = body.taps.astype(np.int64)
@@ -321,12 +317,9 @@ class LatencyPlan:
         place[FIRST_TAP : body.first_gate] = (
             np.array(starts)[taps[:, 0]] + channel + taps[:, 2:] @ pitch
         )
-        base, shifts = _pools(nets, original[body.outputs])
-        shifts = shifts + move[body.outputs, None]
-        needed = base[base >= body.first_gate]
-        groups = cut(nets, needed, again=True)
+        groups = cut(nets, again=True)
         last = int((np.array(op.space) - 1) * np.array(op.stride) @ pitch)
-        low, high = _span(nets, groups, base, shifts, last)
+        low, high = span(nets, groups, last)
         vectors = (high - low) // POSITIONS + 1
         roots = np.concatenate([g.roots for g in groups]) if groups else np.zeros(0, np.int64)
         size = vectors * POSITIONS
@@ -335,13 +328,13 @@ class LatencyPlan:
             template = _template(trees)
             leaves = place[trees.leaves] + trees.shifts + low
             words = [_u32(leaves), _u32(place[trees.roots, None] + low), _words(trees.masks)]
-            fields = {Item.COUNT: len(trees.roots), Item.VECTORS: vectors}
+            fields: Fields = {Item.COUNT: len(trees.roots), Item.VECTORS: vectors}
             tables: Tables = {Item.ROWS: np.concatenate(words, axis=1)}
             name = f"maps_{template.name}"
             step = self._record(name, trees_kernel, template, fields=fields, tables=tables)
             logic = (template.leaves + template.masks) * (0.25 if self.target.ternary else 0.5)
             self._add(step, len(trees.roots) * (0.6 * template.masks + vectors * logic))
-        self._move(node, op, place[base, None] + shifts, pitch)
+        self._move(node, op, place[nets.bases, None] + nets.copies, pitch)
 
     def _move(self, node: Node, op: Logic, sources: Ints, pitch: Ints) -> None:
         """Each channel's map is the OR of maps at `sources` (C, m), read with the node's stride."""
@@ -350,7 +343,7 @@ class LatencyPlan:
         out = cells.reshape(len(cells), -1)[:, :1]
         stride, m = op.stride[-1], sources.shape[1]
         space = _three(op.space, 1)
-        fields = {Item.COUNT: len(cells)}
+        fields: Fields = {Item.COUNT: len(cells)}
         fields |= {Item.SPACE + i: x for i, x in enumerate(space)}
         in_step = _three(tuple((pitch * np.array(op.stride)).tolist()), 0)
         fields |= {Item.IN_STEP + i: x for i, x in enumerate(in_step[:2])}
@@ -385,7 +378,7 @@ class LatencyPlan:
         most = max(map(len, ranges))
         rows = np.array([r + [(0, 0)] * (most - len(r)) for r in ranges])
         tau, beta = np.array([op.tau, op.beta], np.float32).view(np.uint32).tolist()
-        fields = {
+        fields: Fields = {
             Item.COUNT: op.groups,
             Item.RANGES: most,
             Item.SLOT: self.output_slot(index),
@@ -399,69 +392,12 @@ class LatencyPlan:
     def _export(self, index: int, place: Ints) -> None:
         start = self._bytes.take(len(place) + GATHERED)
         self._gather(place, start)
-        fields = {
+        fields: Fields = {
             Item.COUNT: len(place),
             Item.SOURCE: start,
             Item.SLOT: self.output_slot(index),
         }
         self._add(self._record("export", export_kernel, fields=fields), len(place) / 16)
-
-
-def _nets(body: Body, original: Ints, move: Ints) -> Nets:
-    """The gates of `body`, each operand replaced by its original, moved."""
-    wide = body.widened(2)
-    arity = np.maximum(body.arity().astype(np.int64), 1)
-    return Nets(
-        body.first_gate,
-        original[wide.fanin],
-        move[wide.fanin],
-        wide.table.astype(np.uint64),
-        arity,
-        body.gates_by_level(),
-    )
-
-
-def _pools(nets: Nets, outputs: Ints) -> tuple[Ints, Ints]:
-    """Outputs as ORs of copies of one net each: (C,) that net and (C, m) where its copies are."""
-    size = nets.first + len(nets.fanin)
-    base, pattern = np.arange(size), np.zeros(size, np.int64)
-    patterns: list[tuple[int, ...]] = [(0,)]
-    is_or = (nets.table == widen_table(np.array([OR], np.uint8), 2, nets.fanin.shape[1])[0]) & (
-        nets.arity == 2
-    )
-    for gates in nets.by_level:
-        gates = gates[is_or[gates]]
-        left, right = nets.fanin[gates, 0], nets.fanin[gates, 1]
-        same = base[left] == base[right]
-        gates, left, right = gates[same], left[same], right[same]
-        keys = np.column_stack(
-            [pattern[left], nets.shift[gates, 0], pattern[right], nets.shift[gates, 1]]
-        )
-        kinds, kind = np.unique(keys, axis=0, return_inverse=True)
-        for i, (p, by, q, further) in enumerate(kinds.tolist()):
-            copies = {x + by for x in patterns[p]} | {x + further for x in patterns[q]}
-            if len(copies) <= MAX_POOL:
-                mine = kind.ravel() == i
-                own = nets.first + gates[mine]
-                base[own], pattern[own] = base[left[mine]], len(patterns)
-                patterns.append(tuple(sorted(copies)))
-    found = [patterns[p] for p in pattern[outputs].tolist()]
-    most = max(map(len, found))
-    return base[outputs], np.array([[*p, *p[:1] * (most - len(p))] for p in found], np.int64)
-
-
-def _span(nets: Nets, groups: list[Trees], base: Ints, shifts: Ints, last: int) -> tuple[int, int]:
-    """First and last cell, from a convolution's first position, at which a tree's value is read."""
-    size = nets.first + len(nets.fanin)
-    low, high = np.full(size, np.iinfo(np.int32).max), np.full(size, np.iinfo(np.int32).min)
-    np.minimum.at(low, base, shifts.min(axis=1))
-    np.maximum.at(high, base, shifts.max(axis=1) + last)
-    for trees in reversed(groups):
-        np.minimum.at(low, trees.leaves, low[trees.roots, None] + trees.shifts)
-        np.maximum.at(high, trees.leaves, high[trees.roots, None] + trees.shifts)
-    low, high = low[nets.first :], high[nets.first :]
-    read = high >= low
-    return int(low[read].min(initial=last)), int(high[read].max(initial=0))
 
 
 def _template(trees: Trees) -> Template:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+
+from lgir.backends.llvm.latency_nets import Bools, Ints, Nets
 
 MAX_HEIGHT: Final = 3
 PASS_FIRST: Final = 0b1100
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 # _FLIP[i, j, t]: table t with its first input inverted where i, its second where j.
 _FLIP: Final = np.array(
@@ -30,26 +28,6 @@ _FLIP: Final = np.array(
         for i in (0, 1)
     ]
 )
-
-
-@dataclass(frozen=True)
-class Nets:
-    """Gates as arrays. Ids below `first` are leaves; gate g is net `first + g`.
-
-    Attributes:
-        fanin: (G, K) operands' ids, K >= 2, of which gate g reads `arity[g]` >= 1.
-        shift: (G, K) how much further on an operand is read than the gate itself is; 0 where there
-            are no positions.
-        table: (G,) uint64 over K inputs.
-        by_level: gate numbers, level by level.
-    """
-
-    first: int
-    fanin: Ints
-    shift: Ints
-    table: npt.NDArray[np.uint64]
-    arity: Ints
-    by_level: list[Ints]
 
 
 @dataclass(frozen=True)
@@ -73,28 +51,45 @@ class Trees:
     masks: Bools
 
 
-def cut(nets: Nets, needed: Ints, *, again: bool) -> list[Trees]:
-    """Trees that compute the nets `needed` (ids, repeats allowed), in order.
+def cut(nets: Nets, *, again: bool) -> list[Trees]:
+    """Trees that compute `nets.bases`, in order.
 
     A net that several gates read is a root; with `again`, one of a single level is computed anew in
     each instead.
     """
-    return _Cutter(nets, needed, again).run()
+    return _Cutter(nets, again).run()
+
+
+def span(nets: Nets, groups: list[Trees], last: int) -> tuple[int, int]:
+    """The first and the last cell where the value of any tree is read, the outputs being read at
+    cells from 0 to `last`.
+    """
+    low = np.full(nets.size, np.iinfo(np.int32).max)
+    high = np.full(nets.size, np.iinfo(np.int32).min)
+    np.minimum.at(low, nets.bases, nets.copies.min(axis=1))
+    np.maximum.at(high, nets.bases, nets.copies.max(axis=1) + last)
+    for trees in reversed(groups):
+        np.minimum.at(low, trees.leaves, low[trees.roots, None] + trees.shifts)
+        np.maximum.at(high, trees.leaves, high[trees.roots, None] + trees.shifts)
+    low, high = low[nets.first :], high[nets.first :]
+    read = high >= low
+    return int(low[read].min(initial=last)), int(high[read].max(initial=0))
 
 
 class _Cutter:
-    def __init__(self, nets: Nets, needed: Ints, again: bool) -> None:
+    def __init__(self, nets: Nets, again: bool) -> None:
         self.nets = nets
         self.again = again
-        self.size = nets.first + len(nets.fanin)
         self.used = np.arange(nets.fanin.shape[1]) < nets.arity[:, None]
         self.wide = nets.arity > 2
         # Tables over the first two inputs, of gates where no other matters.
         step = 1 << (nets.fanin.shape[1] - 2)
-        bits = [nets.table >> np.uint64(i * step) & np.uint64(1) for i in range(4)]
-        self.pairs = sum(b.astype(np.int64) << i for i, b in enumerate(bits))
-        self.needed = np.zeros(self.size, bool)
-        self.needed[needed] = True
+        self.pairs = np.zeros(len(nets.fanin), np.int64)
+        for i in range(4):
+            bits = nets.table >> np.uint64(i * step) & np.uint64(1)
+            self.pairs |= bits.astype(np.int64) << i
+        self.needed = np.zeros(nets.size, bool)
+        self.needed[nets.bases] = True
         self.root = self.needed.copy()
         self.root[: nets.first] = False
 
@@ -106,11 +101,14 @@ class _Cutter:
         wide = self.wide[roots - self.nets.first]
         height[roots[wide]] = 0
         arity = np.where(wide, self.nets.arity[roots - self.nets.first], 0)
-        keys = np.column_stack([order[roots], height[roots], arity])
-        kinds, kind = np.unique(keys, axis=0, return_inverse=True)
+        kinds, kind = np.unique(
+            np.ravel_multi_index((order[roots], height[roots], arity), (self.nets.size, 8, 8)),
+            return_inverse=True,
+        )
         found = []
-        for i, (at, levels, width) in enumerate(kinds.tolist()):
-            mine = roots[kind.ravel() == i]
+        for i, key in enumerate(kinds.tolist()):
+            at, levels, width = key >> 6, key >> 3 & 7, key & 7
+            mine = roots[kind == i]
             extract = self._trees(mine, levels) if levels else self._tables(mine, width)
             found.append(Trees(levels, at, mine, *extract))
         return found
@@ -129,8 +127,8 @@ class _Cutter:
         """
         nets = self.nets
         alive = np.flatnonzero(live[nets.first :])
-        uses = np.bincount(nets.fanin[alive][self.used[alive]], minlength=self.size)
-        height = np.zeros(self.size, np.int64)
+        uses = np.bincount(nets.fanin[alive][self.used[alive]], minlength=nets.size)
+        height = np.zeros(nets.size, np.int64)
         wide = alive[self.wide[alive]]
         self.root[nets.first + wide] = True
         self.root[nets.fanin[wide]] = True
@@ -147,7 +145,7 @@ class _Cutter:
     def _places(self, live: Bools) -> tuple[Ints, Ints]:
         """(num_nets,) the height of each net's tree, and the order of trees."""
         nets = self.nets
-        height, order = np.zeros((2, self.size), np.int64)
+        height, order = np.zeros((2, nets.size), np.int64)
         for gates in nets.by_level:
             gates = gates[live[nets.first + gates]]
             own, operands = nets.first + gates, nets.fanin[gates]
@@ -158,41 +156,42 @@ class _Cutter:
         return height, order
 
     def _trees(self, roots: Ints, height: int) -> tuple[Ints, Ints, Bools]:
+        """Leaves, shifts and masks of perfect trees of that height, expanded from the roots."""
         nets = self.nets
         nodes, shifts = roots[:, None], np.zeros((len(roots), 1), np.int64)
+        inner = np.ones(nodes.shape, bool)
         tables: list[Ints] = []
-        inner = np.ones((len(roots), 1), bool)
         for _ in range(height):
             gate = np.where(inner, nodes - nets.first, 0)
-            table = np.where(inner, self.pairs[gate], PASS_FIRST)
-            tables.append(table)
-            pairs = np.empty((*nodes.shape, 2), np.int64)
-            moved = np.empty_like(pairs)
-            for c in range(2):
-                operand, shift = self._operand(gate, c)
-                pairs[..., c] = np.where(inner, operand, nodes)
-                moved[..., c] = shifts + np.where(inner, shift, 0)
-            nodes, shifts = (x.reshape(len(roots), -1) for x in (pairs, moved))
+            tables.append(np.where(inner, self.pairs[gate], PASS_FIRST))
+            inner = inner[..., None]
+            operands = np.where(inner, nets.fanin[gate, :2], nodes[..., None])
+            further = shifts[..., None] + np.where(inner, nets.shift[gate, :2], 0)
+            nodes, shifts = operands.reshape(len(roots), -1), further.reshape(len(roots), -1)
             inner = (nodes >= nets.first) & ~self.root[nodes]
-        masks: list[Bools] = []
-        inverted = np.zeros(nodes.shape, np.int64)
-        for table in reversed(tables):
-            table = _FLIP[inverted[:, ::2], inverted[:, 1::2], table]
-            f0, f1, f2, f3 = (table >> i & 1 for i in range(4))
-            terms = np.stack([f0 ^ f1, f0 ^ f2, f0 ^ f1 ^ f2 ^ f3], axis=-1)
-            masks.append(terms.reshape(len(roots), -1).astype(bool))
-            inverted = f0
-        return nodes, shifts, np.concatenate([*masks, inverted.astype(bool)], axis=1)
-
-    def _operand(self, gate: Ints, column: int) -> tuple[Ints, Ints]:
-        """An operand's id and shift; the first's, which is near, where there is no other."""
-        column = np.where(self.nets.arity[gate] > column, column, 0)
-        return self.nets.fanin[gate, column], self.nets.shift[gate, column]
+        return nodes, shifts, _masks(tables)
 
     def _tables(self, roots: Ints, arity: int) -> tuple[Ints, Ints, Bools]:
+        """As `_trees`, of gates wider than two."""
         nets, gates = self.nets, roots - self.nets.first
         step = 1 << (nets.fanin.shape[1] - arity)
         table = nets.table[gates]
         bits = [table >> np.uint64(i * step) & np.uint64(1) for i in range(1 << arity)]
         masks = np.stack(bits, axis=1).astype(bool)
         return nets.fanin[gates, :arity], nets.shift[gates, :arity], masks
+
+
+def _masks(tables: list[Ints]) -> Bools:
+    """Masks of trees from the tables (n, gates) of each level, the root's first: a gate with a
+    constant term computes the inverse, which the gate above expects.
+    """
+    n, width = tables[-1].shape
+    masks: list[Bools] = []
+    inverted = np.zeros((n, 2 * width), np.int64)
+    for level in reversed(tables):
+        table = _FLIP[inverted[:, ::2], inverted[:, 1::2], level]
+        f0, f1, f2, f3 = (table >> i & 1 for i in range(4))
+        terms = np.stack([f0 ^ f1, f0 ^ f2, f0 ^ f1 ^ f2 ^ f3], axis=-1)
+        masks.append(terms.reshape(n, -1).astype(bool))
+        inverted = f0
+    return np.concatenate([*masks, inverted.astype(bool)], axis=1)
