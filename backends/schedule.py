@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.forest import find_forest, schedule_forest
-from lgir.backends.fused import fuse_levels
+from lgir.backends.fused import fuse_gates
 from lgir.backends.steps import (
     BUFFER,
     DUMP_PLANE,
@@ -37,6 +37,7 @@ MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
 
 _AND: Final = 0b1000
+_NONE: Final = np.zeros(0, np.int64)
 _THREE_ONES: Final = np.isin(np.arange(16), (0b0111, 0b1011, 0b1101, 0b1110))
 
 
@@ -72,8 +73,8 @@ def schedule_gates(
 
 @dataclass(frozen=True)
 class _Stage:
-    """Gates that are evaluated together: the trails of two-input ones, if any, and `inner` gates of
-    the level before, which only those trails read.
+    """Gates that are evaluated together: by trails the two-input ones, if long, and along these
+    `inner` gates, which only they read.
     """
 
     gates: Ints
@@ -143,32 +144,35 @@ class _Scheduler:
             self._evaluate(stage)
 
     def _stages(self) -> list[_Stage]:
-        """The levels, less the gates that the next level evaluates. Numbers `self.stage`."""
-        body = self.body
+        """Two a level: the gates of the level, and those of it that are fused. Numbers `stage`."""
+        body, first = self.body, self.body.first_gate
         levels = body.gates_by_level()
-        self.stage = body.levels()
-        none = np.zeros(0, np.int64)
         if not self.chains:
-            return [_Stage(gates, None, none) for gates in levels]
-        trails = [self._trails(gates) for gates in levels]
-        stages, within = [], none
-        fused = fuse_levels(body, levels, trails, self.keys.two)
-        for gates, found, away in zip(levels, trails, fused, strict=True):
-            self.stage[body.first_gate + away] += 1
-            if len(away):
-                gates = np.setdiff1d(gates, away)
-                found = self._trails(gates)
-            if len(gates):
-                stages.append(_Stage(gates, found, within))
-            within = away
+            self.stage = body.levels()
+            return [_Stage(gates, None, _NONE) for gates in levels]
+        self.stage = 2 * body.levels()
+        away = np.zeros(body.num_gates, bool)
+        fused = fuse_gates(body, levels, self.keys.two)
+        for number, found in enumerate(fused, start=1):
+            for gates in (found.outer, found.inner):
+                self.stage[first + gates] = 2 * number + 1
+                away[gates] = True
+        stages = []
+        for gates, found in zip(levels, fused, strict=True):
+            plain = gates[~away[gates]]
+            if len(plain):
+                trails = self._trails(plain)
+                long = len(trails.gates) > MIN_TRAIL * trails.count
+                stages.append(_Stage(plain, trails if long else None, _NONE))
+            if len(found.inner):
+                stages.append(_Stage(found.outer, self._trails(found.outer), found.inner))
         return stages
 
-    def _trails(self, gates: Ints) -> Trails | None:
-        """The trails of the two-input gates among `gates`, if long enough to be worth it."""
+    def _trails(self, gates: Ints) -> Trails:
+        """The trails of the two-input gates among `gates`."""
         pairs = gates[self.keys.arity[gates] == 2]
         found = find_trails(self.body.fanin[pairs, :2].astype(np.int64))
-        found = replace(found, gates=pairs[found.gates])
-        return found if len(found.gates) > MIN_TRAIL * found.count else None
+        return replace(found, gates=pairs[found.gates])
 
     def _free_polarity(self, stages: list[_Stage]) -> npt.NDArray[np.bool_]:
         """(num_nets,) nets that may be kept inverted: computed along trails and read along trails
@@ -190,7 +194,7 @@ class _Scheduler:
         number = int(self.stage[first + gates[0]])
         # Steps by table go first, so that what a trail replaces in place is read by nobody else.
         self._by_table(gates if trails is None else np.setdiff1d(gates, trails.gates))
-        replaced = np.zeros(0, np.int64)
+        replaced = _NONE
         if trails is not None:
             replaced = self._along(trails, stage.inner, number)
         read = np.unique(self.body.fanin[np.concatenate([gates, stage.inner])])
@@ -257,7 +261,7 @@ class _Scheduler:
         gates, two nets and the tables that make one of them.
         """
         if not len(inner):
-            return nets[:, None], np.zeros(0, np.int64)
+            return nets[:, None], _NONE
         first = self.body.first_gate
         is_inner = np.zeros(self.body.num_nets, bool)
         is_inner[first + inner] = True

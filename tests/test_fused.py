@@ -1,0 +1,160 @@
+"""Fused levels: gates evaluated in registers along the trails of the gates that read them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import lgir
+from lgir.backends.fused import fuse_gates
+from lgir.backends.llvm.fused import fused_words
+from lgir.backends.plan import make_plan
+from lgir.backends.schedule import table_keys
+from lgir.backends.steps import FusedStep
+from lgir.backends.trails import latest_place
+from lgir.body import FIRST_TAP, Body
+from lgir.zoo import dense_net
+
+PROPER = (1, 2, 4, 6, 7, 8, 9, 11, 13, 14)
+TARGETS = ("native", "avx512", "avx2", "generic")
+
+
+def layered_graph(seed: int) -> lgir.Graph:
+    """Layers of two-input gates, most wired evenly to the layer before, with what fusing must heed:
+    gates of other fan-in, outputs from all layers, constants, operands twice, skips, many readers.
+    """
+    rng = np.random.default_rng(seed)
+    taps = int(rng.integers(5, 40))
+    fanin, table, layers = [], [], [np.arange(FIRST_TAP, FIRST_TAP + taps)]
+    odd = rng.choice([0.0, 0.02, 0.2])
+    for _ in range(int(rng.integers(2, 7))):
+        width = int(rng.integers(20, 120))
+        below, first = layers[-1], layers[-1][-1] + 1
+        wires = np.concatenate([rng.permutation(below) for _ in range(2 * width // len(below) + 1)])
+        rows = np.zeros((width, 3), np.int64)
+        rows[:, :2] = wires[: 2 * width].reshape(width, 2)
+        two = rng.choice(PROPER, width)
+        tables = sum((two >> (i >> 1) & 1) << i for i in range(8))  # the third input is ignored
+        strange = np.flatnonzero(rng.random(width) < odd)
+        for i in strange:
+            kind = rng.integers(5)
+            if kind == 0:
+                rows[i] = rng.choice(below, 3)
+                tables[i] = rng.integers(1, 255)
+            elif kind == 1:
+                rows[i, 1] = rows[i, 0]
+            elif kind == 2:
+                rows[i, :2] = rng.integers(first, size=2)
+            elif kind == 3:
+                rows[i, 0] = below[0]
+            else:
+                tables[i] = rng.choice([0b11110000, 0b00110011, 0, 255])
+        fanin.append(rows)
+        table.append(tables)
+        layers.append(np.arange(first, first + width))
+    inside = np.concatenate(layers[1:-1]) if len(layers) > 2 else np.zeros(0, np.int64)
+    outputs = np.concatenate([layers[-1], inside[rng.random(len(inside)) < odd]])
+    tap_rows = np.stack([np.zeros(taps, np.int64), np.arange(taps)], axis=1)
+    body = Body.build(tap_rows, np.concatenate(fanin), np.concatenate(table), outputs)
+    b = lgir.GraphBuilder(f"layered-{seed}")
+    x = b.input("x", "bit", (taps,))
+    return b.build(b.logic([x], body, ()))
+
+
+def same_as_reference(graph: lgir.Graph, target: str, seed: int) -> None:
+    x = np.random.default_rng(seed).random((700, *graph.inputs[0].shape)) < 0.5
+    expected = lgir.compile(graph, "reference")(x)
+    np.testing.assert_array_equal(lgir.compile(graph, "llvm", target=target)(x), expected)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_layered_bodies_are_evaluated_as_the_reference_does(seed: int) -> None:
+    graph = layered_graph(seed)
+    same_as_reference(graph, TARGETS[seed % len(TARGETS)], seed)
+
+
+def test_most_of_those_bodies_are_fused() -> None:
+    plans = [make_plan(layered_graph(seed), chains=True) for seed in range(60)]
+    assert sum(any(isinstance(s, FusedStep) for s in plan.steps) for plan in plans) > 30
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layers", [2, 5])
+def test_dense_layers_on_every_target(target: str, layers: int) -> None:
+    graph, _ = lgir.optimize(dense_net(layers, 400, inputs=60, seed=layers), verify=None)
+    assert any(isinstance(s, FusedStep) for s in make_plan(graph, chains=True).steps)
+    same_as_reference(graph, target, layers)
+
+
+def test_words_say_what_every_pair_of_tables_does() -> None:
+    """Rows evaluated by the kernel's formula, along trails of any two-input gates."""
+    rng = np.random.default_rng(3)
+    pairs = list(itertools.product(PROPER, PROPER)) * 8
+    inner, outer = np.array(pairs)[rng.permutation(len(pairs))].T
+    outer[0] = 0b1000
+    planes = rng.integers(1 << 16, size=(64, 64))
+    at = rng.integers(64, size=(len(pairs), 3))
+    words, masks, constant = fused_words((64 * at).astype(np.uint32), inner, outer)
+    assert constant
+    assert masks.shape == (64, 8)
+    before = wanted_before = np.zeros(64, np.int64)
+    for word, i, o, (first, second, _) in zip(words, inner, outer, at, strict=True):
+        m1, m2, m3, m4, m5, m6 = masks[word[0] & 63].view(np.int32)[:6].astype(np.int64)
+        a, b = planes[word[0] >> 6], planes[word[1] >> 6]
+        x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3
+        found = (before & (x | m4)) ^ (x & m5) ^ m6
+        wanted = apply(i, planes[first], planes[second])
+        np.testing.assert_array_equal(found & 0xFFFF, apply(o, wanted_before, wanted))
+        before, wanted_before = x, wanted
+
+
+def apply(table: int, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """16 samples of a two-input gate."""
+    terms = [~a & ~b, ~a & b, a & ~b, a & b]
+    found = np.zeros_like(a)
+    for i, term in enumerate(terms):
+        if table >> i & 1:
+            found |= term
+    return found & 0xFFFF
+
+
+def test_results_that_may_be_inverted_need_no_constant() -> None:
+    rng = np.random.default_rng(4)
+    inner = rng.choice(PROPER, 1000)
+    outer = rng.choice((1, 2, 4, 6, 8, 9), 1000)
+    outer[0] = 0b1000
+    _, masks, constant = fused_words(np.zeros((1000, 3), np.uint32), inner, outer)
+    assert not constant
+    assert len(masks) == 32
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_results_take_the_place_freed_last(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    freed = np.sort(rng.integers(40, size=int(rng.integers(0, 50))))
+    wanted = np.flatnonzero(rng.random(40) < rng.random())
+    stack, expected = [], []
+    for row in range(40):
+        stack += np.flatnonzero(freed == row).tolist()
+        if row in wanted:
+            expected.append(stack.pop() if stack else -1)
+    assert latest_place(freed, wanted).tolist() == expected
+
+
+def test_inner_gates_have_no_other_readers_and_do_not_read_one_another() -> None:
+    for seed in range(20):
+        body = layered_graph(seed).nodes[0].op.body
+        levels = body.gates_by_level()
+        fused = fuse_gates(body, levels, table_keys(body).two)
+        inner = body.first_gate + np.concatenate([f.inner for f in fused])
+        assert len(np.unique(inner)) == len(inner)
+        assert not np.isin(body.outputs, inner).any()
+        reading = np.isin(body.fanin, inner).any(axis=1)
+        assert not reading[inner - body.first_gate].any()
+        for found, gates in zip(fused, levels, strict=True):
+            assert np.isin(found.outer, gates).all()
+            mine = np.isin(body.fanin, body.first_gate + found.inner).any(axis=1)
+            assert np.flatnonzero(mine).tolist() == found.outer.tolist()
