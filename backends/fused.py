@@ -27,7 +27,7 @@ _MOST_READERS: Final = 4
 """With more, a gate would be evaluated too often."""
 _NONE: Final = np.zeros(0, np.int64)
 _PROPER: Final = np.isin(np.arange(16), (1, 2, 4, 6, 7, 8, 9, 11, 13, 14))
-"""Whether a two-input table depends on fed inputs."""
+"""Whether a two-input table depends on both inputs."""
 
 
 @dataclass(frozen=True)
