@@ -19,6 +19,7 @@ from lgir.errors import LgirError
 from lgir.executable import Executable
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Threshold, Value
 from lgir.networkx_export import to_networkx
+from lgir.packed import Packed, pack
 from lgir.registry import register_backend, register_exporter, register_frontend, register_pass
 from lgir.summary import summarize
 from lgir.text import dumps, parse
@@ -40,6 +41,7 @@ __all__ = [
     "LgirError",
     "Logic",
     "Node",
+    "Packed",
     "Reshape",
     "Threshold",
     "Value",
@@ -51,6 +53,7 @@ __all__ = [
     "lift",
     "load",
     "optimize",
+    "pack",
     "parse",
     "register_backend",
     "register_exporter",

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import InputError
-from lgir.graph import Graph, Value
+from lgir.errors import BackendError, InputError
+from lgir.graph import Graph, GroupSum, Value
+from lgir.packed import Packed
+from lgir.simulate import group_scores
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +27,8 @@ class Executable(abc.ABC):
     """
 
     backend: str = ""
+    takes_packed: bool = False
+    """Whether `_run` gets packed samples as they are: words, uint64 (N, ...)."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -39,8 +43,8 @@ class Executable(abc.ABC):
 
         Args:
             samples: numpy arrays or torch tensors (N, *input shape), N >= 0, one per graph input:
-                bool or 0/1 numbers for a bit input, uint8 (or integers 0..255) for u8, any real
-                dtype for f32. Strided views are accepted.
+                bool or 0/1 numbers for a bit input, or `lgir.Packed`, uint8 (or integers 0..255)
+                for u8, any real dtype for f32. Strided views are accepted.
             threads: how many threads split the batch, where the backend uses threads.
 
         Returns:
@@ -50,25 +54,65 @@ class Executable(abc.ABC):
         Raises:
             InputError: wrong count, shape, dtype or values.
         """
-        torch_in = bool(samples) and _is_torch(samples[0])
-        arrays, n = check_samples(self.graph.inputs, samples)
-        results = self._run(arrays, n, threads)
-        if torch_in:
-            torch = sys.modules["torch"]
-            results = [torch.from_numpy(r) for r in results]
+        arrays, n = self._check(samples)
+        results = _like(samples, self._run(arrays, n, threads))
         return results[0] if len(results) == 1 else tuple(results)
 
     def predict(self, *samples: Any, threads: int | None = None) -> Any:
         """Class labels, int64 (N,): the argmax of the first output, the lowest index on ties."""
-        scores = self(*samples, threads=threads)
-        scores = scores[0] if isinstance(scores, tuple) else scores
-        if not _is_torch(scores):
-            return scores.argmax(axis=-1)
-        return sys.modules["torch"].from_numpy(scores.numpy().argmax(axis=-1))
+        arrays, n = self._check(samples)
+        return _like(samples, [self._labels(arrays, n, threads)])[0]
+
+    def counts(self, *samples: Any, threads: int | None = None) -> Any:
+        """Scores as integers, int32 (N, groups): how many bits of each group of the first output
+        are True, before `beta` is added and `tau` divides.
+
+        Raises as a call, and BackendError where the first output is no GroupSum's.
+        """
+        if self._first_sum() is None:
+            name = self.graph.outputs[0]
+            raise BackendError(f"output %{name} is no GroupSum's, so it has no counts")
+        arrays, n = self._check(samples)
+        return _like(samples, [self._counts(arrays, n, threads)])[0]
+
+    def _check(self, samples: Sequence[Any]) -> tuple[list[Array], int]:
+        return check_samples(self.graph.inputs, samples, packed=self.takes_packed)
+
+    def _first_sum(self) -> tuple[GroupSum, int] | None:
+        """The GroupSum that gives the first output, and the bits of a group."""
+        producer = self.graph.producer(self.graph.outputs[0])
+        if producer is None or not isinstance(producer.op, GroupSum):
+            return None
+        return producer.op, self.graph.values[producer.inputs[0]].size // producer.op.groups
+
+    def _labels(self, samples: list[Array], n: int, threads: int | None) -> Array:
+        """`predict` for checked samples."""
+        labels: Array = self._run(samples, n, threads)[0].argmax(axis=-1)
+        return labels
+
+    def _counts(self, samples: list[Array], n: int, threads: int | None) -> Array:
+        """`counts` for checked samples: each score is looked up among those of every count."""
+        scores = self._run(samples, n, threads)[0]
+        found = self._first_sum()
+        assert found is not None
+        op, bits = found
+        every = group_scores(np.arange(bits + 1), op)
+        if len(np.unique(every)) < len(every):
+            raise BackendError("different counts have the same score; backend 'llvm' tells them apart")
+        order = np.argsort(every)
+        return order[np.searchsorted(every, scores, sorter=order)].astype(np.int32)
 
     @abc.abstractmethod
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
         """Outputs for checked samples; see `check_samples` for their dtypes."""
+
+
+def _like(samples: Sequence[Any], results: list[Array]) -> list[Any]:
+    """Tensors where the first sample array was one."""
+    if not samples or not _is_torch(samples[0]):
+        return results
+    torch = sys.modules["torch"]
+    return [torch.from_numpy(r) for r in results]
 
 
 def _is_torch(x: Any) -> bool:
@@ -76,22 +120,28 @@ def _is_torch(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def check_samples(inputs: Sequence[Value], samples: Sequence[Any]) -> tuple[list[Array], int]:
+def check_samples(
+    inputs: Sequence[Value], samples: Sequence[Any], *, packed: bool = False
+) -> tuple[list[Array], int]:
     """Arrays (N, *shape) of dtype bool, uint8 or float32 for bit inputs, uint8 for u8, float32 for
     f32, and N. Values are checked here only where a dtype conversion looks at them anyway; an
     executable checks the rest with `check_bits` and `check_floats` or in its own code.
+
+    Packed samples are unpacked, or with `packed` become their words, uint64 (N, words).
     """
     if len(samples) != len(inputs):
         names = ", ".join(f"%{v.name}" for v in inputs)
         raise InputError(f"the graph takes {len(inputs)} arrays ({names}), {len(samples)} given")
-    arrays = [_check_one(v, x) for v, x in zip(inputs, samples, strict=True)]
+    arrays = [_check_one(v, x, packed) for v, x in zip(inputs, samples, strict=True)]
     counts = {len(a) for a in arrays}
     if len(counts) != 1:
         raise InputError(f"input arrays differ in batch size: {[len(a) for a in arrays]}")
     return arrays, counts.pop()
 
 
-def _check_one(value: Value, x: Any) -> Array:
+def _check_one(value: Value, x: Any, packed: bool) -> Array:
+    if isinstance(x, Packed):
+        return _check_packed(value, x, packed)
     array = _as_array(value, x)
     if array.ndim != len(value.shape) + 1 or array.shape[1:] != value.shape:
         raise InputError(
@@ -118,6 +168,14 @@ def _check_one(value: Value, x: Any) -> Array:
         return array.astype(np.uint8)
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
+
+
+def _check_packed(value: Value, x: Packed, packed: bool) -> Array:
+    if value.dtype != "bit" or x.shape != value.shape:
+        raise InputError(
+            f"input %{value.name} is {value.type}, got packed samples of shape {x.shape}"
+        )
+    return x.words if packed else x.unpack()
 
 
 def _as_array(value: Value, x: Any) -> Array:

@@ -69,12 +69,17 @@ def _evaluate_node(node: Node, inputs: Sequence[Any], n: int, packed: bool) -> A
             for start in range(group * size, (group + 1) * size, _COUNT_BITS):
                 stop = min(start + _COUNT_BITS, (group + 1) * size)
                 count[:, group] += unpack(inputs[0][start:stop], n).sum(axis=-1)
-        total = count.astype(np.float32) + np.float32(op.beta)
-        scores: npt.NDArray[np.float32] = total / np.float32(op.tau)
-        return scores
+        return group_scores(count, op)
     assert isinstance(op, Reshape)
     words = inputs[0].shape[-1]
     return inputs[0].reshape(*op.shape, words) if packed else inputs[0].reshape(n, *op.shape)
+
+
+def group_scores(count: npt.NDArray[np.integer], op: GroupSum) -> npt.NDArray[np.float32]:
+    """(count + beta) / tau in float32, as torch computes it."""
+    total = count.astype(np.float32) + np.float32(op.beta)
+    scores: npt.NDArray[np.float32] = total / np.float32(op.tau)
+    return scores
 
 
 def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NoReturn
 from weakref import WeakValueDictionary
@@ -30,14 +31,16 @@ from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.probe import measure_machine
-from lgir.backends.llvm.program import Program, link
+from lgir.backends.llvm.program import Program, Record, StepRecord, link
 from lgir.backends.llvm.records import Context
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
-from lgir.graph import Graph
+from lgir.graph import Graph, Value
+from lgir.packed import Packed
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
+from lgir.simulate import group_scores
 
 _RUN = ctypes.CFUNCTYPE(
     None,
@@ -77,6 +80,7 @@ class LlvmExecutable(Executable):
     """
 
     backend = "llvm"
+    takes_packed = True
 
     def __init__(self, graph: Graph, options: Options) -> None:
         super().__init__(graph)
@@ -86,12 +90,13 @@ class LlvmExecutable(Executable):
         self.threads = options.threads or _cores()
         self.plan = make_plan(graph, chains=True)
         self._program = Program(self.plan, ternary=target.ternary)
-        self._functions = Functions(self._program.modules, target, options.object_cache())
-        self.compiled_kernels = len(self._functions.compiled)
-        names = self._program.kernel_names
-        self._address = {n: self._functions.address(n.strip('"')) for n in names}
+        self._functions: list[Functions] = []
+        self._address: dict[str, int] = {}
+        self._linked: dict[tuple[str, ...], Record] = {}
+        # What most calls need; the rest is compiled when a call first asks for it.
+        self._records(tuple("f32" if v.dtype == "f32" else "u8" for v in graph.inputs), "scores")
+        self.compiled_kernels = sum(len(f.compiled) for f in self._functions)
         self._run_address = _RUN(self._address["lgir_run"])
-        self._linked: dict[tuple[str, ...], npt.NDArray[np.int64]] = {}
         self._idle: list[npt.NDArray[np.uint8]] = []
         self._latency: Latency | None = None
         self._few = 0 if options.latency is False else MOST
@@ -109,17 +114,51 @@ class LlvmExecutable(Executable):
         return {"llvm": self._program.text, "asm": assembly(self._program.text, self.target)}
 
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
-        threads = self.threads if threads is None else threads
-        if threads < 1:
-            raise InputError(f"threads={threads} must be at least 1")
+        threads = self._threads(threads)
         if 0 < n <= self._few:
             if self._latency is None:
                 self._prepare_latency()
             if self._latency is not None and n <= self._few:
-                return self._latency(samples, n) or self._explain(samples)
-        arrays = [_rows(a) for a in samples]
+                plain = [_unpacked(v, a) for v, a in zip(self.graph.inputs, samples, strict=True)]
+                return self._latency(plain, n) or self._explain(samples)
         results = [self._result(i, n) for i in range(len(self.graph.outputs))]
-        records = self._records(arrays)
+        self._run_blocks(samples, results, n, threads, "scores")
+        return [self._finish(i, r, n) for i, r in enumerate(results)]
+
+    def _labels(self, samples: list[Array], n: int, threads: int | None) -> Array:
+        if n <= self._few or not self._ordered:
+            return super()._labels(samples, n, threads)
+        labels = np.empty(n, np.int64)
+        self._run_blocks(samples, [labels], n, self._threads(threads), "labels")
+        return labels
+
+    @cached_property
+    def _ordered(self) -> bool:
+        """Whether scores of the first output are in the order of its counts."""
+        found = self._first_sum()
+        if found is None:
+            return False
+        op, bits = found
+        scores = group_scores(np.arange(bits + 1), op)
+        return bool((np.diff(scores) > 0).all())
+
+    def _counts(self, samples: list[Array], n: int, threads: int | None) -> Array:
+        counts = np.empty((n, *self.graph.values[self.graph.outputs[0]].shape), np.int32)
+        self._run_blocks(samples, [counts], n, self._threads(threads), "counts")
+        return counts
+
+    def _threads(self, threads: int | None) -> int:
+        threads = self.threads if threads is None else threads
+        if threads < 1:
+            raise InputError(f"threads={threads} must be at least 1")
+        return threads
+
+    def _run_blocks(
+        self, samples: list[Array], results: list[Array], n: int, threads: int, result: str
+    ) -> None:
+        """Fills `results`, of `Program.sequence`'s `result`."""
+        arrays = [_rows(a) for a in samples]
+        records = self._records(tuple(map(_kind, arrays)), result)
         blocks = -(-n // BLOCK)
         parts = min(threads, blocks)
         edges = [blocks * i // parts * BLOCK for i in range(parts + 1)] if parts else []
@@ -136,7 +175,6 @@ class LlvmExecutable(Executable):
             flags = []
         if any(flags):
             self._explain(samples)
-        return [self._finish(i, r, n) for i, r in enumerate(results)]
 
     @property
     def crossover(self) -> int:
@@ -154,16 +192,26 @@ class LlvmExecutable(Executable):
         except BackendError:  # too large for it
             self._few = 0
 
-    def _records(self, arrays: list[Array]) -> npt.NDArray[np.int64]:
-        """The steps for samples of these dtypes."""
-        kinds = tuple("f32" if a.dtype == np.float32 else "u8" for a in arrays)
-        if kinds not in self._linked:
-            self._linked[kinds] = link(self._program.sequence(kinds), self._address)
-        return self._linked[kinds]
+    def _records(self, kinds: tuple[str, ...], result: str) -> Record:
+        """The steps of a call for samples of these kinds; see `Program.sequence`."""
+        key = (*kinds, result)
+        if key not in self._linked:
+            self._linked[key] = self._link(self._program.sequence(kinds, result=result))
+        return self._linked[key]
+
+    def _link(self, steps: list[StepRecord]) -> Record:
+        """Records of steps, whose kernels are compiled where they are new."""
+        missing = [name for name in self._program.kernel_names if name not in self._address]
+        if missing:
+            modules = {name: self._program.module(name) for name in missing}
+            functions = Functions(modules, self.target, self.options.object_cache())
+            self._functions.append(functions)  # which holds the code
+            self._address |= {name: functions.address(name.strip('"')) for name in missing}
+        return link(steps, self._address)
 
     def _run_range(
         self,
-        records: npt.NDArray[np.int64],
+        records: Record,
         arrays: list[Array],
         results: list[Array],
         n: int,
@@ -215,7 +263,7 @@ class LlvmExecutable(Executable):
 
     def _explain(self, samples: list[Array]) -> NoReturn:
         for value, array in zip(self.graph.inputs, samples, strict=True):
-            if value.dtype == "bit":
+            if value.dtype == "bit" and _kind(array) != "bits":
                 check_bits(value, array)
             elif value.dtype == "f32":
                 check_floats(value, array)
@@ -225,7 +273,7 @@ class LlvmExecutable(Executable):
         """Seconds a sample that gates alone take on one thread: the best of `repeats` runs over
         `blocks` blocks of 512, without packing and scores.
         """
-        records = link(self._program.logic, self._address)
+        records = self._link(self._program.logic)
         context = np.zeros(self._program.context_words, np.int64)
         context[Context.SAMPLES] = blocks * BLOCK
         times = self._times(records, context, blocks, repeats, time.perf_counter)
@@ -237,11 +285,11 @@ class LlvmExecutable(Executable):
         """
         arrays = [_rows(a) for a in samples]
         n = len(arrays[0]) // BLOCK * BLOCK
-        kinds = tuple("f32" if a.dtype == np.float32 else "u8" for a in arrays)
+        kinds = tuple(map(_kind, arrays))
         steps = self._program.sequence(kinds, lambda s: kind is None or kind_of(s) == kind)
         results = [self._result(i, n) for i in range(len(self.graph.outputs))]
         context = self._context(arrays, results, n)
-        records = link(steps, self._address)
+        records = self._link(steps)
         self._times(records, context, n // BLOCK, 1, time.thread_time)  # pages and caches are warm
         times = self._times(records, context, n // BLOCK, repeats, time.thread_time)
         return statistics.median(times) / (n // BLOCK)
@@ -310,6 +358,15 @@ def _rows(array: Array) -> Array:
     adjacent = np.ascontiguousarray(array) if _scattered(array) else array
     flat = adjacent.reshape(len(array), math.prod(array.shape[1:]))
     return flat.view(np.uint8) if flat.dtype == np.bool_ else flat
+
+
+def _kind(array: Array) -> str:
+    """See `lgir.backends.llvm.program.Program`."""
+    return {"float32": "f32", "uint64": "bits"}.get(array.dtype.name, "u8")
+
+
+def _unpacked(value: Value, array: Array) -> Array:
+    return Packed(array, value.shape).unpack() if _kind(array) == "bits" else array
 
 
 def _scattered(array: Array) -> bool:

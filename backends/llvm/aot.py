@@ -108,7 +108,7 @@ def compile_object(
     interface = Interface(graph, prefix)
     triple, cpu = _resolve(target, features)
     plan = make_plan(graph, chains=True)
-    program = Program(plan, ternary=cpu.ternary, packed_input=True, byte_output=True)
+    program = Program(plan, ternary=cpu.ternary, byte_output=True)
     module = _Module(interface, program)
     header = interface.header(
         f"{graph.name}: a logic gate network, compiled by lgir {__version__} for {triple}, CPU "

@@ -29,6 +29,7 @@ NOT_AND_OR: Final = 0x0E  # ~a & (b | c)
 SUM: Final = 0x96
 MAJORITY: Final = 0xE8
 SELECT: Final = 0xCA  # a ? b : c
+GREATER: Final = 0xB2  # a > b, or a == b and c
 
 
 class Function:

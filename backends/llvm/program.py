@@ -36,6 +36,7 @@ from lgir.backends.llvm.records import Context, Field, run_kernel
 from lgir.backends.llvm.scoring import (
     export_bytes_kernel,
     export_kernel,
+    label_kernel,
     sum_bytes,
     sum_kernel,
 )
@@ -47,6 +48,7 @@ from lgir.backends.steps import (
     ChainStep,
     ConeStep,
     CountStep,
+    ExportStep,
     FusedStep,
     GateStep,
     PackStep,
@@ -67,6 +69,9 @@ _DECLARATIONS: Final = (
 _TILES_AT_ONCE: Final = 192
 """Tiles times levels whose bits are held at once while packing, 780 KiB: mostly whole rows."""
 
+_ENDS: Final = (PackStep, SumStep, ExportStep)
+"""Steps whose form depends on the call."""
+
 Record = npt.NDArray[np.int64]
 Offsets = npt.NDArray[np.uint32]
 Tables = dict[int, npt.NDArray[Any]]
@@ -83,37 +88,24 @@ class StepRecord:
     tables: Tables = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PackRecords:
-    """What packs graph input `input`: by kind of samples, one record, or two where narrow samples
-    are widened first.
-    """
-
-    input: int
-    kinds: dict[str, list[StepRecord]]
-
-
 class Program:
     """Kernels and records of a plan, without an address in them: `link` or an object file gives
     those.
 
     Samples come in kinds: "u8" and "f32" are arrays of bytes and floats (either for a bit input),
-    "bits" are samples packed to rows of 64-bit words, feature f being bit f % 64 of word f // 64.
+    "bits" are samples packed to rows of 64-bit words, see `lgir.packed`. Kernels for inputs and
+    outputs are added when a sequence first needs them.
 
     Args:
-        packed_input: provide for the kind "bits".
         byte_output: bit outputs as bytes (samples, elements), not as planes.
 
     Attributes:
-        text: LLVM IR of every kernel the plan needs, and of `lgir_run`.
         logic: the steps that evaluate gates.
         workspace_bytes: planes, and room for packing behind them.
         context_words: length of a call's context.
     """
 
-    def __init__(
-        self, plan: Plan, *, ternary: bool, packed_input: bool = False, byte_output: bool = False
-    ) -> None:
+    def __init__(self, plan: Plan, *, ternary: bool, byte_output: bool = False) -> None:
         if plan.num_planes * PLANE_BYTES >= 1 << 32:
             raise BackendError(
                 f"the network needs {plan.num_planes:,} planes of {PLANE_BYTES} bytes at once; "
@@ -121,7 +113,6 @@ class Program:
             )
         self.plan = plan
         self.ternary = ternary
-        self.packed_input = packed_input
         self.byte_output = byte_output
         self._kernels: dict[str, str] = {"lgir_run": run_kernel()}
         # Behind the planes: one that nothing reads, then room for the packer.
@@ -129,39 +120,65 @@ class Program:
         self.workspace_bytes = self.scratch
         graph = plan.graph
         self.context_words = self.wide_slot(len(graph.inputs))
-        self._steps = [self._lower(step) for step in plan.steps]
-        self.logic = [
-            lowered
-            for step, lowered in zip(plan.steps, self._steps, strict=True)
-            if isinstance(step, (GateStep, ChainStep, FusedStep, ConeStep))
-            and isinstance(lowered, StepRecord)
-        ]
-        self.text = module_text(self._kernels.values(), ternary=ternary)
+        self._inner = {
+            i: self._lower(step) for i, step in enumerate(plan.steps) if not isinstance(step, _ENDS)
+        }
+        self.logic = [x for i, x in self._inner.items() if not isinstance(plan.steps[i], CountStep)]
+        self._ends: dict[tuple[int, str], list[StepRecord]] = {}
+        for step in plan.steps:
+            self._reserve(step)
+
+    @property
+    def text(self) -> str:
+        """LLVM IR of every kernel that was needed so far."""
+        return module_text(list(self._kernels.values()), ternary=self.ternary)
 
     @property
     def kernel_names(self) -> list[str]:
         """Names as LLVM's text has them, some in quotes."""
         return list(self._kernels)
 
-    @property
-    def modules(self) -> dict[str, str]:
-        """Kernels one by one: a module's text by the kernel's name. Kernels call no other."""
-        return {
-            name: module_text([kernel], ternary=self.ternary)
-            for name, kernel in self._kernels.items()
-        }
+    def module(self, name: str) -> str:
+        """A kernel's own module. Kernels call no other."""
+        return module_text([self._kernels[name]], ternary=self.ternary)
 
     def sequence(
-        self, kinds: Sequence[str], only: Callable[[Step], bool] = lambda step: True
+        self,
+        kinds: Sequence[str],
+        only: Callable[[Step], bool] = lambda step: True,
+        result: str = "scores",
     ) -> list[StepRecord]:
-        """The records of a call, in order, for samples of these kinds, one for each input; of the
-        steps that `only` holds for.
+        """The records of a call, in order, of the steps that `only` holds for.
+
+        Args:
+            kinds: of samples, one for each input.
+            result: "scores" for all outputs, or "labels" or "counts" for the first alone, in int64
+                (samples,) or int32 (samples, groups), of which "labels" takes tau for positive.
         """
         found: list[StepRecord] = []
-        for planned, step in zip(self.plan.steps, self._steps, strict=True):
-            if only(planned):
-                found += step.kinds[kinds[step.input]] if isinstance(step, PackRecords) else [step]
+        for i, step in enumerate(self.plan.steps):
+            if not only(step):
+                continue
+            if isinstance(step, PackStep):
+                found += self._end(i, step, kinds[step.input])
+            elif not isinstance(step, _ENDS):
+                found.append(self._inner[i])
+            elif result == "scores" or step.output == 0:
+                found += self._end(i, step, result)
         return found
+
+    def _end(self, index: int, step: Step, form: str) -> list[StepRecord]:
+        """The records of the first and last steps of a call."""
+        if (index, form) not in self._ends:
+            if isinstance(step, PackStep):
+                records = self._pack(step, form)
+            elif isinstance(step, SumStep):
+                records = [self._sum(step, form)]
+            else:
+                assert isinstance(step, ExportStep)
+                records = [self._export(step)]
+            self._ends[index, form] = records
+        return self._ends[index, form]
 
     def input_slot(self, index: int) -> int:
         """Where the context holds an input's pointer and, after it, the bytes from one sample to
@@ -176,9 +193,7 @@ class Program:
         """As `input_slot`, for samples after they are widened."""
         return self.output_slot(len(self.plan.graph.outputs)) + 2 * index
 
-    def _lower(self, step: Step) -> StepRecord | PackRecords:
-        if isinstance(step, PackStep):
-            return self._pack(step)
+    def _lower(self, step: Step) -> StepRecord:
         if isinstance(step, GateStep):
             return self._gates(step)
         if isinstance(step, ChainStep):
@@ -187,10 +202,10 @@ class Program:
             return self._fused(step)
         if isinstance(step, ConeStep):
             return self._cones(step)
-        if isinstance(step, CountStep):
-            return self._count(step)
-        if isinstance(step, SumStep):
-            return self._sum(step)
+        assert isinstance(step, CountStep)
+        return self._count(step)
+
+    def _export(self, step: ExportStep) -> StepRecord:
         fields = _fields({Field.COUNT: len(step.planes), Field.SLOT: self.output_slot(step.output)})
         name = "export_bytes" if self.byte_output else "export"
         kernel = export_bytes_kernel if self.byte_output else export_kernel
@@ -266,16 +281,11 @@ class Program:
         fields = _fields({Field.COUNT: groups, Field.BITS: rows.shape[1] - 2 * width})
         return StepRecord(name, fields, {Field.ROWS: _offsets(rows)})
 
-    def _sum(self, step: SumStep) -> StepRecord:
-        groups, bits = step.planes.shape
-        start = step.start
-        if start is None:
-            start = np.full((groups, bits.bit_length()), ZERO_PLANE)
-        width = start.shape[1]
+    def _sum(self, step: SumStep, form: str) -> StepRecord:
+        groups, width = len(step.planes), _width(step)
+        start = np.full((groups, width), ZERO_PLANE) if step.start is None else step.start
         # In order, so that the planes of a group are read from near to far.
         rows = np.concatenate([start, whole_rounds(np.sort(step.planes, axis=1))], axis=1)
-        behind = self.scratch + sum_bytes(width, groups)
-        self.workspace_bytes = max(self.workspace_bytes, behind)
         tau, beta = np.array([step.tau, step.beta], np.float32).view(np.uint32).tolist()
         fields = _fields(
             {
@@ -287,26 +297,36 @@ class Program:
                 Field.BETA: beta,
             }
         )
-        name = f"sum{width}"
-        self._use(name, sum_kernel, width)
+        name = f"{form}{width}"
+        if form == "labels":
+            bits = (groups - 1).bit_length()
+            name += f"_{bits}"
+            self._use(name, label_kernel, width, bits)
+        else:
+            self._use(name, sum_kernel, width, form == "scores")
         return StepRecord(name, fields, {Field.ROWS: _offsets(rows)})
+
+    def _reserve(self, step: Step) -> None:
+        """Room behind the planes for a step of any form."""
+        size = 0
+        if isinstance(step, PackStep):
+            count, features = step.planes.shape
+            size = _tiles_at_once(count, -(-features // TILE)) * count * TILE_BYTES
+            if features < TILE:
+                size += BLOCK * TILE * 4
+        elif isinstance(step, SumStep):
+            size = sum_bytes(_width(step), len(step.planes))
+        self.workspace_bytes = max(self.workspace_bytes, self.scratch + size)
 
     # -- packing ---------------------------------------------------------------------------------
 
-    def _pack(self, step: PackStep) -> PackRecords:
-        kinds: tuple[str, ...] = (step.dtype,)
-        if step.dtype == "bit":
-            kinds = ("u8", "f32", "bits") if self.packed_input else ("u8", "f32")
-        return PackRecords(step.input, {kind: self._pack_kind(step, kind) for kind in kinds})
-
-    def _pack_kind(self, step: PackStep, kind: str) -> list[StepRecord]:
+    def _pack(self, step: PackStep, kind: str) -> list[StepRecord]:
         count, features = step.planes.shape
         narrow = features < TILE and kind != "bits"
         width = -(-features // TILE) * TILE if kind == "bits" else max(features, TILE)
         planes = np.full((count, width), self.plan.num_planes)  # a plane that nothing reads
         planes[:, :features] = step.planes
         tiles = -(-width // TILE)
-        at_once = min(max(1, _TILES_AT_ONCE // count), tiles)
         fields = _fields(
             {
                 Field.COUNT: tiles,
@@ -314,11 +334,9 @@ class Program:
                 Field.LEVELS: count,
                 Field.SLOT: self.wide_slot(step.input) if narrow else self.input_slot(step.input),
                 Field.SCRATCH: self.scratch,
-                Field.TILES_AT_ONCE: at_once,
+                Field.TILES_AT_ONCE: _tiles_at_once(count, tiles),
             }
         )
-        behind = self.scratch + at_once * count * TILE_BYTES
-        self.workspace_bytes = max(self.workspace_bytes, behind)
         if kind == "bits":
             self._use("pack_words", pack_words_kernel)
             return [StepRecord("pack_words", fields, {Field.ROWS: _offsets(planes)})]
@@ -338,16 +356,15 @@ class Program:
         self._use(name, pack_kernel, form, check)
         records = [StepRecord(name, fields, tables)]
         if narrow:
-            records.insert(0, self._widen(step, kind, behind))
+            records.insert(0, self._widen(step, kind))
         if always.any():
             true = np.stack(np.broadcast_arrays(ONE_PLANE, planes[always]), axis=1)
             records.append(self._gates(GateStep(1, BUFFER, true)))
         return records
 
-    def _widen(self, step: PackStep, kind: str, at: int) -> StepRecord:
-        """Copies a block's samples, narrower than a tile, to rows of a tile at `at`."""
+    def _widen(self, step: PackStep, kind: str) -> StepRecord:
+        """Copies a block's samples, narrower than a tile, to rows of a tile, behind its bits."""
         size = 1 if kind == "u8" else 4
-        self.workspace_bytes = max(self.workspace_bytes, at + BLOCK * TILE * size)
         name = f"widen_{kind}"
         self._use(name, widen_kernel, size)
         fields = _fields(
@@ -355,10 +372,19 @@ class Program:
                 Field.COUNT: step.planes.shape[1] * size,
                 Field.SLOT: self.input_slot(step.input),
                 Field.WIDE_SLOT: self.wide_slot(step.input),
-                Field.SCRATCH: at,
+                Field.SCRATCH: self.scratch + len(step.planes) * TILE_BYTES,
             }
         )
         return StepRecord(name, fields)
+
+
+def _tiles_at_once(levels: int, tiles: int) -> int:
+    return min(max(1, _TILES_AT_ONCE // levels), tiles)
+
+
+def _width(step: SumStep) -> int:
+    """Planes of a group's count."""
+    return step.planes.shape[1].bit_length() if step.start is None else step.start.shape[1]
 
 
 def module_text(kernels: Iterable[str], *, ternary: bool) -> str:

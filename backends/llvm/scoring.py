@@ -9,9 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 from lgir.backends.llvm.counting import add_planes
-from lgir.backends.llvm.ir import BLOCK, PLANE, PLANE_BYTES, Function
+from lgir.backends.llvm.ir import BLOCK, GREATER, PLANE, PLANE_BYTES, Function
 from lgir.backends.llvm.records import PARAMS, Context, Field
-from lgir.backends.llvm.transpose import BITS, BYTES, exchange, load_rows, store_rows
+from lgir.backends.llvm.transpose import (
+    BITS,
+    BYTES,
+    exchange,
+    exchange_words,
+    load_rows,
+    store_rows,
+)
 
 TILE: Final = 64
 """Planes transposed at a time, those of a word."""
@@ -23,15 +30,18 @@ def count_lanes(bits: int) -> int:
 
 
 def sum_bytes(bits: int, groups: int) -> int:
-    """What `sum_kernel` needs: counts, a tile, and a tile's numbers for 512 samples."""
+    """The room that `sum_kernel` needs, for counts, a tile, and a tile's numbers for 512 samples,
+    and `label_kernel`, for a count and a tile twice.
+    """
     lanes = count_lanes(bits)
     in_tile = TILE // lanes
-    return (max(groups, in_tile) * lanes + TILE) * PLANE_BYTES + in_tile * BLOCK * 4
+    sums = (max(groups, in_tile) * lanes + TILE) * PLANE_BYTES + in_tile * BLOCK * 4
+    return max(sums, (bits + 2 * TILE) * PLANE_BYTES)
 
 
-def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
-    """Class scores in float32, (samples, groups), from a row a group as `add_planes` takes it, with
-    counts of `bits` planes.
+def sum_kernel(name: str, bits: int, scores: bool, *, ternary: bool) -> str:
+    """Class scores in float32, (samples, groups), or without `scores` counts in int32, from a row a
+    group as `add_planes` takes it, with counts of `bits` planes.
 
     The last tile overlaps its neighbour rather than run over; where groups or samples are fewer
     than a tile holds, numbers go to the scratch room first.
@@ -41,7 +51,7 @@ def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
     in_tile = TILE // lanes
     rows, groups = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
     per_group = f.field("%step", Field.BITS)
-    scale = [_splat(f, f.field("%step", field, "float")) for field in (Field.BETA, Field.TAU)]
+    scale = [_splat(f, f.field("%step", x, "float")) for x in (Field.BETA, Field.TAU) if scores]
     first, valid = _output(f, f.let(f"mul i64 {groups}, 4"))
     counts = f.at("%planes", f.field("%step", Field.SCRATCH))
     columns = f.let(f"call i64 @llvm.smin.i64(i64 {groups}, i64 {in_tile})")
@@ -92,6 +102,51 @@ def sum_kernel(name: str, bits: int, *, ternary: bool) -> str:
     return f.text()
 
 
+def label_kernel(name: str, bits: int, label_bits: int, *, ternary: bool) -> str:
+    """Class labels in int64, (samples,): the first group of the highest count, from rows as
+    `sum_kernel` takes them. Counts are compared in planes, and what is spread are labels alone.
+    """
+    f = Function(name, PARAMS, ternary=ternary)
+    rows, groups = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
+    per_group = f.field("%step", Field.BITS)
+    first, valid = _output(f, "8")
+    words = f.let(f"add i64 {per_group}, {bits}")
+    best = f.at("%planes", f.field("%step", Field.SCRATCH))
+    labels = f.at(best, str(bits * PLANE_BYTES))
+    ordered = f.at(labels, str(TILE * PLANE_BYTES))
+    for i in range(bits + TILE):
+        f.store(PLANE, "zeroinitializer", f.at(best, str(i * PLANE_BYTES)), PLANE_BYTES)
+    with f.loop(groups) as g:
+        table = f.at(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {words}')}, 4"))
+        count = add_planes(f, table, per_group, bits)
+        highest = [f.load_plane(best, str(i * PLANE_BYTES)) for i in range(bits)]
+        above = "zeroinitializer"
+        for new, old in zip(count, highest, strict=True):
+            above = f.ternary(new, old, above, GREATER)
+        for i, (new, old) in enumerate(zip(count, highest, strict=True)):
+            f.store_plane(f.select(above, new, old), best, str(i * PLANE_BYTES))
+        number = f.let(f"trunc i64 {g.index} to i32")
+        for i in range(label_bits):
+            bit = f.let(f"and i32 {f.let(f'lshr i32 {number}, {i}')}, 1")
+            mine = f.broadcast(f.let(f"sub i32 0, {bit}"))
+            old = f.load_plane(labels, str(i * PLANE_BYTES))
+            f.store_plane(f.select(above, mine, old), labels, str(i * PLANE_BYTES))
+    for g in range(8):
+        at = f.at(labels, str(g * PLANE_BYTES))
+        store_rows(f, exchange(f, load_rows(f, at, 8 * PLANE_BYTES), BYTES), at, 8 * PLANE_BYTES)
+    # Row 8g + i holds the labels of samples 8g + i, 64 + 8g + i, ...: their words change places.
+    with f.loop("8") as g:
+        at = f.at(labels, f.let(f"mul i64 {g.index}, {8 * PLANE_BYTES}"))
+        in_order = exchange_words(f, exchange(f, load_rows(f, at, PLANE_BYTES), BITS))
+        eight = f.at(ordered, f.let(f"mul i64 {g.index}, {PLANE_BYTES}"))
+        store_rows(f, in_order, eight, 8 * PLANE_BYTES)
+    size = f.let(f"shl i64 {valid}, 3")
+    args = f"ptr {first}, ptr {ordered}, i64 {size}, i1 false"
+    f.emit(f"call void @llvm.memcpy.p0.p0.i64({args})")
+    f.emit("ret void")
+    return f.text()
+
+
 def _output(f: Function, sample_bytes: str) -> tuple[str, str]:
     """Where the block's results go, and how many of its samples there are."""
     start = f.field("%context", Context.START)
@@ -103,21 +158,23 @@ def _output(f: Function, sample_bytes: str) -> tuple[str, str]:
 
 
 def _store_numbers(f: Function, row: str, lanes: int, scale: list[str], places: list[str]) -> None:
-    """A row of eight words, each the counts of one sample in `lanes` bits, as scores to the places
-    of the eight samples.
+    """A row of eight words, each the counts of one sample in `lanes` bits, to the places of these
+    samples: as integers, or as floats (count + scale[0]) / scale[1].
     """
     in_word = TILE // lanes
+    kind = "float" if scale else "i32"
     number = f.let(f"bitcast {PLANE} {row} to <{8 * in_word} x i{lanes}>")
     for part in range(in_word // 2):
         few = _lanes(f, number, f"i{lanes}", 8 * in_word, 16 * part, 16)
         if lanes < 32:
             few = f.let(f"zext <16 x i{lanes}> {few} to <16 x i32>")
-        few = f.let(f"sitofp <16 x i32> {few} to <16 x float>")
-        few = f.let(f"fadd <16 x float> {few}, {scale[0]}")
-        few = f.let(f"fdiv <16 x float> {few}, {scale[1]}")
+        if scale:
+            few = f.let(f"sitofp <16 x i32> {few} to <16 x float>")
+            few = f.let(f"fadd <16 x float> {few}, {scale[0]}")
+            few = f.let(f"fdiv <16 x float> {few}, {scale[1]}")
         for i in range(16 // in_word):
-            one = _lanes(f, few, "float", 16, i * in_word, in_word)
-            f.store(f"<{in_word} x float>", one, places[part * 16 // in_word + i], 4)
+            one = _lanes(f, few, kind, 16, i * in_word, in_word)
+            f.store(f"<{in_word} x {kind}>", one, places[part * 16 // in_word + i], 4)
 
 
 def _lanes(f: Function, vector: str, kind: str, size: int, first: int, count: int) -> str:
