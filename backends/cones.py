@@ -15,11 +15,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.pools import MAX_LEAVES, find_pools, no_pools
 from lgir.body import FIRST_TAP, Body
-from lgir.ops import OR, depends_on, swap_inputs
-
-MAX_LEAVES: Final = 32
-MAX_POOL: Final = 16
+from lgir.ops import depends_on, swap_inputs
 
 LEAF_TAP: Final = 0
 LEAF_CUT: Final = 1
@@ -123,7 +121,8 @@ class ConeCutter:
 
     def groups(self) -> list[ConeGroup]:
         roots = np.unique(self.body.outputs[self.body.outputs >= self.first]).astype(np.int64)
-        pooled, operands, members = self._pools(roots)
+        pools = no_pools(self.body.rank) if self.once else find_pools(self.body, roots)
+        pooled, operands = pools.roots, pools.operands
         cut = np.zeros(self.body.num_nets, bool)
         cut[np.setdiff1d(roots, pooled)] = True
         reach = self._reachable(np.concatenate([np.setdiff1d(roots, pooled), operands]))
@@ -138,115 +137,13 @@ class ConeCutter:
             for shape in np.unique(own[batch]):
                 nets = batch[own[batch] == shape]
                 found.append(self._extract(int(shape), nets, nets, zero, int(level), ref))
-        for shifts, indices in self._by_shift(members):
+        for shifts, indices in pools.by_shift():
             for shape in np.unique(own[operands[indices]]):
                 some = indices[own[operands[indices]] == shape]
                 found.append(
                     self._extract(int(shape), operands[some], pooled[some], shifts, -1, ref)
                 )
         return found
-
-    # -- translation-invariant classes and pools -------------------------------------------------
-
-    def translation_classes(self) -> tuple[Ints, Ints]:
-        """(class, anchor) of every net: nets of one class are copies of each other, shifted by the
-        difference of their anchors (num_nets, rank).
-
-        A tap's class is what it reads apart from its offset; a gate's is its table, its operands'
-        classes and the offsets between their anchors. Exact: classes come from sorted keys.
-        """
-        body = self.body
-        rank = body.rank
-        taps = body.taps.astype(np.int64)
-        cls = np.zeros(body.num_nets, np.int64)
-        anchor = np.zeros((body.num_nets, rank), np.int64)
-        cls[1] = 1
-        if len(taps):
-            cls[FIRST_TAP : self.first] = 2 + _dense_ids(taps[:, :2])
-            anchor[FIRST_TAP : self.first] = taps[:, 2:]
-        count = int(cls.max()) + 1
-        for gates in self.by_level:
-            fanin = body.fanin[gates].astype(np.int64)
-            base = anchor[fanin[:, 0]]
-            columns = [body.table[gates].astype(np.uint64).view(np.int64)[:, None], cls[fanin]]
-            # Unused trailing operands are net 0, whose anchor means nothing.
-            columns += [
-                (anchor[fanin[:, c]] - base) * (fanin[:, c] >= FIRST_TAP)[:, None]
-                for c in range(1, body.k)
-            ]
-            nets = self.first + gates
-            cls[nets] = count + _dense_ids(np.concatenate(columns, axis=1))
-            anchor[nets] = base
-            count = int(cls[nets].max()) + 1
-        return cls, anchor
-
-    def _pools(self, roots: Ints) -> tuple[Ints, Ints, Ints]:
-        """Roots that are an OR of shifted copies of one cone.
-
-        Returns (pooled roots (p,), first operand of each (p,), shifts (p, MAX_POOL + 1, rank) with
-        the count of copies in [:, MAX_POOL, 0]).
-        """
-        body, rank = self.body, self.body.rank
-        none = np.zeros(0, np.int64)
-        empty = np.zeros((0, MAX_POOL + 1, rank), np.int64)
-        is_or = np.zeros(body.num_nets, bool)
-        if body.k > 1:
-            is_or[self.first :] = (body.table == _widen_or(body.k)) & (self.arity == 2)
-        candidates = roots[is_or[roots]]
-        if self.once or not len(candidates):
-            return none, none, empty
-        cls, anchor = self.translation_classes()
-        pool_cls = cls.copy()
-        size = np.ones(body.num_nets, np.int64)
-        for gates in self.by_level:
-            nets = self.first + gates
-            nets = nets[is_or[nets]]
-            left, right = body.fanin[nets - self.first, 0], body.fanin[nets - self.first, 1]
-            same = pool_cls[left] == pool_cls[right]
-            same &= size[left] + size[right] <= MAX_POOL
-            nets, left, right = nets[same], left[same], right[same]
-            pool_cls[nets] = pool_cls[left]
-            size[nets] = size[left] + size[right]
-        pooled = candidates[size[candidates] > 1]
-        if not len(pooled):
-            return none, none, empty
-        # Expand each root to its operands, left to right, by repeated replacement.
-        members = np.full((len(pooled), MAX_POOL), -1, np.int64)
-        members[:, 0] = pooled
-        filled = np.ones(len(pooled), np.int64)
-        column = 0
-        while column < MAX_POOL:
-            net = members[:, column]
-            split = np.flatnonzero((net >= 0) & (size[net] > 1))
-            if not len(split):
-                column += 1
-                continue
-            gate = net[split] - self.first
-            members[split, column + 2 :] = members[split, column + 1 : -1]
-            members[split, column] = body.fanin[gate, 0]
-            members[split, column + 1] = body.fanin[gate, 1]
-            filled[split] += 1
-        shifts = np.zeros((len(pooled), MAX_POOL + 1, rank), np.int64)
-        first = members[:, 0]
-        shifts[:, :MAX_POOL] = np.where(
-            (members >= 0)[..., None], anchor[np.maximum(members, 0)] - anchor[first][:, None], 0
-        )
-        shifts[:, MAX_POOL, 0] = filled
-        leaves = self._tree_leaves(first)
-        small = leaves <= MAX_LEAVES
-        return pooled[small], first[small], shifts[small]
-
-    def _by_shift(self, members: Ints) -> list[tuple[Ints, Ints]]:
-        """Pools grouped by their shifts: (shifts (m, rank), indices of the pools)."""
-        if not len(members):
-            return []
-        ids = _dense_ids(members.reshape(len(members), -1))
-        groups = []
-        for i in range(int(ids.max()) + 1):
-            indices = np.flatnonzero(ids == i)
-            sample = members[indices[0]]
-            groups.append((sample[: int(sample[MAX_POOL, 0])], indices))
-        return groups
 
     # -- cuts and shapes -------------------------------------------------------------------------
 
@@ -258,16 +155,6 @@ class ConeCutter:
             live = gates[seen[self.first + gates]]
             seen[self.body.fanin[live].ravel()] = True
         return seen
-
-    def _tree_leaves(self, nets: Ints) -> Ints:
-        """Leaves of the full tree expansion of each net, saturating."""
-        count = np.ones(self.body.num_nets, np.int64)
-        for gates in self.by_level:
-            total = np.zeros(len(gates), np.int64)
-            for column in range(self.body.k):
-                total += count[self.body.fanin[gates, column]] * (self.arity[gates] > column)
-            count[self.first + gates] = np.minimum(total, 1 << 40)
-        return count[nets]
 
     def _shapes(self, cut: Bools, reach: Bools, pooled: Ints, operands: Ints) -> tuple[Ints, Ints]:
         """Decides the cuts (in place) and gives each net's template as a root and as an operand.
@@ -417,13 +304,6 @@ class ConeCutter:
         return changed
 
 
-def _dense_ids(rows: Ints) -> Ints:
-    """(n,) ids, equal exactly where rows (n, c) are equal."""
-    rows = np.ascontiguousarray(rows, dtype=np.int64)
-    view = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
-    return np.unique(view, return_inverse=True)[1].ravel().astype(np.int64)
-
-
 def _narrow_to_two(table: npt.NDArray[np.uint64], k: int) -> Ints:
     """Tables over k inputs that matter only in the first two, as tables over two."""
     if k == 1:
@@ -433,9 +313,3 @@ def _narrow_to_two(table: npt.NDArray[np.uint64], k: int) -> Ints:
     for i in range(4):
         out |= ((table >> np.uint64(i * step)) & np.uint64(1)).astype(np.int64) << i
     return out
-
-
-def _widen_or(k: int) -> int:
-    """The table of OR of the first two of k inputs."""
-    step = 1 << (k - 2)
-    return sum(((1 << step) - 1) << (i * step) for i in range(4) if OR >> i & 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import MAX_POOL, ConeCutter
+from lgir.backends.pools import MAX_POOL, translation_classes
 from lgir.body import Body
 from lgir.ops import OR, widen_table
 
@@ -55,7 +55,7 @@ def dense_nets(body: Body) -> Nets:
 
 def shifted_nets(body: Body, pitch: Ints) -> Nets:
     """One net of each class of shifted copies; `pitch` (rank,) is bytes from cell to cell."""
-    cls, anchor = ConeCutter(body).translation_classes()
+    cls, anchor = translation_classes(body)
     _, first, inverse = np.unique(cls, return_index=True, return_inverse=True)
     original = first[inverse.ravel()].astype(np.int64)
     return _nets(body, original, (anchor - anchor[original]) @ pitch, pools=True)
