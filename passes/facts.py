@@ -1,17 +1,20 @@
 """What is known of each channel of a value: constant, equal to another channel, or its complement.
 
 A fact is a literal over the value's own channels, 2 * channel + complement, or CONST_FALSE or
-CONST_TRUE. Facts hold inside the value. A read outside is False whatever the channel holds, so only
-a fact without complement may be used where a tap can leave its input.
+CONST_TRUE. `Copies` are channels that equal one of another value. Both hold inside the value. A
+read outside is False whatever the channel holds, so only what is known without complement may be
+used where a tap can leave its input.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from lgir.body import FIRST_TAP
 from lgir.graph import Logic, Shape, Threshold, Value
 from lgir.passes.normalise import Literals, first_equal
 
@@ -32,6 +35,45 @@ def logic_facts(outputs: Literals) -> Literals:
     root = first_equal([net])
     facts = 2 * root + ((outputs ^ outputs[root]) & 1)
     return np.where(net == 0, outputs - 2, facts).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Channels that a Logic node hands on from its `inputs`.
+
+    `source` (C,) is the place among them, -1 for other channels, and `literal` (C,) is
+    2 * channel + complement there.
+    """
+
+    inputs: tuple[str, ...]
+    source: Literals
+    literal: Literals
+
+
+def copied_channels(
+    inputs: tuple[str, ...], op: Logic, shapes: list[Shape], outputs: Literals
+) -> Copies:
+    """The copies among the outputs, given as literals (C,) over the nets of `op.body`.
+
+    A copy has its input's shape and reads it at its own position, so both are read outside at the
+    same places.
+    """
+    taps = op.body.taps
+    here = np.array(
+        [
+            shape[1:] == op.space
+            and all(s == 1 or n == 1 for s, n in zip(op.stride, op.space, strict=True))
+            for shape in shapes
+        ]
+    )
+    tap = (outputs >> 1) - FIRST_TAP
+    source = np.full(len(outputs), -1, np.int32)
+    literal = np.zeros(len(outputs), np.int32)
+    at = np.flatnonzero((tap >= 0) & (tap < len(taps)))
+    at = at[here[taps[tap[at], 0]] & ~taps[tap[at], 2:].any(axis=1)]
+    source[at] = taps[tap[at], 0]
+    literal[at] = 2 * taps[tap[at], 1] + (outputs[at] & 1)
+    return Copies(inputs, source, literal)
 
 
 def threshold_facts(op: Threshold, x: Value) -> Literals:

@@ -12,12 +12,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body
+from lgir.body import FIRST_TAP, Body, IntArray, Mask
 from lgir.graph import Graph, Logic, Node, Op, Reshape, Threshold, Value
 from lgir.passes.dce import dce
 from lgir.passes.facts import (
     CONST_FALSE,
     CONST_TRUE,
+    Copies,
+    copied_channels,
     logic_facts,
     no_facts,
     reshape_facts,
@@ -42,6 +44,7 @@ def fold(graph: Graph) -> Graph:
 def cse(graph: Graph) -> Graph:
     """Merge gates, taps, channels and nodes that compute the same or the complement.
 
+    A channel that only hands on another is read past, where that joins no further value to a node.
     Structural hashing on normalised operands: folds as `fold` does on the way. Taps are put in
     lexicographic order, which a shift of all of them preserves.
     """
@@ -76,6 +79,7 @@ class _Sweep:
         self.graph = graph
         self.share = share
         self.facts: dict[str, Literals] = {v.name: no_facts(v) for v in graph.inputs}
+        self.copies: dict[str, Copies] = {}
         self.alias: dict[str, str] = {}
         self.reshaped: dict[str, str] = {}  # output of a Reshape -> what it reads
         self.seen: dict[tuple[str, tuple[str, ...]], list[tuple[Op, str]]] = {}
@@ -118,22 +122,28 @@ class _Sweep:
         return node
 
     def _visit_logic(self, node: Node, op: Logic) -> Node:
-        body, taps = self._known_taps(node, op)
+        node, body, taps = self._known_taps(node, op)
         result = normalise(body, taps, self.share)
         while self.share and not result.settled:
             body = result.body
             own = 2 * np.arange(FIRST_TAP, body.first_gate, dtype=np.int32)
             result = normalise(body, own, share=True)
         self.facts[node.output] = logic_facts(result.outputs)
-        if result.body is op.body:
-            return node
-        return replace(node, op=replace(op, body=result.body))
+        if result.body is not op.body:
+            node = replace(node, op=replace(op, body=result.body))
+        if self.share:
+            shapes = [self._value(name).shape for name in node.inputs]
+            new = replace(op, body=result.body)
+            self.copies[node.output] = copied_channels(node.inputs, new, shapes, result.outputs)
+        return node
 
-    def _known_taps(self, node: Node, op: Logic) -> tuple[Body, Literals]:
-        """The body with taps led to the first of equal channels, and a literal for each tap."""
+    def _known_taps(self, node: Node, op: Logic) -> tuple[Node, Body, Literals]:
+        """The node, whose inputs may be more, its body with taps led to the first of equal
+        channels, and a literal for each tap.
+        """
         body = op.body
         if not body.num_taps:
-            return body, np.zeros(0, np.int32)
+            return node, body, np.zeros(0, np.int32)
         shapes = [self._value(name).shape for name in node.inputs]
         never, always = tap_reach(op, shapes)
         source, channel = body.taps[:, 0], body.taps[:, 1]
@@ -151,13 +161,45 @@ class _Sweep:
             taps = body.taps.copy()
             taps[:, 0] = np.array([node.inputs.index(name) for name in node.inputs])[source]
             taps[:, 1] = np.where(known, fact >> 1, channel)
+            odd = known & (fact & 1 == 1)
+            node = self._past_copies(node, taps, odd, free)
             order = np.lexsort(taps.T[::-1])
             body = _with_taps(body, taps, order)
-            false, true, odd = false[order], true[order], (known & (fact & 1 == 1))[order]
+            false, true, odd = false[order], true[order], odd[order]
             root = first_equal(list(body.taps.T))
         literals = 2 * (root + FIRST_TAP) + odd
         literals[false], literals[true] = 0, 1
-        return body, literals.astype(np.int32)
+        return node, body, literals.astype(np.int32)
+
+    def _past_copies(self, node: Node, taps: IntArray, odd: Mask, free: Mask) -> Node:
+        """Lead taps, in place, to what the channels that they read are copies of.
+
+        Only where the node reads that value already, or the copies alone of this one: another
+        input would keep `merge` and `fuse-pool` from joining the nodes.
+        """
+        inputs = list(node.inputs)
+        moved = True
+        while moved:  # a copy may be of a copy
+            moved = False
+            for name in tuple(dict.fromkeys(inputs)):
+                rows = np.flatnonzero(taps[:, 0] == inputs.index(name))
+                copies = self.copies.get(name)
+                if copies is None or not len(rows):
+                    continue
+                source, literal = copies.source[taps[rows, 1]], copies.literal[taps[rows, 1]]
+                known = (source >= 0) & ((literal & 1 == 0) | free[rows])
+                for i in np.unique(source[known]).tolist():
+                    target = copies.inputs[i]
+                    if target not in inputs:
+                        if not known.all():
+                            continue
+                        inputs.append(target)
+                    mine = known & (source == i)
+                    taps[rows[mine], 0] = inputs.index(target)
+                    taps[rows[mine], 1] = literal[mine] >> 1
+                    odd[rows[mine]] ^= literal[mine] & 1 == 1
+                    moved = True
+        return node if len(inputs) == len(node.inputs) else replace(node, inputs=tuple(inputs))
 
     def _same_as(self, node: Node) -> str | None:
         """The name of a value that `node` computes again, if there is one."""

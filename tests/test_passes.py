@@ -274,6 +274,61 @@ def test_a_complemented_channel_is_shared_only_inside_its_value():
     assert body_of(run(two_convs(pair, inside, space=(4, 3)), "cse")).outputs.tolist() == [1]
 
 
+def skipping(first: Body, second: Body, *, space=(4, 4), also_read: bool = True) -> Graph:
+    """A convolution of x, and one that reads its channels as input 0 and x as input 1."""
+    b = GraphBuilder("skip")
+    x = b.input("x", "bit", (2, 4, 4))
+    y = b.logic([x], first, (4, 4))
+    return b.build(b.logic([y, x] if also_read else [y], second, space))
+
+
+COPY_AND_GATE = Body.build([[0, 1, 0, 0], [0, 0, 0, 1]], [[2, 3]], [XOR], [2, 4])
+
+
+def test_cse_reads_past_a_channel_that_hands_on_another():
+    edge = Body.build([[0, 0, -1, 0], [1, 1, -1, 0]], [[2, 3]], [XOR], [4])
+    graph = skipping(COPY_AND_GATE, edge)
+    after = run(graph, "fix(cse,dce)")
+    assert body_of(after).outputs.tolist() == [0]
+    assert same_outputs(graph, after)
+
+
+def test_cse_reads_past_nodes_that_only_hand_on():
+    swap = Body.build([[0, 0, 0, 0], [0, 1, 0, 0]], [[2]], [0b01], [3, 4])
+    edge = Body.build([[0, 0, -1, 0], [0, 0, 0, 1]], [[2, 3]], [XOR], [4])
+    graph = skipping(swap, edge, also_read=False)
+    after = run(graph, "fix(cse,dce)")
+    assert [n.inputs for n in after.nodes] == [("x",)]
+    assert body_of(after).taps[:, 1].tolist() == [1, 1]
+    assert same_outputs(graph, after)
+    both = Body.build([[0, 0, 0, 0], [0, 1, 0, 0]], [[2, 3]], [XOR], [4])
+    assert len(run(skipping(COPY_AND_GATE, both, also_read=False), "fix(cse,dce)").nodes) == 2
+
+
+def test_a_complement_is_read_past_only_inside_its_value():
+    pair = Body.build([[0, 0, 0, 0], [0, 0, 0, 1]], [[2], [3]], [0b01, 0b01], [4, 5])
+    inside = Body.build([[0, 0, 1, 0], [1, 0, 1, 0]], [[2, 3]], [XOR], [4])
+    assert body_of(run(skipping(pair, inside, space=(3, 4)), "cse")).outputs.tolist() == [1]
+    edge = Body.build([[0, 0, -1, 0], [1, 0, -1, 0]], [[2, 3]], [XOR], [4])
+    graph = skipping(pair, edge)
+    after = run(graph, "cse")
+    assert body_of(after).num_gates == 1
+    assert same_outputs(graph, after)
+
+
+@pytest.mark.parametrize(("offset", "stride", "space"), [(1, 1, 4), (0, 2, 2), (0, 1, 3)])
+def test_a_channel_that_moves_or_drops_positions_is_no_copy(offset, stride, space):
+    b = GraphBuilder("moved")
+    x = b.input("x", "bit", (2, 4, 4))
+    first = Body.build([[0, 1, 0, offset]], np.zeros((0, 1)), [], [2])
+    y = b.logic([x], first, (4, space), (1, stride))
+    second = Body.build([[0, 0, 0, 0], [1, 1, 0, 0]], [[2, 3]], [XOR], [4])
+    graph = b.build(b.logic([y, x], second, (4, 4)))
+    after = run(graph, "fix(cse,dce)")
+    assert body_of(after).num_gates == 1
+    assert same_outputs(graph, after)
+
+
 def test_cse_merges_equal_nodes():
     b = GraphBuilder("twins")
     x = b.input("x", "bit", (4,))
