@@ -177,8 +177,8 @@ class _Kernels(NamedTuple):
 
 
 def _implementation(x: Tensor) -> _Kernels:
-    """On a CPU the kernels that numba compiles, where it is installed; torch's on other devices,
-    and where torch.compile traces them.
+    """On a CPU the kernels that numba compiles; torch's on other devices, and where torch.compile
+    traces them.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return _torch_kernels()
@@ -191,8 +191,6 @@ def _torch_kernels() -> _Kernels:
 
 @functools.cache
 def _cpu_kernels() -> _Kernels:
-    try:
-        from lgir.frontend import cpu_kernels
-    except ImportError:
-        return _torch_kernels()
+    from lgir.frontend import cpu_kernels  # numba takes a second to import
+
     return _Kernels(cpu_kernels.TreeGates, cpu_kernels.OrPool)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lgir.errors import LiftError, UnknownNameError
-from lgir.frontend import architecture_of, kernels
+from lgir.frontend import architecture_of, cpu_kernels, kernels
 from lgir.frontend.layers import (
     GroupSum,
     LogicDense,
@@ -93,7 +93,6 @@ def test_straight_through_computes_hard_gates_and_passes_soft_gradients():
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_compiled_tree_kernels_equal_the_ones_in_torch(depth, threads):
-    cpu_kernels = pytest.importorskip("lgir.frontend.cpu_kernels")
     torch.manual_seed(0)
     x = torch.rand(40, 300, dtype=torch.double, requires_grad=True)
     coefficients = torch.randn(6, 2**depth - 1, 4, dtype=torch.double, requires_grad=True)
@@ -112,7 +111,6 @@ def test_compiled_tree_kernels_equal_the_ones_in_torch(depth, threads):
 
 @pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((2, 3), (2, 1))])
 def test_compiled_pool_kernels_equal_the_ones_in_torch(kernel, stride):
-    cpu_kernels = pytest.importorskip("lgir.frontend.cpu_kernels")
     torch.manual_seed(0)
     x = torch.randint(0, 3, (2, 5, 6, 150)).float().requires_grad_()
     weight = torch.rand(2, 2, (6 - kernel[1]) // stride[1] + 1, 150)
