@@ -11,7 +11,7 @@ from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir.body import Body
-from lgir.errors import InputError
+from lgir.errors import BackendError, InputError
 
 
 def bit_net() -> lgir.Executable:
@@ -125,6 +125,30 @@ def test_predict_is_the_first_of_the_best() -> None:
     assert labels.dtype == np.int64
     assert labels.tolist() == [1, 0, 0]
     assert level_net("u8").predict(np.zeros((0, 4), np.uint8)).shape == (0,)
+
+
+@pytest.mark.parametrize(("tau", "beta"), [(1.0, 0.0), (2.0, -0.75), (-0.1, 3.0)])
+def test_counts_are_found_again_in_scores(tau: float, beta: float) -> None:
+    b = lgir.GraphBuilder("sums")
+    graph = b.build(b.group_sum(b.input("x", "bit", (30,)), 3, tau=tau, beta=beta))
+    x = np.random.default_rng(1).random((50, 30)) < 0.5
+    counts = lgir.compile(graph, backend="reference").counts(x)
+    assert counts.dtype == np.int32
+    np.testing.assert_array_equal(counts, x.reshape(50, 3, 10).sum(axis=2))
+
+
+def test_counts_that_scores_do_not_tell_apart_are_refused() -> None:
+    b = lgir.GraphBuilder("sums")
+    graph = b.build(b.group_sum(b.input("x", "bit", (4,)), 2, tau=1.0, beta=1e9))
+    with pytest.raises(BackendError, match="different counts have the same score"):
+        lgir.compile(graph, backend="reference").counts(np.zeros((1, 4), bool))
+
+
+def test_bits_have_no_counts() -> None:
+    b = lgir.GraphBuilder("bits")
+    exe = lgir.compile(b.build(b.threshold(b.input("x", "u8", (4,)), [0])), backend="reference")
+    with pytest.raises(BackendError, match="is no GroupSum's, so it has no counts"):
+        exe.counts(np.zeros((1, 4), np.uint8))
 
 
 # Torch

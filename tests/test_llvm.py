@@ -171,14 +171,66 @@ def test_levels_outside_a_byte(levels: list[float]) -> None:
     assert_same(graph, [samples], lgir.compile(graph, "llvm"))
 
 
-@pytest.mark.parametrize("bits", [1, 3, 15, 16, 17, 31, 100])
-def test_group_sums_of_any_size(bits: int) -> None:
+def sums(groups: int, bits: int, tau: float = 3.0, beta: float = 0.25) -> Graph:
     b = lgir.GraphBuilder("sums")
-    x = b.input("x", "bit", (7 * bits,))
-    graph = b.build(b.group_sum(x, 7, tau=3.0, beta=0.25))
-    samples = np.random.default_rng(bits).random((520, 7 * bits)) < 0.7
+    x = b.input("x", "bit", (groups * bits,))
+    return b.build(b.group_sum(x, groups, tau=tau, beta=beta))
+
+
+def samples_of_sums(groups: int, bits: int) -> np.ndarray:
+    """Samples whose groups have about as many bits, so that there are ties, and extreme ones."""
+    rng = np.random.default_rng(bits)
+    samples = rng.random((530, groups * bits)) < rng.random((530, 1))
     samples[0], samples[1] = True, False
-    assert_same(graph, [samples], lgir.compile(graph, "llvm"))
+    return samples
+
+
+@pytest.mark.parametrize("bits", [1, 16, 17, 255, 256])
+@pytest.mark.parametrize("groups", [1, 3, 4, 8, 9, 17])
+def test_group_sums_of_any_size(groups: int, bits: int) -> None:
+    samples = samples_of_sums(groups, bits)
+    exe = lgir.compile(sums(groups, bits))
+    reference = lgir.compile(exe.graph, "reference")
+    np.testing.assert_array_equal(exe(samples), reference(samples))
+    np.testing.assert_array_equal(exe.predict(samples), reference.predict(samples))
+    np.testing.assert_array_equal(exe.counts(samples), reference.counts(samples))
+
+
+def test_a_group_sum_of_more_bits_than_a_short_counts() -> None:
+    samples = samples_of_sums(3, 70_000)[:60]
+    exe = lgir.compile(sums(3, 70_000), latency=False)
+    np.testing.assert_array_equal(exe(samples), lgir.compile(exe.graph, "reference")(samples))
+    np.testing.assert_array_equal(exe.counts(samples), samples.reshape(60, 3, -1).sum(axis=2))
+
+
+@pytest.mark.parametrize("target", ["avx2", "generic"])
+def test_counts_and_labels_without_avx512(target: str) -> None:
+    if not runnable(target):
+        pytest.skip(f"this CPU cannot run {target}")
+    samples = samples_of_sums(9, 300)
+    exe = lgir.compile(sums(9, 300), target=target)
+    counts = samples.reshape(530, 9, 300).sum(axis=2)
+    np.testing.assert_array_equal(exe.counts(samples), counts)
+    np.testing.assert_array_equal(exe.predict(samples), counts.argmax(axis=1))
+
+
+@pytest.mark.parametrize(("tau", "beta"), [(-2.0, 0.0), (1.0, 1e9), (1e-3, -7.5)])
+def test_labels_are_of_scores_and_not_of_counts(tau: float, beta: float) -> None:
+    samples = samples_of_sums(5, 40)
+    exe = lgir.compile(sums(5, 40, tau, beta))
+    want = lgir.compile(exe.graph, "reference").predict(samples)
+    np.testing.assert_array_equal(exe.predict(samples), want)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs_have_the_labels_of_the_reference(seed: int) -> None:
+    graph = random_graph(seed)
+    exe, reference = lgir.compile(graph), lgir.compile(graph, "reference")
+    for n in (0, 1, 65, 1025):
+        samples = random_inputs(graph, n, seed)
+        labels = exe.predict(*samples, threads=2)
+        assert labels.dtype == np.int64
+        np.testing.assert_array_equal(labels, reference.predict(*samples))
 
 
 def test_numbers_passed_through_are_refused() -> None:
