@@ -252,15 +252,21 @@ class LatencyPlan:
         # By output, so that what is counted together lies together.
         rank = np.full(body.num_nets, len(body.outputs))
         np.minimum.at(rank, body.outputs, np.arange(len(body.outputs)))
-        for trees in cut(dense_nets(body), again=False):
+        groups = cut(dense_nets(body), again=False)
+        # Results without gaps, so that permutations reach far.
+        starts = np.cumsum([0, *(-(-len(trees.roots) // LANES) * LANES for trees in groups)])
+        starts += self._bytes.take(int(starts[-1]))
+        for trees, out in zip(groups, starts.tolist(), strict=False):
             order = np.lexsort([trees.roots, rank[trees.roots]])
-            place[trees.roots[order]] = self._rows(trees, order, place)
+            self._rows(trees, order, place, out)
+            place[trees.roots[order]] = out + np.arange(len(order))
+            self._bytes.settle()
         self._places[node.output] = place[body.outputs].reshape(
             self.graph.values[node.output].shape
         )
 
-    def _rows(self, trees: Trees, order: Ints, place: Ints) -> Ints:
-        """Evaluates trees in that order, lanes being trees; returns where the results lie."""
+    def _rows(self, trees: Trees, order: Ints, place: Ints, out: int) -> None:
+        """Evaluates trees in that order, lanes being trees, with results from `out` on."""
         template = _template(trees)
         n, vectors = len(order), -(-len(order) // LANES)
         leaves = np.full((vectors * LANES, template.leaves), place[trees.leaves[0, 0]])
@@ -269,13 +275,11 @@ class LatencyPlan:
         masks[:n] = -trees.masks[order].astype(np.int8)
         at = self._bytes.borrow(leaves.size)
         self._gather(_by_lane(leaves).ravel(), at)
-        out = self._bytes.take(vectors * LANES)
         fields: Fields = {Item.COUNT: vectors, Item.LEAVES: at, Item.OUT: out}
         tables: Tables = {Item.ROWS: _by_lane(masks)}
         name = f"rows_{template.name}"
         step = self._record(name, rows_kernel, template, fields=fields, tables=tables)
         self._add(step, vectors * (template.leaves + 2.6 * template.masks))
-        return out + np.arange(n)
 
     def _gather(self, source: Ints, out: int) -> None:
         """The bytes at `source` (n,) to `out` and after, and anything behind them."""
@@ -361,20 +365,16 @@ class LatencyPlan:
     # -- outputs ---------------------------------------------------------------------------------
 
     def _sum(self, index: int, op: GroupSum, place: Ints) -> None:
-        groups = np.sort(place.reshape(op.groups, -1), axis=1)
-        bits = groups.shape[1]
-        begins = np.ones(groups.shape, bool)
-        begins[:, 1:] = np.diff(groups, axis=1) != 1
-        if begins.sum(axis=1).max(initial=0) * LANES > bits:  # scattered: gathered first
-            start = self._bytes.borrow(groups.size + GATHERED)
-            self._gather(place.ravel(), start)
-            ranges = [[(start + bits * i, bits)] for i in range(op.groups)]
-        else:
-            ranges = []
-            for row, begin in zip(groups, begins, strict=True):
-                at = np.flatnonzero(begin)
-                lengths = np.diff(at, append=bits)
-                ranges.append(list(zip(row[at].tolist(), lengths.tolist(), strict=True)))
+        """Long runs of bytes are counted where they are; what is scattered is gathered first."""
+        found = [_runs(row) for row in place.reshape(op.groups, -1)]
+        ranges = [runs for runs, _ in found]
+        scattered = np.concatenate([rest for _, rest in found])
+        if len(scattered):
+            start = self._bytes.borrow(len(scattered))
+            self._gather(scattered, start)
+            for runs, rest in found:
+                runs.append((start, len(rest)))
+                start += len(rest)
         most = max(map(len, ranges))
         rows = np.array([r + [(0, 0)] * (most - len(r)) for r in ranges])
         tau, beta = np.array([op.tau, op.beta], np.float32).view(np.uint32).tolist()
@@ -398,6 +398,17 @@ class LatencyPlan:
             Item.SLOT: self.output_slot(index),
         }
         self._add(self._record("export", export_kernel, fields=fields), len(place) / 16)
+
+
+def _runs(places: Ints) -> tuple[list[tuple[int, int]], Ints]:
+    """Long ranges (start, length) of which `places` holds every byte, and what else it holds."""
+    distinct, count = np.unique(places, return_counts=True)
+    first = np.flatnonzero(np.diff(distinct, prepend=-2) != 1)
+    length = np.diff(first, append=len(distinct))
+    long = length >= LANES // 2
+    inside = np.repeat(long, length)
+    ranges = zip(distinct[first[long]].tolist(), length[long].tolist(), strict=True)
+    return list(ranges), np.repeat(distinct, np.where(inside, count - 1, count))
 
 
 def _template(trees: Trees) -> Template:
