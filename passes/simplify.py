@@ -53,9 +53,11 @@ def cse(graph: Graph) -> Graph:
 
 def clean(graph: Graph) -> Graph:
     """The graph after `fix(fold,cse,dce)`: what passes leave behind is gone, gates are normal."""
-    while (cleaner := dce(cse(fold(graph)))) is not graph:
+    while True:
+        cleaner: Graph = dce(cse(fold(graph)))
+        if cleaner is graph:
+            return graph
         graph = cleaner
-    return graph
 
 
 def map_bodies(graph: Graph, function: Callable[[Body], Body]) -> Graph:
