@@ -1,30 +1,35 @@
-"""Combinational equivalence of two graphs, proved by sweeping their joint netlist.
+"""Combinational equivalence of two graphs: body by body, and unrolled where that does not do.
 
-Both are unrolled over shared variables and swept together (`lgir.sweeping`); outputs are equal
-where the sweep found one literal for both, bit by bit, or sum by sum in any order of the bits.
+What `lgir.correspondence` proves equal is shared; outputs that are not the same by then are
+unrolled down to the inputs, on top of what is shared, and swept (`lgir.sweeping`). Bits must have
+one literal, sums the same number of each, constants and complements counted as such.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import Body
-from lgir.equivalence import Simulation, Verdict
-from lgir.graph import Graph
-from lgir.sweeping import Effort, GaveUp, Sweep, TimeUp, by_level, solver_class
-from lgir.unroll import InputSpace, Output, Unrolled, unroll
-from lgir.windows import Chains
+from lgir.atlas import Atlas
+from lgir.correspondence import correspond
+from lgir.equivalence import Simulation, Verdict, default_samples, draw_samples
+from lgir.graph import Graph, GroupSum, Reshape
+from lgir.netlists import TooLarge, at_positions
+from lgir.sweeping import Effort, GaveUp, Sweep, TimeUp, solver_class
 
-Array = npt.NDArray[Any]
-Literals = npt.NDArray[np.int32]
+Literals = npt.NDArray[np.integer]
+
+_TRIES: Final = 64  # pairs of bits of an output that are looked at one by one
 
 
-class _Refuted(Exception):
-    """The graphs differ, as the verdict given shows."""
+class _Differ(Exception):
+    """A sample was found on which the graphs differ: the argument is the verdict."""
 
 
 def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdict:
@@ -41,95 +46,165 @@ def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdi
         LgirError: python-sat is not installed.
     """
     solver_class()
-    deadline = time.monotonic() + seconds
+    effort = Effort(deadline=time.monotonic() + seconds, seed=seed + 1)
     verdict = Simulation(a, seed=seed).compare(b)
     if verdict.equivalent is False:
         return verdict
-    space = InputSpace([a, b])
-    left, right = unroll(a, space), unroll(b, space)
+    atlas = Atlas([a, b])
 
     def try_samples(variables: npt.NDArray[np.bool_]) -> None:
-        verdict = Simulation(a, inputs=space.samples(variables)).compare(b)
+        verdict = Simulation(a, inputs=atlas.space.samples(variables)).compare(b)
         if verdict.equivalent is False:
-            raise _Refuted(Verdict(False, "sat", 0, verdict.counterexample))
+            raise _Differ(Verdict(False, "sat", 0, verdict.counterexample))
 
-    element = space.elements()
-    chains = Chains.build(element, np.arange(len(element)))
     try:
-        sweep = Sweep(
-            _joint(left, right), chains, Effort(deadline=deadline, seed=seed + 1), try_samples
-        )
-        sweep.run()
-        return _compare_outputs(sweep, space, a, b, left, right)
-    except _Refuted as found:
-        refutation: Verdict = found.args[0]
-        return refutation
+        correspond(atlas, draw_samples(a, default_samples(a), seed), effort, try_samples)
+        pairs = []
+        for one, two in zip(a.outputs, b.outputs, strict=True):
+            pair = _Pair(one, _Output.of(atlas, 0, one), _Output.of(atlas, 1, two))
+            if pair.left.raw != pair.right.raw:
+                return _unknown(f"output %{one} hands on an input's numbers")
+            if not pair.equal():
+                pairs.append(pair)
+        note = _compare_unrolled(atlas, pairs, effort, try_samples) if pairs else None
+        return Verdict(True, "sat") if note is None else _unknown(note)
+    except _Differ as found:
+        refuted: Verdict = found.args[0]
+        return refuted
     except TimeUp:
-        return Verdict(None, "sat", note=f"the time limit of {seconds:g} s was reached")
+        return _unknown(f"the time limit of {seconds:g} s was reached")
+    except TooLarge as error:
+        return _unknown(f"what is not alike body by body unrolls to {error.gates:,} gates")
     except GaveUp:
-        return Verdict(None, "sat", note="two output bits were too hard to compare")
+        return _unknown("two output bits were too hard to compare")
 
 
-def _joint(left: Unrolled, right: Unrolled) -> Body:
-    """One body over the shared variables; its outputs are those of both sides in turn."""
-    k = max(left.body.k, right.body.k)
-    one, two = left.body.widened(k), right.body.widened(k)
-    shift = one.num_gates
-    moved = np.where(two.fanin >= two.first_gate, two.fanin + shift, two.fanin)
-    outputs = np.where(two.outputs >= two.first_gate, two.outputs + shift, two.outputs)
-    return by_level(
-        Body.build(
-            one.taps,
-            np.concatenate([one.fanin, moved]),
-            np.concatenate([one.table, two.table]),
-            np.concatenate([one.outputs, outputs]),
+def _unknown(note: str) -> Verdict:
+    return Verdict(None, "sat", note=note)
+
+
+@dataclass
+class _Output:
+    """An output: literals (n,) of its bits or of those that `op` sums, or a graph input's name."""
+
+    bits: Literals
+    op: GroupSum | None = None
+    raw: str | None = None
+
+    @staticmethod
+    def of(atlas: Atlas, graph: int, name: str) -> _Output:
+        node = atlas.producer(graph, name)
+        while node is not None and isinstance(node.op, Reshape):
+            name = node.inputs[0]
+            node = atlas.producer(graph, name)
+        if node is not None and isinstance(node.op, GroupSum):
+            return _Output(atlas.codes(graph, node.inputs[0]).ravel(), node.op)
+        if atlas.graphs[graph].values[name].dtype == "bit":
+            return _Output(atlas.codes(graph, name).ravel())
+        return _Output(np.zeros(0, np.int64), raw=name)
+
+    @property
+    def groups(self) -> int:
+        return len(self.bits) if self.op is None else self.op.groups
+
+    def counts(self, group: int) -> tuple[dict[int, int], int]:
+        """What a group's sum is: multiples of nets and a constant."""
+        bits = self.bits.reshape(self.groups, -1)[group]
+        nets, place = np.unique(bits >> 1, return_inverse=True)
+        odd = np.bincount(place, bits & 1)
+        times = np.bincount(place) - 2 * odd  # a complement counts 1 - x
+        constant = int(odd.sum())
+        found = dict(zip(nets.tolist(), times.astype(int).tolist(), strict=True))
+        found.pop(0, None)
+        return {net: n for net, n in found.items() if n}, constant
+
+
+@dataclass
+class _Pair:
+    """The two graphs' output of one place."""
+
+    name: str
+    left: _Output
+    right: _Output
+
+    def equal(self) -> bool:
+        return not self.open_groups()
+
+    def open_groups(self) -> list[int]:
+        """The groups of bits (a bit each where nothing is summed) that are not seen to be equal."""
+        one, two = self.left, self.right
+        if one.op is None and two.op is None:
+            return np.flatnonzero(one.bits != two.bits).tolist()
+        return [g for g in range(one.groups) if not self._same_score(g)]
+
+    def _same_score(self, group: int) -> bool:
+        one, two = self.left, self.right
+        (nets, here), (others, there) = one.counts(group), two.counts(group)
+        if nets != others or one.op is None or two.op is None:
+            return False
+        low, high = (sum(n for n in nets.values() if n * sign > 0) for sign in (-1, 1))
+        counts = np.arange(low, high + 1)
+        return np.array_equal(_scores(one.op, counts + here), _scores(two.op, counts + there))
+
+    def part(self, groups: list[int]) -> _Pair:
+        """Some of the groups alone."""
+        left, right = (
+            _Output(
+                x.bits.reshape(x.groups, -1)[groups].ravel(),
+                None if x.op is None else replace(x.op, groups=len(groups)),
+            )
+            for x in (self.left, self.right)
         )
-    )
+        return _Pair(self.name, left, right)
+
+    def unlike(self) -> list[tuple[int, int]]:
+        """Literals of bits that one side has and the other lacks, in pairs."""
+        found = []
+        for group in self.open_groups():
+            one, two = (
+                x.bits.reshape(x.groups, -1)[group].tolist() for x in (self.left, self.right)
+            )
+            left, right = Counter(one) - Counter(two), Counter(two) - Counter(one)
+            found += zip(left.elements(), right.elements(), strict=False)
+        return found
 
 
-def _compare_outputs(
-    sweep: Sweep, space: InputSpace, a: Graph, b: Graph, left: Unrolled, right: Unrolled
-) -> Verdict:
-    count = len(left.body.outputs)
-    found = sweep.literal[sweep.body.outputs]
-    mine, theirs = found[:count], found[count:]
-    at = 0
-    for one, two in zip(left.outputs, right.outputs, strict=True):
-        span = slice(at, at + len(one.nets))
-        at += len(one.nets)
-        if one.raw is not None or two.raw is not None:
-            if one.raw != two.raw:
-                return Verdict(None, "sat", note=f"output %{one.name} hands on an input's numbers")
-            continue
-        if len(one.nets) != len(two.nets) or one.op != two.op:
-            return Verdict(None, "sat", note=f"the sums of output %{one.name} differ in shape")
-        verdict = _compare_bits(sweep, space, a, b, one, mine[span], theirs[span])
-        if verdict is not None:
-            return verdict
-    return Verdict(True, "sat")
+def _scores(op: GroupSum, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """The scores of these counts, as bits."""
+    scores = (counts.astype(np.float32) + np.float32(op.beta)) / np.float32(op.tau)
+    return scores.view(np.int32)
 
 
-def _compare_bits(
-    sweep: Sweep,
-    space: InputSpace,
-    a: Graph,
-    b: Graph,
-    out: Output,
-    mine: Literals,
-    theirs: Literals,
-) -> Verdict | None:
-    """None where the output is proved equal."""
-    groups = out.op.groups if out.op is not None else len(mine)
-    rows = [np.sort(x.reshape(groups, -1), axis=1) for x in (mine, theirs)]
-    open_groups = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
-    width = len(mine) // groups
-    for group in open_groups.tolist():
-        for bit in range(group * width, (group + 1) * width):
-            assignment = sweep.difference(int(mine[bit]), int(theirs[bit]))
-            if assignment is None:
+def _compare_unrolled(
+    atlas: Atlas,
+    pairs: list[_Pair],
+    effort: Effort,
+    try_samples: Callable[[npt.NDArray[np.bool_]], None],
+) -> str | None:
+    """None where all pairs are equal, else why that is not known. Raises _Differ."""
+    pairs = [pair.part(pair.open_groups()) for pair in pairs]
+    outputs = [x for pair in pairs for x in (pair.left, pair.right)]
+    netlist = at_positions(atlas, np.concatenate([x.bits for x in outputs]), cut=False)
+
+    def try_taps(values: npt.NDArray[np.bool_]) -> None:
+        try_samples(atlas.assignments(netlist.variables, values))
+
+    sweep = Sweep(netlist.body, netlist.chains, effort, try_taps)
+    sweep.run()
+    literal = netlist.roots(sweep.literal)
+    for x, bits in zip(
+        outputs, np.split(literal, np.cumsum([len(x.bits) for x in outputs])[:-1]), strict=True
+    ):
+        x.bits = bits
+    for pair in pairs:
+        for one, two in pair.unlike()[:_TRIES]:
+            found = sweep.difference(one, two)
+            if found is not None:
+                try_taps(found[None])
                 continue
-            verdict = Simulation(a, inputs=space.samples(assignment[None])).compare(b)
-            if verdict.equivalent is False:
-                return Verdict(False, "sat", 0, verdict.counterexample)
-            return Verdict(None, "sat", note=f"bits of output %{out.name} differ, sums may not")
+            for x in (pair.left, pair.right):  # equal after all, where the sweep gave up
+                odd = (x.bits ^ two) & 1
+                x.bits = np.where(x.bits >> 1 == two >> 1, one ^ odd, x.bits)
+        if not pair.equal():
+            return f"bits of output %{pair.name} differ, sums may not"
     return None

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from lgir.body import FALSE, FIRST_TAP, Body
 from lgir.errors import LgirError
-from lgir.simulate import Words, evaluate_body, pack
+from lgir.simulate import Words, evaluate_body, pack, unpack
 from lgir.windows import Chains, Windows
 
 Literals = npt.NDArray[np.int32]
@@ -28,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 
 _SIMULATED: Final = 1 << 23  # words of nets held at a time, 64 MiB
 _WINDOWS: Final = (48, 512, 8192)  # gates of a window between two nets
-_REFUTATIONS: Final = (16, 256)  # how many, at least and at most, before classes are drawn anew
+_REFUTATIONS: Final = (16, 64)  # how many, at least and at most, before classes are drawn anew
 
 
 class TimeUp(Exception):
@@ -88,6 +88,7 @@ class Sweep:
         self.on_refuted = on_refuted
         self.literal = 2 * np.arange(body.num_nets, dtype=np.int32)
         self.literal[1] = 1
+        self.chains = chains
         self._windows = Windows(body, self.literal, chains)
         self._implied = _implications(chains)
         self._below = dict(zip(*(x.tolist() for x in self._implied), strict=True))
@@ -150,12 +151,13 @@ class Sweep:
 
     def _refine(self) -> Index:
         """Tell apart what the gathered counterexamples tell apart; returns nets to try again."""
-        found, nets = np.array(self._refuted), np.array(self._waiting, np.int64)
+        planes = around(np.array(self._refuted), self.chains, self.effort.seed + len(self._waiting))
+        nets = np.array(self._waiting, np.int64)
         self._refuted.clear()
         self._waiting.clear()
         if self.on_refuted is not None:
-            self.on_refuted(found)
-        self._classes.add(pack(found))
+            self.on_refuted(unpack(planes, 64 * planes.shape[1]))
+        self._classes.add(planes)
         return nets
 
     def _target(self, nets: Index) -> Literals:
@@ -304,6 +306,22 @@ def draw(chains: Chains, words: int, seed: int) -> Words:
     planes[:, :1] &= ~np.uint64(3)
     planes[:, :1] |= np.uint64(2)
     return planes
+
+
+def around(found: Mask, chains: Chains, seed: int) -> Words:
+    """(T, words) planes of the samples (n, T), then of samples that differ from them in places.
+
+    What tells two nets apart often tells others apart nearby (distance-one simulation).
+    """
+    count = 64 * max(2, -(-len(found) // 64))
+    planes = pack(found[np.arange(count) % len(found)])
+    _, group = np.unique(chains.group, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    size = (4, int(group.max(initial=-1)) + 1, count // 64)
+    place = np.bitwise_and.reduce(rng.integers(1 << 64, size=size, dtype=np.uint64))[group]
+    place &= pack((np.arange(count) >= len(found))[:, None])
+    changed: Words = planes ^ (planes ^ draw(chains, count // 64, seed)) & place
+    return changed
 
 
 def _implications(chains: Chains) -> tuple[Index, Index]:
