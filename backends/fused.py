@@ -25,6 +25,8 @@ _TABLE_ROW: Final = 1.4
 """What a gate by table takes."""
 _MOST_READERS: Final = 4
 """With more, a gate would be evaluated too often."""
+THREE_ONES: Final = np.isin(np.arange(16), (0b0111, 0b1011, 0b1101, 0b1110))
+"""Whether an outer table needs a constant term, unless its result is kept inverted."""
 _NONE: Final = np.zeros(0, np.int64)
 _PROPER: Final = np.isin(np.arange(16), (1, 2, 4, 6, 7, 8, 9, 11, 13, 14))
 """Whether a two-input table depends on both inputs."""

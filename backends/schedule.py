@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.forest import find_forest, schedule_forest
-from lgir.backends.fused import fuse_gates
+from lgir.backends.fused import THREE_ONES, fuse_gates
 from lgir.backends.steps import (
     BUFFER,
     DUMP_PLANE,
@@ -38,7 +38,6 @@ MIN_TRAIL: Final = 3.0
 
 _AND: Final = 0b1000
 _NONE: Final = np.zeros(0, np.int64)
-_THREE_ONES: Final = np.isin(np.arange(16), (0b0111, 0b1011, 0b1101, 0b1110))
 
 
 class Allocator(Protocol):
@@ -228,7 +227,7 @@ class _Scheduler:
         table = np.where(trails.reverse, swap_inputs(table), table)
         table = invert_inputs(table, self.inverted[before], self.inverted[after])
         # Kept so that the kernel needs a mask less, where readers allow.
-        self.inverted[own] = self.free[own] & (_THREE_ONES[table] if len(inner) else table & 1 == 1)
+        self.inverted[own] = self.free[own] & (THREE_ONES[table] if len(inner) else table & 1 == 1)
         table = np.where(self.inverted[own], table ^ 0xF, table)
         # A trail begins with a row that only reads: its result goes to a plane nobody reads.
         at = np.arange(len(own)) + np.cumsum(trails.starts)
@@ -243,7 +242,7 @@ class _Scheduler:
         dying = dying[(self.last_stage[dying] == number) & (dying >= first)]
         dying = dying[np.argsort(last_row[dying], kind="stable")]
         place = latest_place(last_row[dying], at)
-        taken = dying[place[place >= 0]]
+        taken: Ints = dying[place[place >= 0]]
         self.plane[own[place >= 0]] = self.plane[taken]
         self.plane[own[place < 0]] = self.slots.take(int((place < 0).sum()))
         out = np.full(trails.rows, DUMP_PLANE)

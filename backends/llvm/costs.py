@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.cones import Expr
+from lgir.backends.fused import THREE_ONES
 from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
 from lgir.backends.llvm.scoring import count_lanes
@@ -100,7 +101,7 @@ def _chain(step: ChainStep, three: int) -> StepCost:
 def _fused(step: FusedStep, three: int) -> StepCost:
     """Five functions a row, each with a mask that is broadcast, and an XOR as in a chain."""
     n, planes = len(step.rows), step.rows[:, :2]
-    constant = int(np.isin(step.tables[:, 1], (0b0111, 0b1011, 0b1101, 0b1110)).any())
+    constant = int(THREE_ONES[step.tables[:, 1]].any())
     again = int((planes[:, 0] == planes[:, 1]).sum())
     near = Traffic((2 + (5 + constant) / 2) * n, n)
     far = Traffic(2 * n - again, n, _footprint(step.rows))

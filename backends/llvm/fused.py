@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.fused import THREE_ONES
 from lgir.backends.llvm.ir import (
     AND_OR,
     AND_XOR,
@@ -106,11 +107,10 @@ def _outer_masks(table: Ints) -> tuple[Bools, Ints]:
     exclusive = (table == 0b0110) | (table == 0b1001)
     decided = np.maximum.accumulate(np.where(exclusive, 0, np.arange(len(table))))
     flips = np.cumsum(table == 0b1001)
-    inverted = ((_SECOND[table[decided]] + flips - flips[decided]) & 1).astype(bool)
+    inverted: Bools = _SECOND[table[decided]] ^ ((flips - flips[decided]) % 2 == 1)
     before = np.concatenate([[False], inverted[:-1]])
-    masks = np.where(exclusive, _M4 | _M5, np.where(_FIRST[table] ^ before, _M5, 0))
-    three = np.isin(table, (0b0111, 0b1011, 0b1101, 0b1110))
-    return inverted, masks | np.where(three, _M6, 0)
+    masks: Ints = np.where(exclusive, _M4 | _M5, (_FIRST[table] ^ before) * _M5)
+    return inverted, masks | THREE_ONES[table] * _M6
 
 
 def _tables() -> tuple[Ints, Bools, Bools, Bools]:
