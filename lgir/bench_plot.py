@@ -70,23 +70,28 @@ def _bars(figure: Figure, report: BenchReport) -> None:
 
 
 def _sweep(figure: Figure, report: SweepReport) -> None:
-    speed, latency = figure.subplots(1, 2)
+    speed, right = figure.subplots(1, 2)
+    by_width = report.axis == "width"
     for backend, points in report.by_backend().items():
-        batches = [p.batch for p in points]
-        speed.plot(batches, [p.samples_per_second for p in points], marker="o", label=backend)
-        latency.plot(batches, [p.seconds for p in points], marker="o", label=backend)
-    for axes, label in ((speed, "samples/s"), (latency, "time a call")):
+        sizes = [p.size for p in points]
+        speed.plot(sizes, [p.samples_per_second for p in points], marker="o", label=backend)
+        other = [p.gate_evals_per_second if by_width else p.seconds for p in points]
+        right.plot(sizes, other, marker="o", label=backend)
+    for axes, label in (
+        (speed, "samples/s"),
+        (right, "gate-evals/s" if by_width else "time a call"),
+    ):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.set_xticks(sorted({p.batch for p in report.points}))
+        axes.set_xticks(sorted({p.size for p in report.points}))
         axes.xaxis.set_major_formatter(lambda x, at: f"{x:,.0f}")
-        axes.set_xlabel("samples a call")
+        axes.set_xlabel("samples a call" if report.axis == "batch" else report.axis)
         axes.set_title(label, loc="left", fontsize=10)
     speed.yaxis.set_major_formatter(lambda y, at: si(y))
-    latency.yaxis.set_major_formatter(lambda y, at: duration(y))
+    right.yaxis.set_major_formatter(lambda y, at: si(y) if by_width else duration(y))
     speed.legend(frameon=False)
     _finish(figure, speed, report)
-    _finish(figure, latency, report)
+    _finish(figure, right, report)
 
 
 def _roofline(figure: Figure, report: RooflineReport) -> None:
@@ -109,5 +114,7 @@ def _roofline(figure: Figure, report: RooflineReport) -> None:
 
 def _finish(figure: Figure, axes: Any, report: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{report.name}: {report.gates:,} gates a sample", x=0.01, ha="left")
+    swept = isinstance(report, SweepReport)
+    title = report.title if swept else f"{report.name}: {report.gates:,} gates a sample"
+    figure.suptitle(title, x=0.01, ha="left")
     figure.supxlabel(report.environment["cpu"], fontsize=7, color=_GREY, x=0.99, ha="right")

@@ -51,6 +51,19 @@ def build_net(name: str, seed: int = 0) -> Graph:
     raise unknown_name("net", name, EXAMPLES)
 
 
+def other_widths(name: str) -> dict[int, str]:
+    """Names of the network `name` and of those of an eighth to four times its width (or k), as far
+    as there are such, by width. Raises UnknownNameError as `build_net`.
+    """
+    found = re.fullmatch(r"(dense-\d+x|logictreenet-)(\d+)(.*)", name)
+    if found is None:
+        raise unknown_name("net", name, EXAMPLES)
+    width, least, of = int(found[2]), *((392, 10) if name.startswith("dense") else (8, 8))
+    widths = [width * eighths // 8 for eighths in (1, 2, 4, 8, 16, 32)]
+    fitting = [w for w in widths if w == width or (w >= least and w % of == 0)]
+    return {w: f"{found[1]}{w}{found[3]}" for w in fitting}
+
+
 def dense_net(
     layers: int,
     width: int,

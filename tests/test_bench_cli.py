@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import lgir
 from lgir.cli import main
+from lgir.zoo import build_net, other_widths
 
 NET = ("bench", "--net", "dense-2x400", "--no-torch")
 
@@ -28,6 +30,24 @@ def test_a_sweep_is_a_table_or_json():
     command = (*NET, "-b", "reference", "--sweep", "--repeats", 1)
     assert "samples/s" in ok(*command)
     assert {row["batch"] for row in json.loads(ok(*command, "--json"))["sweep"]} >= {1, 512}
+
+
+def test_threads_and_widths_are_swept_on_request():
+    command = (*NET, "-b", "reference", "--repeats", 1, "--batch", 64, "--json", "--sweep")
+    data = json.loads(ok(*command, "threads"))
+    assert (data["axis"], data["sweep"][0]["threads"]) == ("threads", 1)
+    assert {row["batch"] for row in data["sweep"]} == {64}
+    rows = json.loads(ok(*command, "width"))["sweep"]
+    assert [row["width"] for row in rows] == [400, 800, 1600]  # 200 would leave inputs unread
+    assert all(row["gates"] > row["width"] for row in rows)
+
+
+def test_a_cache_is_used_where_one_is_named(tmp_path: Path):
+    command = (*NET, "-b", "llvm", "--samples", 64, "--repeats", 1)
+    ok(*command, "--no-cache")
+    assert not list(tmp_path.iterdir())
+    ok(*command, "--cache-dir", tmp_path)
+    assert list(tmp_path.rglob("*"))
 
 
 def test_a_roofline_is_of_llvm_unless_told():
@@ -53,6 +73,10 @@ def test_a_history_and_a_picture_are_kept_beside_the_table(tmp_path: Path):
     [
         (("--sweep", "--roofline"), "give --sweep or --roofline, not both"),
         (("--sweep", "--batch", "4"), "--sweep takes no --batch"),
+        (("--sweep", "threads", "--threads", "2"), "--sweep threads takes no --threads"),
+        (("--sweep", "width", "--samples", "2"), "--sweep width takes no --samples"),
+        (("--no-cache", "--cache-dir", "folder"), "give --cache-dir or --no-cache, not both"),
+        (("-b", "reference", "--no-cache"), "'reference' has no option --no-cache"),
         (("--roofline", "--threads", "2"), "--roofline takes no --threads"),
         (("--roofline", "-b", "llvm", "-b", "reference"), "give one -b"),
         (("--roofline", "-b", "reference"), "states no costs of steps; use -b llvm"),
@@ -62,3 +86,18 @@ def test_options_that_would_change_nothing_are_refused(options, message):
     result = CliRunner().invoke(main, [*NET, *options])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_widths_are_of_networks_known_by_name(tmp_path: Path):
+    path = tmp_path / "net.onnx"
+    lgir.save(build_net("dense-2x400"), path)
+    result = CliRunner().invoke(main, ["bench", str(path), "--no-torch", "--sweep", "width"])
+    assert (result.exit_code, "give --net NAME" in result.stderr) == (2, True)
+
+
+def test_widths_are_those_that_can_be_built():
+    assert other_widths("dense-6x8000-op16")[1000] == "dense-6x1000-op16"
+    assert list(other_widths("dense-6x8000")) == [1000, 2000, 4000, 8000, 16000, 32000]
+    assert list(other_widths("logictreenet-32-t31")) == [8, 16, 32, 64, 128]
+    for name in other_widths("dense-2x400").values():
+        assert build_net(name).name == name

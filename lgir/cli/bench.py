@@ -21,10 +21,11 @@ from lgir.cli.options import (
 from lgir.cli.output import console, note, print_json, status
 from lgir.errors import LiftError
 from lgir.registry import BACKENDS
+from lgir.zoo import build_net, other_widths
 
 if TYPE_CHECKING:
     from lgir.bench_roofline import RooflineReport
-    from lgir.bench_sweep import SweepReport
+    from lgir.bench_sweep import Network, SweepReport
     from lgir.benchmark import BenchReport
     from lgir.graph import Graph
 
@@ -69,7 +70,14 @@ if TYPE_CHECKING:
     help="Runs behind each median.",
 )
 @click.option("--no-torch", is_flag=True, help="Leave out the row of PyTorch's eval mode.")
-@click.option("--sweep", is_flag=True, help="Batch sizes from 1 up: samples/s and time a call.")
+@click.option(
+    "--sweep",
+    type=click.Choice(["batch", "threads", "width"]),
+    is_flag=False,
+    flag_value="batch",
+    help="Sizes of a batch from 1 up (if nothing else is said), numbers of threads, or widths of "
+    "the network --net: an eighth to four times its own.",
+)
 @click.option("--roofline", is_flag=True, help="What bounds each kind of step on this machine.")
 @click.option("--plot", type=click.Path(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option(
@@ -92,7 +100,7 @@ def bench(
     threads: int,
     repeats: int,
     no_torch: bool,
-    sweep: bool,
+    sweep: str | None,
     roofline: bool,
     plot: str | None,
     history: str | None,
@@ -110,9 +118,12 @@ def bench(
     lgir bench model.pt --threads 2 --json > bench.json
     lgir bench model.pt -b llvm -b c-O1 -b c-O3 --history bench.jsonl
     lgir bench model.pt --sweep --plot bench.png
+    lgir bench --net dense-6x8000 --sweep width
     lgir bench model.pt --roofline
     """
     _refuse_idle_options(ctx, sweep, roofline)
+    if sweep == "width" and source.net is None:
+        raise click.UsageError("--sweep width builds networks: give --net NAME")
     if roofline and ctx.get_parameter_source("backends") is ParameterSource.DEFAULT:
         backends = ("llvm",)
     if roofline and len(backends) > 1:
@@ -132,6 +143,8 @@ def bench(
             graph, _ = lgir.optimize(graph, passes)
         preparation["optimise"] = perf_counter() - start
     given = options_for(backends, options)
+    shared: dict[str, Any] = {"repeats": repeats, "options": given}
+    size: dict[str, Any] = {} if batch is None else {"batch": batch}
     report: BenchReport | SweepReport | RooflineReport
     with status("measuring") as progress:
         if roofline:
@@ -139,18 +152,21 @@ def bench(
 
             (backend,) = backends
             report = measure_roofline(graph, backend, options=given[backend], progress=progress)
-        elif sweep:
-            from lgir.bench_sweep import sweep_batches
+        elif sweep is not None:
+            from lgir import bench_sweep
 
-            report = sweep_batches(
-                graph,
-                backends,
-                module=module,
-                threads=threads,
-                repeats=repeats,
-                options=given,
-                progress=progress,
-            )
+            shared |= {"progress": progress}
+            if sweep == "batch":
+                report = bench_sweep.sweep_batches(
+                    graph, backends, module=module, threads=threads, **shared
+                )
+            elif sweep == "threads":
+                report = bench_sweep.sweep_threads(graph, backends, module=module, **size, **shared)
+            else:
+                networks = _networks(source, passes, torch=not no_torch)
+                report = bench_sweep.sweep_widths(
+                    source.net or "", networks, backends, threads=threads, **size, **shared
+                )
         else:
             report = lgir.bench(
                 graph,
@@ -159,10 +175,9 @@ def bench(
                 samples=samples,
                 batch=batch,
                 threads=threads,
-                repeats=repeats,
                 preparation=preparation,
-                options=given,
                 progress=progress,
+                **shared,
             )
     if as_json:
         print_json(report.to_dict())
@@ -176,14 +191,36 @@ def bench(
         append_history(history, report.to_dict())
 
 
-def _refuse_idle_options(ctx: click.Context, sweep: bool, roofline: bool) -> None:
+def _networks(source: ModelSource, passes: str, *, torch: bool) -> dict[int, Network]:
+    """The network that `--net` names, in several widths, each optimised."""
+    from lgir.bench_sweep import Network
+
+    networks = {}
+    for width, name in other_widths(source.net or "").items():
+        graph = build_net(name, source.seed)
+        module = _torch_module(graph) if torch else None
+        if passes != "none":
+            graph, _ = lgir.optimize(graph, passes)
+        networks[width] = Network(graph, module)
+    return networks
+
+
+def _refuse_idle_options(ctx: click.Context, sweep: str | None, roofline: bool) -> None:
     """UsageError for options that would change nothing."""
-    if sweep and roofline:
+    if sweep is not None and roofline:
         raise click.UsageError("give --sweep or --roofline, not both")
-    idle = {"samples", "batch", "threads", "repeats"} if roofline else {"samples", "batch"}
-    for name in sorted(idle) if sweep or roofline else ():
+    idle = {
+        None: set[str](),
+        "batch": {"samples", "batch"},
+        "threads": {"samples", "threads"},
+        "width": {"samples"},
+    }[sweep]
+    if roofline:
+        idle = {"samples", "batch", "threads", "repeats"}
+    what = "--roofline" if roofline else "--sweep" if sweep == "batch" else f"--sweep {sweep}"
+    for name in sorted(idle):
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"--{'roofline' if roofline else 'sweep'} takes no --{name}")
+            raise click.UsageError(f"{what} takes no --{name}")
 
 
 def _torch_module(graph: Graph) -> Any:

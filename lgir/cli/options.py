@@ -143,9 +143,26 @@ def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--target", help="CPU: native, avx512, avx2, generic; aarch64 for libraries (llvm)."
     )
     @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f,+gfni (llvm).")
+    @click.option(
+        "--cache-dir",
+        type=click.Path(file_okay=False),
+        metavar="FOLDER",
+        help="Keep object code there (llvm).  [default: the user's cache folder]",
+    )
+    @click.option("--no-cache", is_flag=True, help="Neither look for nor keep object code (llvm).")
     @wraps(command)
-    def with_options(*args: Any, target: str | None, features: str | None, **kw: Any) -> Any:
-        given = {"target": target, "features": features}
+    def with_options(
+        *args: Any,
+        target: str | None,
+        features: str | None,
+        cache_dir: str | None,
+        no_cache: bool,
+        **kw: Any,
+    ) -> Any:
+        if no_cache and cache_dir is not None:
+            raise click.UsageError("give --cache-dir or --no-cache, not both")
+        cache = False if no_cache else None if cache_dir is None else True
+        given = {"target": target, "features": features, "cache": cache, "cache_dir": cache_dir}
         options = {name: value for name, value in given.items() if value is not None}
         return command(*args, options=options, **kw)
 
@@ -158,7 +175,8 @@ def options_for(backends: Sequence[str], options: Mapping[str, Any]) -> dict[str
     for option in options:
         if not any(option in parameters for parameters in takes.values()):
             names = " and ".join(map(repr, backends))
-            raise BackendError(f"backend {names} has no option --{option}; leave it out")
+            flag = {"cache": "no-cache", "cache_dir": "cache-dir"}.get(option, option)
+            raise BackendError(f"backend {names} has no option --{flag}; leave it out")
     return {
         name: {key: value for key, value in options.items() if key in parameters}
         for name, parameters in takes.items()
