@@ -20,7 +20,21 @@ from lgir.ops import Tables
 
 Sizes = npt.NDArray[np.int8]
 
-compiled: Final[Callable[[Any], Any]] = njit(cache=True, nogil=True, error_model="numpy")
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call, and keep the code on disk where there is a place for it.
+
+    Numba does not see that a function of another module has changed: kernels call only those of
+    their own.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        kernel = njit(cache=True, **options)(function)
+    except RuntimeError:
+        kernel = njit(**options)(function)
+    found: Callable[..., Any] = kernel
+    return found
+
 
 _LOW: Final = np.array(
     [
@@ -35,12 +49,12 @@ _LOW: Final = np.array(
 )
 """Bits of a table where leaf j is False."""
 
-variable: Final = ~_LOW[0]
+_VARIABLE: Final = ~_LOW[0]
 """The table of a net over itself."""
 
 
 @compiled
-def merge_leaves(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
+def _merge(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
     """The union of two ascending sets in `out`; its size, or `most` + 1 where it has more."""
     i = j = n = 0
     while i < size_a or j < size_b:
@@ -59,7 +73,7 @@ def merge_leaves(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-de
 
 
 @compiled
-def spread(table, leaves, size, wider, wider_size):  # type: ignore[no-untyped-def]
+def _spread(table, leaves, size, wider, wider_size):  # type: ignore[no-untyped-def]
     """The table of a cut over the leaves of a wider one."""
     at = wider_size - 1
     for j in range(size - 1, -1, -1):
@@ -75,7 +89,7 @@ def spread(table, leaves, size, wider, wider_size):  # type: ignore[no-untyped-d
 
 
 @compiled
-def gate_table(table, x, y):  # type: ignore[no-untyped-def]
+def _gate(table, x, y):  # type: ignore[no-untyped-def]
     """A two-input gate on two words: bit 2 x + y of `table` for each bit of them."""
     out = np.uint64(0)
     if table & 1:
@@ -124,12 +138,12 @@ def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignor
         for i in range(-1, np.int64(count[a])):
             x_leaves = one[0] if i < 0 else leaves[a, i]
             x_size = 1 if i < 0 else np.int64(size[a, i])
-            x = variable if i < 0 else np.uint64(tables[a, i]) * np.uint64(0x1_0001_0001_0001)
+            x = _VARIABLE if i < 0 else np.uint64(tables[a, i]) * np.uint64(0x1_0001_0001_0001)
             x_span = 0 if i < 0 else np.int64(spans[a, i])
             for j in range(-1, np.int64(count[b])):
                 y_leaves = one[1] if j < 0 else leaves[b, j]
                 y_size = 1 if j < 0 else np.int64(size[b, j])
-                n = merge_leaves(x_leaves, x_size, y_leaves, y_size, 4, merged)
+                n = _merge(x_leaves, x_size, y_leaves, y_size, 4, merged)
                 if n > 4 or _has(leaves[net], size[net], kept, merged, n):
                     continue
                 span = min(1 + x_span + (0 if j < 0 else np.int64(spans[b, j])), 127)
@@ -146,10 +160,10 @@ def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignor
                     spans[net, c] = spans[net, c - 1]
                 leaves[net, at, :n] = merged[:n]
                 size[net, at], spans[net, at] = n, span
-                y = variable if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
-                wide_x = spread(x, x_leaves, x_size, merged, n)
-                wide_y = spread(y, y_leaves, y_size, merged, n)
-                tables[net, at] = gate_table(table[net], wide_x, wide_y)
+                y = _VARIABLE if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
+                wide_x = _spread(x, x_leaves, x_size, merged, n)
+                wide_y = _spread(y, y_leaves, y_size, merged, n)
+                tables[net, at] = _gate(table[net], wide_x, wide_y)
         count[net] = kept
 
 
@@ -164,3 +178,194 @@ def _has(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
             if same:
                 return True
     return False
+
+
+@compiled
+def best_cover(  # type: ignore[no-untyped-def]
+    fanin, arity, table, fixed, most, k, flow_rounds, area_rounds
+):
+    """Cover gates by cuts of at most k leaves, with few of them.
+
+    Args:
+        fanin, arity, table: by net, (N, K), (N,) and (N,), tables as those of cuts; an arity of 0
+            makes a net a leaf, gates of other than two inputs have one cut, their own operands.
+        fixed: (N,) outputs that read each net.
+        most: cuts to keep a net.
+        flow_rounds, area_rounds: how often to choose by area flow and then by exact area.
+
+    Returns:
+        leaves (N, most, k), sizes and tables (N, most), the best cut of each net (N,), and how many
+        cuts and outputs read each net (N,), 0 for those that the cover does without.
+    """
+    nets = len(arity)
+    leaves = np.zeros((nets, most, k), np.int32)
+    size = np.zeros((nets, most), np.int8)
+    tables = np.zeros((nets, most), np.uint64)
+    count = np.zeros(nets, np.int8)
+    cost = np.zeros((nets, most), np.float64)
+    flow = np.zeros(nets, np.float64)
+    best = np.zeros(nets, np.int64)
+    readers = fixed.astype(np.float64)
+    for net in range(nets):
+        for j in range(arity[net]):
+            readers[fanin[net, j]] += 1
+    used = np.zeros(nets, np.int32)
+    for _ in range(flow_rounds):
+        for net in range(nets):
+            if arity[net]:
+                count[net] = _cuts_of(
+                    net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
+                )
+                flow[net] = cost[net, 0] / max(readers[net], 1.0)
+        _count_users(leaves, size, best, arity, fixed, used)
+        for net in range(nets):
+            readers[net] = (2 * readers[net] + used[net]) / 3
+    stack = np.empty(nets + 1, np.int32)
+    for _ in range(area_rounds):
+        for net in range(nets):
+            if arity[net] == 0:
+                continue
+            if used[net]:
+                _give(net, best[net], leaves, size, best, arity, used, stack)
+            least = nets + 1
+            chosen = best[net]
+            for cut in range(count[net]):
+                area = _take(net, cut, leaves, size, best, arity, used, stack)
+                _give(net, cut, leaves, size, best, arity, used, stack)
+                if area < least:
+                    least, chosen = area, cut
+            best[net] = chosen
+            if used[net]:
+                _take(net, chosen, leaves, size, best, arity, used, stack)
+    return leaves, size, tables, best, used
+
+
+@compiled
+def _cuts_of(  # type: ignore[no-untyped-def]
+    net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
+):
+    """Fill in the cuts of one net, cheapest by area flow first; how many."""
+    if arity[net] != 2:
+        n = arity[net]
+        leaves[net, 0, :n] = fanin[net, :n]
+        size[net, 0] = n
+        tables[net, 0] = table[net]
+        cost[net, 0] = 1.0
+        for i in range(n):
+            cost[net, 0] += flow[fanin[net, i]]
+        return 1
+    most = size.shape[1]
+    merged = np.empty(8, np.int32)
+    one = np.empty((2, 1), np.int32)
+    a, b = fanin[net, 0], fanin[net, 1]
+    one[0, 0], one[1, 0] = a, b
+    kept = 0
+    for i in range(-1, np.int64(count[a])):
+        x_leaves = one[0] if i < 0 else leaves[a, i]
+        x_size = 1 if i < 0 else np.int64(size[a, i])
+        x = _VARIABLE if i < 0 else tables[a, i]
+        for j in range(-1, np.int64(count[b])):
+            y_leaves = one[1] if j < 0 else leaves[b, j]
+            y_size = 1 if j < 0 else np.int64(size[b, j])
+            n = _merge(x_leaves, x_size, y_leaves, y_size, k, merged)
+            if n > k:
+                continue
+            price = 1.0
+            for c in range(n):
+                price += flow[merged[c]]
+            at = kept
+            while at > 0 and (
+                cost[net, at - 1] > price + 1e-6
+                or (cost[net, at - 1] > price - 1e-6 and size[net, at - 1] > n)
+            ):
+                at -= 1
+            if at == most or _covered(leaves[net], size[net], at, merged, n):
+                continue
+            kept = min(kept + 1, most)
+            for c in range(kept - 1, at, -1):
+                leaves[net, c] = leaves[net, c - 1]
+                size[net, c] = size[net, c - 1]
+                tables[net, c] = tables[net, c - 1]
+                cost[net, c] = cost[net, c - 1]
+            leaves[net, at, :n] = merged[:n]
+            size[net, at] = n
+            cost[net, at] = price
+            y = _VARIABLE if j < 0 else tables[b, j]
+            wide_x = _spread(x, x_leaves, x_size, merged, n)
+            wide_y = _spread(y, y_leaves, y_size, merged, n)
+            tables[net, at] = _gate(_pair(table[net]), wide_x, wide_y)
+    return kept
+
+
+@compiled
+def _pair(table):  # type: ignore[no-untyped-def]
+    """A repeated table of two inputs as `gate_table` takes it, the first more significant."""
+    t = np.int64(table & np.uint64(15))
+    return (t & 9) | (t & 2) << 1 | (t & 4) >> 1
+
+
+@compiled
+def _covered(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
+    """Whether one of the first cuts has no leaf that is not in `wanted`."""
+    for c in range(count):
+        i = 0
+        for j in range(n):
+            if i < size[c] and leaves[c, i] == wanted[j]:
+                i += 1
+        if i == size[c]:
+            return True
+    return False
+
+
+@compiled
+def _count_users(leaves, size, best, arity, fixed, used):  # type: ignore[no-untyped-def]
+    """The tables and outputs that read each net, in the cover by the best cuts."""
+    used[:] = fixed
+    for net in range(len(arity) - 1, -1, -1):
+        if arity[net] and used[net]:
+            for j in range(size[net, best[net]]):
+                used[leaves[net, best[net], j]] += 1
+
+
+@compiled
+def _take(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
+    """Let a net's cut read its leaves; the tables that this adds to the cover."""
+    area, top = 1, 0
+    for j in range(size[net, cut]):
+        leaf = leaves[net, cut, j]
+        if used[leaf] == 0 and arity[leaf]:
+            stack[top] = leaf
+            top += 1
+        used[leaf] += 1
+    while top:
+        top -= 1
+        area += 1
+        gate = stack[top]
+        for j in range(size[gate, best[gate]]):
+            leaf = leaves[gate, best[gate], j]
+            if used[leaf] == 0 and arity[leaf]:
+                stack[top] = leaf
+                top += 1
+            used[leaf] += 1
+    return area
+
+
+@compiled
+def _give(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
+    """Undo `_take`."""
+    top = 0
+    for j in range(size[net, cut]):
+        leaf = leaves[net, cut, j]
+        used[leaf] -= 1
+        if used[leaf] == 0 and arity[leaf]:
+            stack[top] = leaf
+            top += 1
+    while top:
+        top -= 1
+        gate = stack[top]
+        for j in range(size[gate, best[gate]]):
+            leaf = leaves[gate, best[gate], j]
+            used[leaf] -= 1
+            if used[leaf] == 0 and arity[leaf]:
+                stack[top] = leaf
+                top += 1

@@ -11,6 +11,7 @@ from lgir.body import Body
 from lgir.builder import GraphBuilder
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, NAME_TO_TABLE, OR
+from lgir.passes import cuts
 from lgir.passes.pipeline import Pipeline
 from lgir.passes.rules import parse_term
 from lgir.passes.structures import library
@@ -180,3 +181,13 @@ def test_structures_are_right_and_classes_as_many_as_knuth_counts():
                 rows = (~x & ~y, ~x & y, x & ~y, x & y)
                 result = nets[4 + i] = sum(r for j, r in enumerate(rows) if table >> j & 1)
             assert (result ^ (0xFFFF if phases >> 4 else 0)) & 0xFFFF == function
+
+
+def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch):
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(cuts, "njit", njit)
+    assert cuts.compiled(len) is len
