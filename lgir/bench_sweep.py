@@ -91,18 +91,16 @@ class SweepReport:
 
     @property
     def title(self) -> str:
-        """The network, and what is the same at all points."""
         gates = sorted({p.gates for p in self.points})
-        threads = {p.threads for p in self.points}
-        batches = {p.batch for p in self.points}
         spread = f"{gates[0]:,}" if len(gates) == 1 else f"{gates[0]:,} to {gates[-1]:,}"
-        parts = [f"{self.name}: {spread} gates a sample"]
-        if len(threads) == 1:
-            (count,) = threads
-            parts.append("one thread" if count == 1 else f"{count} threads")
-        if self.axis != "batch":
-            parts.append(f"{max(batches):,} samples a call")
-        return ", ".join(parts)
+        return f"{self.name}: {spread} gates a sample"
+
+    def _calls(self) -> str:
+        """What is the same at all points."""
+        batches, threads = ({getattr(p, x) for p in self.points} for x in ("batch", "threads"))
+        parts = [f"{n:,} samples" for n in batches if len(batches) == 1]
+        parts += [f"{n} threads" if n > 1 else "one thread" for n in threads if len(threads) == 1]
+        return " on ".join(parts)
 
     def by_backend(self) -> dict[str, list[SweepPoint]]:
         found: dict[str, list[SweepPoint]] = {}
@@ -136,6 +134,7 @@ class SweepReport:
                 cells += [self._rate(at), si(at.samples_per_second)] if at else ["", ""]
             table.add_row(f" {size:,}", *cells)
         facts = {
+            "calls": self._calls(),
             "times": "medians of calls in a row, from arrays in memory to scores",
             "outputs": "equal to the reference's at every size",
         }
