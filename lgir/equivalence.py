@@ -25,6 +25,7 @@ METHODS: Final = ("sim", "exhaustive", "sat")
 MIN_SAMPLES: Final = 64
 MAX_SAMPLES: Final = 1024
 MAX_CASES: Final = 1 << 22
+_DRAWN: Final = 1 << 14  # bits of an input that are drawn at a time
 _WORK: Final = 1 << 22  # gate evaluations (of 64 samples) that one simulation may cost
 
 
@@ -181,13 +182,15 @@ class Simulation:
             count = default_samples(graph) if samples is None else samples
             if count < 1:
                 raise GraphError(f"samples={samples} is not a positive number")
-            inputs = draw_samples(graph, count, seed)
-        self.samples = len(inputs[0])
-        self._inputs = {
-            v.name: pack(x) if v.dtype == "bit" else x
-            for v, x in zip(graph.inputs, inputs, strict=True)
-        }
-        del inputs  # bits take an eighth of the memory packed
+            rng = np.random.default_rng(seed)
+            self._inputs = {v.name: _draw(graph, v, count, rng) for v in graph.inputs}
+            self.samples = count
+        else:
+            self._inputs = {
+                v.name: pack(x) if v.dtype == "bit" else x
+                for v, x in zip(graph.inputs, inputs, strict=True)
+            }
+            self.samples = len(inputs[0])
         self._expected = self._outputs(graph)
 
     def compare(self, other: Graph) -> Verdict:
@@ -238,18 +241,22 @@ def _bits(values: Array) -> Array:
 def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
     """`n` samples of each input: bool (n, *shape) for bit, uint8 for u8, float32 for f32."""
     rng = np.random.default_rng(seed)
-    return [_draw(graph, value, n, rng) for value in graph.inputs]
+    drawn = [_draw(graph, value, n, rng) for value in graph.inputs]
+    return [
+        unpack(x, n) if v.dtype == "bit" else x for v, x in zip(graph.inputs, drawn, strict=True)
+    ]
 
 
 def _draw(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
+    """`n` samples of one input, bits packed as `lgir.simulate` has them."""
     shape = (n, *value.shape)
     if value.dtype == "bit":
-        density = rng.choice([0.5, 0.5, 0.1, 0.9], size=n)
+        density = rng.choice([0.5, 0.5, 0.1, 0.9], size=(n, 1))
         density[:1], density[1:2] = 0.0, 1.0
-        bits = np.empty(shape, bool)
-        for i in range(n):  # a sample at a time: numbers take more memory than bits
-            bits[i] = rng.random(value.shape, dtype=np.float32) < density[i]
-        return bits
+        parts = range(0, value.size, _DRAWN)
+        sizes = [min(_DRAWN, value.size - start) for start in parts]
+        words = [pack(rng.random((n, m), dtype=np.float32) < density) for m in sizes]
+        return np.concatenate(words).reshape(*value.shape, -1)
     found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
     levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])
     levels = np.unique(levels[np.isfinite(levels)])
