@@ -366,7 +366,7 @@ def _kind(array: Array) -> str:
 
 
 def _unpacked(value: Value, array: Array) -> Array:
-    return Packed(array, value.shape).unpack() if _kind(array) == "bits" else array
+    return Packed(array, value.shape).unpack() if array.dtype == np.uint64 else array
 
 
 def _scattered(array: Array) -> bool:

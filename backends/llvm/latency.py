@@ -35,6 +35,8 @@ _NARROW: Final = 1.4
 """As many times as long a gate takes in narrower registers."""
 _BIT: Final = 10
 """A bit packed, or counted."""
+_EXPORTED: Final = 100
+"""A bit that is an output."""
 
 _RUN: Final = ctypes.CFUNCTYPE(
     None,
@@ -134,4 +136,5 @@ def _block_cycles(graph: Graph, target: Target) -> float:
             cycles += slower * each * gates
         elif not isinstance(node.op, Reshape):
             cycles += _BIT * graph.values[node.inputs[0]].size
-    return cycles
+    outputs = (graph.values[name] for name in graph.outputs)
+    return cycles + _EXPORTED * sum(value.size for value in outputs if value.dtype == "bit")
