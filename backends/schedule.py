@@ -218,8 +218,8 @@ class _Scheduler:
         """Emits the trails as one step, which evaluates `inner` gates where it meets them; returns
         the nets whose planes results have taken.
         """
-        body, first = self.body, self.body.first_gate
-        own = first + trails.gates
+        body = self.body
+        own = body.first_gate + trails.gates
         fanin = body.fanin[trails.gates, :2].astype(np.int64)
         before = np.where(trails.reverse, fanin[:, 1], fanin[:, 0])
         after = np.where(trails.reverse, fanin[:, 0], fanin[:, 1])
@@ -235,16 +235,7 @@ class _Scheduler:
         current[at], tables[at] = after, table
         current[at[trails.starts] - 1] = before[trails.starts]
         operands, inner_tables = self._operands(current, inner)
-        last_row = np.zeros(body.num_nets, np.int64)
-        # Rows ascend, and the last assignment to an index stays.
-        last_row[operands.ravel()] = np.repeat(np.arange(trails.rows), operands.shape[1])
-        dying = np.unique(operands)
-        dying = dying[(self.last_stage[dying] == number) & (dying >= first)]
-        dying = dying[np.argsort(last_row[dying], kind="stable")]
-        place = latest_place(last_row[dying], at)
-        taken: Ints = dying[place[place >= 0]]
-        self.plane[own[place >= 0]] = self.plane[taken]
-        self.plane[own[place < 0]] = self.slots.take(int((place < 0).sum()))
+        taken = self._place(own, at, operands, number)
         out = np.full(trails.rows, DUMP_PLANE)
         out[at] = self.plane[own]
         rows = np.column_stack([self.plane[operands], out])
@@ -253,6 +244,22 @@ class _Scheduler:
             self.steps.append(FusedStep(rows, np.column_stack([inner_tables, tables]), gates))
         else:
             self.steps.append(ChainStep(rows, tables, gates))
+        return taken
+
+    def _place(self, own: Ints, at: Ints, operands: Ints, number: int) -> Ints:
+        """Gives the nets `own`, results of the rows `at`, the planes of operands (rows, 1 or 2)
+        that died last, and fresh ones where there are none; returns the nets that had them.
+        """
+        last_row = np.zeros(self.body.num_nets, np.int64)
+        # Rows ascend, and the last assignment to an index stays.
+        last_row[operands.ravel()] = np.repeat(np.arange(len(operands)), operands.shape[1])
+        dying = np.unique(operands)
+        dying = dying[(self.last_stage[dying] == number) & (dying >= self.body.first_gate)]
+        dying = dying[np.argsort(last_row[dying], kind="stable")]
+        place = latest_place(last_row[dying], at)
+        taken: Ints = dying[place[place >= 0]]
+        self.plane[own[place >= 0]] = self.plane[taken]
+        self.plane[own[place < 0]] = self.slots.take(int((place < 0).sum()))
         return taken
 
     def _operands(self, nets: Ints, inner: Ints) -> tuple[Ints, Ints]:
