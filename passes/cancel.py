@@ -61,7 +61,9 @@ def _groups(op: Logic, groups: int) -> Index:
 def _without_complements(body: Body, group: Index) -> Body:
     """The body with outputs True and False where a group has a net and its complement."""
     literal = _output_literals(body)
-    channel = np.flatnonzero((group >= 0) & (literal > 1))
+    inverted = np.zeros(body.num_nets, bool)
+    inverted[literal[literal & 1 == 1] >> 1] = True
+    channel = np.flatnonzero((group >= 0) & (literal > 1) & inverted[literal >> 1])
     channel = channel[np.lexsort((literal[channel], group[channel]))]
     net, odd = literal[channel] >> 1, literal[channel] & 1
     # Runs of one net in one group: of plain and complemented ones, as many as there are of both.

@@ -32,7 +32,10 @@ def no_facts(value: Value) -> Literals:
 def logic_facts(outputs: Literals) -> Literals:
     """Facts of a Logic node from the literals (C,) that its output nets equal."""
     net = outputs >> 1
-    root = first_equal([net])
+    read = np.zeros(int(net.max(initial=0)) + 1, bool)
+    read[net] = True
+    distinct = int(np.count_nonzero(read)) == len(net)
+    root = np.arange(len(net)) if distinct else first_equal([net])
     facts = 2 * root + ((outputs ^ outputs[root]) & 1)
     return np.where(net == 0, outputs - 2, facts).astype(np.int32)
 

@@ -26,7 +26,7 @@ from lgir.passes.facts import (
     tap_reach,
     threshold_facts,
 )
-from lgir.passes.normalise import Literals, first_equal, normalise
+from lgir.passes.normalise import Literals, normalise
 from lgir.registry import register_pass
 
 
@@ -165,10 +165,11 @@ class _Sweep:
             taps[:, 1] = np.where(known, fact >> 1, channel)
             odd = known & (fact & 1 == 1)
             node = self._past_copies(node, taps, odd, free)
-            order = np.lexsort(taps.T[::-1])
+            order = _lexicographic(taps)
             body = _with_taps(body, taps, order)
             false, true, odd = false[order], true[order], odd[order]
-            root = first_equal(list(body.taps.T))
+            start = np.concatenate([[True], (body.taps[1:] != body.taps[:-1]).any(axis=1)])
+            root = np.flatnonzero(start)[np.cumsum(start) - 1]
         literals = 2 * (root + FIRST_TAP) + odd
         literals[false], literals[true] = 0, 1
         return node, body, literals.astype(np.int32)
@@ -234,6 +235,17 @@ class _Sweep:
         whole = self._value(name).shape == self._value(node.output).shape
         steps = all(s == 1 or n == 1 for s, n in zip(op.stride, op.space, strict=True))
         return name if whole and steps and np.array_equal(taps, expected) else None
+
+
+def _lexicographic(taps: IntArray) -> npt.NDArray[np.intp]:
+    """The order that sorts the rows; quick where they are sorted."""
+    above, level = np.zeros(len(taps) - 1, bool), np.ones(len(taps) - 1, bool)
+    for column in taps.T:
+        above |= level & (column[1:] > column[:-1])
+        level &= column[1:] == column[:-1]
+    if (above | level).all():
+        return np.arange(len(taps))
+    return np.lexsort(taps.T[::-1])
 
 
 def _with_taps(body: Body, taps: npt.NDArray[np.int32], order: npt.NDArray[np.intp]) -> Body:
