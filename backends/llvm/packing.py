@@ -11,9 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from lgir.backends.llvm.ir import BLOCK, PLANE, PLANE_BYTES, Function
+from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, Function
 from lgir.backends.llvm.records import PARAMS, Context, Field
-from lgir.backends.llvm.transpose import BITS, BYTES, exchange, exchange_words, load_rows
+from lgir.backends.llvm.transpose import (
+    BITS,
+    BYTES,
+    exchange,
+    exchange_far,
+    exchange_words,
+    load_rows,
+    store_rows,
+)
 from lgir.backends.steps import ZERO_PLANE
 
 TILE: Final = 64
@@ -205,8 +213,8 @@ def _store_bits(
         return
     for part, limit in enumerate(level):
         found = f.let(f"bitcast <64 x i8> {zeros} to <16 x i32>")
-        for i, x in enumerate(values):
-            above = f.let(f"fcmp ogt <16 x float> {x[part]}, {limit}")
+        for i, parts in enumerate(values):
+            above = f.let(f"fcmp ogt <16 x float> {parts[part]}, {limit}")
             more = f.let(f"add <16 x i32> {found}, splat (i32 {1 << i})")
             found = f.let(f"select <16 x i1> {above}, <16 x i32> {more}, <16 x i32> {found}")
         few = f.let(f"trunc <16 x i32> {found} to <16 x i8>")
@@ -247,8 +255,7 @@ def _bytes_to_planes(f: Function, buffer: str, table: str) -> None:
     with f.loop("8") as g:
         base = f.at(buffer, f.let(f"mul i64 {g.index}, {8 * PLANE_BYTES}"))
         rows = exchange(f, load_rows(f, base, PLANE_BYTES), BYTES)
-        for i, row in enumerate(rows):
-            f.store(PLANE, row, f.at(base, str(i * PLANE_BYTES)), PLANE_BYTES)
+        store_rows(f, rows, base, PLANE_BYTES)
     with f.loop("8") as g:
         base = f.at(buffer, f.let(f"mul i64 {g.index}, {PLANE_BYTES}"))
         rows = exchange_words(f, load_rows(f, base, 8 * PLANE_BYTES))
@@ -259,11 +266,7 @@ def _bytes_to_planes(f: Function, buffer: str, table: str) -> None:
 
 def _bits_to_planes(f: Function, buffer: str, table: str) -> None:
     """64 vectors of words, whose bits are features, to the planes of these, where `table` says."""
-    with f.loop("8") as g:
-        base = f.at(buffer, f.let(f"mul i64 {g.index}, {PLANE_BYTES}"))
-        rows = exchange(f, load_rows(f, base, 8 * PLANE_BYTES), BYTES)
-        for i, row in enumerate(rows):
-            f.store(PLANE, row, f.at(base, str(8 * i * PLANE_BYTES)), PLANE_BYTES)
+    exchange_far(f, buffer, buffer)
     with f.loop("8") as g:
         base = f.at(buffer, f.let(f"mul i64 {g.index}, {8 * PLANE_BYTES}"))
         rows = exchange(f, load_rows(f, base, PLANE_BYTES), BITS)

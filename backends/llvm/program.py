@@ -345,7 +345,7 @@ class Program:
             levels[:, :features] = step.levels
         # A level below 0 holds for every byte, which no byte can say.
         always = (levels < 0) & (kind == "u8")
-        tables = {
+        tables: Tables = {
             Field.ROWS: _offsets(np.where(always, self.plan.num_planes, planes)),
             Field.LEVEL_TABLE: _level_table(levels, kind),
         }
@@ -384,7 +384,7 @@ def _tiles_at_once(levels: int, tiles: int) -> int:
 
 def _width(step: SumStep) -> int:
     """Planes of a group's count."""
-    return step.planes.shape[1].bit_length() if step.start is None else step.start.shape[1]
+    return len(step.start[0]) if step.start is not None else len(step.planes[0]).bit_length()
 
 
 def module_text(kernels: Iterable[str], *, ternary: bool) -> str:

@@ -13,8 +13,8 @@ from lgir.backends.llvm.ir import BLOCK, GREATER, PLANE, PLANE_BYTES, Function
 from lgir.backends.llvm.records import PARAMS, Context, Field
 from lgir.backends.llvm.transpose import (
     BITS,
-    BYTES,
     exchange,
+    exchange_far,
     exchange_words,
     load_rows,
     store_rows,
@@ -80,10 +80,7 @@ def sum_kernel(name: str, bits: int, scores: bool, *, ternary: bool) -> str:
         column = f.at(first, f.let(f"shl i64 {group}, 2"))
         target = f.let(f"select i1 {whole}, ptr {column}, ptr {aside}")
         source = f.at(counts, f.let(f"mul i64 {group}, {lanes * PLANE_BYTES}"))
-        with f.loop("8") as g:
-            at = f.let(f"mul i64 {g.index}, {PLANE_BYTES}")
-            planes = exchange(f, load_rows(f, f.at(source, at), 8 * PLANE_BYTES), BYTES)
-            store_rows(f, planes, f.at(tile, at), 8 * PLANE_BYTES)
+        exchange_far(f, source, tile)
         with f.loop("8") as g:
             at = f.at(tile, f.let(f"mul i64 {g.index}, {8 * PLANE_BYTES}"))
             sample = f.at(target, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, 8')}, {apart}"))
@@ -131,9 +128,7 @@ def label_kernel(name: str, bits: int, label_bits: int, *, ternary: bool) -> str
             mine = f.broadcast(f.let(f"sub i32 0, {bit}"))
             old = f.load_plane(labels, str(i * PLANE_BYTES))
             f.store_plane(f.select(above, mine, old), labels, str(i * PLANE_BYTES))
-    for g in range(8):
-        at = f.at(labels, str(g * PLANE_BYTES))
-        store_rows(f, exchange(f, load_rows(f, at, 8 * PLANE_BYTES), BYTES), at, 8 * PLANE_BYTES)
+    exchange_far(f, labels, labels)
     # Row 8g + i holds the labels of samples 8g + i, 64 + 8g + i, ...: their words change places.
     with f.loop("8") as g:
         at = f.at(labels, f.let(f"mul i64 {g.index}, {8 * PLANE_BYTES}"))

@@ -42,6 +42,16 @@ def exchange(f: Function, rows: list[str], stages: tuple[tuple[int, int], ...]) 
     return rows
 
 
+def exchange_far(f: Function, source: str, target: str) -> None:
+    """The first of two passes that transpose 64 planes as matrices of bits: bytes change places
+    between rows at least eight apart. The second is of BITS, on eight rows in turn.
+    """
+    with f.loop("8") as g:
+        at = f.let(f"mul i64 {g.index}, {PLANE_BYTES}")
+        rows = exchange(f, load_rows(f, f.at(source, at), 8 * PLANE_BYTES), BYTES)
+        store_rows(f, rows, f.at(target, at), 8 * PLANE_BYTES)
+
+
 def exchange_words(f: Function, rows: list[str]) -> list[str]:
     """Transpose the 8x8 words of eight rows."""
     for distance in (4, 2, 1):
