@@ -87,7 +87,8 @@ def _backward(x, leaves, offsets, coef, grad, grad_x, grad_coef, low, high):  # 
                 grad_coef[t, g, 1] += sum_a
                 grad_coef[t, g, 2] += sum_b
                 grad_coef[t, g, 3] += sum_ab
-            for g in range(half):
+            for above in range(half):
+                g = np.uint64(above)
                 a, b = np.uint64(leaves[t, 2 * g] + at), np.uint64(leaves[t, 2 * g + 1] + at)
                 ca, cb, cab = coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
                 sum_0 = sum_a = sum_b = sum_ab = x.dtype.type(0)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lgir.backends.cones import MAX_LEAVES, Expr
+from lgir.backends.cones import Expr
 from lgir.backends.cuda.kernels import Kernel
+from lgir.backends.pools import MAX_LEAVES
 
 CONE_SIZES: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
 """Most leaves of a tree, by kernel -> blocks resident: 64 registers hold the loads of a small
