@@ -62,7 +62,7 @@ def pack(samples: Any) -> Packed:
     array = np.asarray(samples)
     if array.ndim == 0:
         raise InputError("give samples (N, ...), not one number")
-    bits = array.astype(np.bool_)
+    bits = array.astype(np.bool_, copy=False)
     if array.dtype != np.bool_ and (array != bits).any():
         raise InputError("packed samples are bits, 0 or 1 (threshold the data first)")
     size = math.prod(array.shape[1:])
