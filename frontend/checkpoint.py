@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,20 +57,53 @@ def source_of(model: Any, *, allow_pickle: bool = False) -> Source:
 
 
 def _source(loaded: Any, label: str) -> Source:
+    loaded = getattr(loaded, "_orig_mod", loaded)  # what torch.compile wraps
     if callable(getattr(loaded, "state_dict", None)):
+        if type(loaded).__name__.endswith("ScriptModule"):
+            raise LiftError(
+                f"{label}: TorchScript does not keep the layers' arguments; lift the module that "
+                "was scripted, or its state_dict with an architecture"
+            )
         return Source(label, module=loaded, state=to_numpy(loaded.state_dict()))
     if not isinstance(loaded, Mapping):
         raise LiftError(
             f"{label}: a {type(loaded).__name__} is no model; give a torch module, a state_dict "
             "or the path of a checkpoint"
         )
+    key = _network_key(loaded, label)
+    if key is None:
+        return Source(label, state=to_numpy(loaded))
+    inner = _source(loaded[key], label)
+    return replace(inner, notes={**_notes(loaded), **inner.notes})
+
+
+def _network_key(checkpoint: Mapping[Any, Any], label: str) -> Any | None:
+    """Where in a training script's checkpoint the network is; None: the checkpoint is it."""
+    if any(map(_is_tensor, checkpoint.values())):
+        return None
+    inner = {
+        key: value
+        for key, value in checkpoint.items()
+        if callable(getattr(value, "state_dict", None)) or isinstance(value, Mapping)
+    }
     for key in _NESTED:
-        inner: Any = loaded.get(key)
-        if callable(getattr(inner, "state_dict", None)):
-            inner = inner.state_dict()
-        if isinstance(inner, Mapping):
-            return Source(label, state=to_numpy(inner), notes=_notes(loaded))
-    return Source(label, state=to_numpy(loaded))
+        if key in inner:
+            return key
+    states = [
+        key
+        for key, value in inner.items()
+        if not isinstance(value, Mapping) or (value and all(map(_is_tensor, value.values())))
+    ]
+    if len(states) > 1:
+        raise LiftError(
+            f"{label}: holds several state_dicts ({', '.join(map(str, states))}); give one of "
+            f"them, such as torch.load(...)[{states[0]!r}]"
+        )
+    return states[0] if states else None
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or callable(getattr(value, "detach", None))
 
 
 def _notes(checkpoint: Mapping[str, Any]) -> dict[str, str]:
@@ -80,17 +113,20 @@ def _notes(checkpoint: Mapping[str, Any]) -> dict[str, str]:
 
 
 def to_numpy(state: Mapping[Any, Any]) -> dict[str, Any]:
-    """Tensors as numpy arrays, half precision as float32; other values unchanged."""
+    """Tensors as numpy arrays; other values unchanged."""
     return {str(key): array_of(value) for key, value in state.items()}
 
 
 def array_of(value: Any) -> Any:
-    """A torch tensor as a numpy array; anything else as it is."""
+    """A torch tensor as a numpy array; anything else as it is.
+
+    Precision is kept, for near ties; bfloat16 and 8-bit floats, which numpy lacks, become float32.
+    """
     if not callable(getattr(value, "detach", None)):
         return value
     tensor = value.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.float()
+    if tensor.is_floating_point() and tensor.dtype.itemsize not in (4, 8):
+        tensor = tensor.half() if str(tensor.dtype) == "torch.float16" else tensor.float()
     return np.asarray(tensor.numpy())
 
 

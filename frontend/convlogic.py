@@ -23,6 +23,7 @@ from lgir.frontend.layerwise import (
     entry_of,
     lift_layers,
     numbered,
+    placed,
     unwrapped,
     walk,
 )
@@ -71,8 +72,8 @@ class ConvlogicFrontend(Frontend):
         """
         if source.module is not None:
             state = dict(source.state)
-            entries = [entry_of(m, key, _ARGUMENTS)
-                       for key, m in walk(source.module, source.label, _HANDLERS)]  # fmt: skip
+            layers = walk(source.module, source.label, _HANDLERS)
+            entries = [entry_of(*layer, _ARGUMENTS) for layer in layers]
         else:
             state = unwrapped(source.state)
             if architecture is None and any(k.endswith(".selection") for k in state):
@@ -80,6 +81,7 @@ class ConvlogicFrontend(Frontend):
             drafted = [{"type": "LogicLayer", "key": k} for k in numbered(state, "indices_0")]
             network = complete(architecture, drafted, input_shape, groups, tau)
             entries, input_shape = network.layers, network.input_shape
+            state = placed(source.state, entries, source.label)
         _check_bits(entries, source.label)
         return lift_layers(
             source,

@@ -31,8 +31,9 @@ def lut_tables(
     """torchlogix's parametrizations: (..., W) weights -> (...) tables of `rank` inputs.
 
     "raw" is `raw_tables`; "light" holds the truth table's entries, true where positive; "warp"
-    their Walsh-Hadamard coefficients, true where the transform is negative. Raises LiftError where
-    the width fits none, or fits several and `parametrization` is None.
+    their Walsh-Hadamard coefficients, true where the transform is negative, summed term by term
+    in the weights' own precision as torchlogix does, since rounding decides near ties. Raises
+    LiftError where the width fits none, or fits several and `parametrization` is None.
     """
     width = weight.shape[-1] if weight.ndim else 0
     fits = ["raw"] if width == 16 and rank == 2 else []
@@ -54,7 +55,11 @@ def lut_tables(
         return raw_tables(weight, where)
     if parametrization == "light":
         return pack_tables(weight > 0)
-    return pack_tables(weight.astype(np.float64) @ _hadamard(rank) < 0)
+    signs = _hadamard(rank).astype(weight.dtype)
+    total = np.zeros_like(weight)
+    for term in range(width):
+        total += weight[..., term, None] * signs[term]
+    return pack_tables(total < 0)
 
 
 def pack_tables(entries: npt.NDArray[np.bool_]) -> Tables:

@@ -22,9 +22,11 @@ from lgir.frontend.layerwise import (
     Entry,
     Layer,
     check_inputs,
+    class_names,
     entry_of,
     lift_layers,
     numbered,
+    placed,
     unwrapped,
     walk,
 )
@@ -91,6 +93,7 @@ class DifflogicFrontend(Frontend):
             drafted = [{"type": "LogicLayer", "key": key} for key in numbered(state, "weights")]
             network = complete(architecture, drafted, input_shape, groups, tau)
             entries, input_shape = network.layers, network.input_shape
+            state = placed(source.state, entries, source.label)
             if seed is not None:
                 indices = _seeded(
                     source, state, entries, input_shape, seed, connections, seed_device
@@ -109,14 +112,14 @@ class DifflogicFrontend(Frontend):
 
 def _is_logic_layer(module: Any) -> bool:
     # convlogic's layer of the same name keeps its wiring in buffers.
-    named = type(module).__name__ == "LogicLayer" and hasattr(module, "weights")
+    named = "LogicLayer" in class_names(module) and hasattr(module, "weights")
     return named and not hasattr(module, "indices_0")
 
 
 def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
     entries = []
-    for key, module in walk(source.module, source.label, ["LogicLayer"]):
-        entries.append(entry_of(module, key, ["in_dim"]))
+    for key, kind, module in walk(source.module, source.label, ["LogicLayer"]):
+        entries.append(entry_of(key, kind, module, ["in_dim"]))
         if _is_logic_layer(module):
             where = f"{source.label}: LogicLayer {key!r}"
             prefix = f"{key}." if key else ""

@@ -24,6 +24,23 @@ _REQUIRED: Final = object()
 
 _NO_OPS: Final = ("Identity", "Dropout", "DummyBinarization")
 
+_NO_TENSORS: Final = (
+    *_NO_OPS,
+    "Flatten",
+    "GroupSum",
+    "OrPooling2d",
+    "OrPooling3d",
+    "PoolLogicLayer",
+)
+"""Layers that leave no trace in a state_dict."""
+
+_TRAINING_ONLY: Final = ("torch.nn.modules.loss", "torchmetrics.")
+"""Where classes come from that a LightningModule keeps beside its network."""
+
+
+_KINDS: Final = {"f": ("f", "floats"), "i": ("iu", "integers"), "n": ("fiu", "numbers")}
+"""numpy's kinds of dtype, and what messages call them."""
+
 
 class Layer:
     """One entry and its tensors, with errors that name the layer."""
@@ -45,18 +62,26 @@ class Layer:
         return value.ndim if isinstance(value, np.ndarray) else 0
 
     def tensor(self, name: str, kind: str, shape: Sequence[int | None]) -> npt.NDArray[Any]:
-        """The layer's tensor, of this shape (None fits any length) and of kind "f" or "i"."""
+        """The layer's tensor, of this shape (None fits any length).
+
+        kind is "f" for floats, "i" for integers, "n" for either.
+        """
         if not self.has(name):
-            raise LiftError(f"{self.where}: lacks the tensor {self.name(name)}")
+            first = ", ".join(list(self._state)[:3])
+            raise LiftError(
+                f"{self.where}: lacks the tensor {self.name(name)} (there are {first} ...; the "
+                "architecture's key is what stands before a layer's tensors)"
+            )
         array: npt.NDArray[Any] = self._state[self.name(name)]
         fits = array.ndim == len(shape) and all(
             want in (None, have) for want, have in zip(shape, array.shape, strict=True)
         )
-        if not fits or array.dtype.kind not in {"f": "f", "i": "iu"}[kind]:
+        kinds, called = _KINDS[kind]
+        if not fits or array.dtype.kind not in kinds:
             want = ", ".join("?" if n is None else str(n) for n in shape)
             raise LiftError(
                 f"{self.where}: {self.name(name)} is {array.dtype}{list(array.shape)}, expected "
-                f"{'floats' if kind == 'f' else 'integers'} [{want}]"
+                f"{called} [{want}]"
             )
         return array
 
@@ -151,13 +176,52 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
     return {".".join(key.split(".")[depth:]): value for key, value in state.items()}
 
 
+def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> dict[str, Any]:
+    """`state` under the one path where an architecture's layers have their tensors.
+
+    Beside the network a checkpoint may hold more: `loss.weight` beside `net.0.weight`. Raises
+    LiftError where two paths fit alike.
+    """
+    keys = [f"{e['key']}." for e in entries if e["type"] not in _NO_TENSORS and e["key"]]
+    if not keys:
+        return unwrapped(state)
+    heads = dict.fromkeys(head for name in state for head in _heads(name))
+    under = {h: {name[len(h) :] for name in state if name.startswith(h)} for h in heads}
+    fitting = [
+        head
+        for head, names in under.items()
+        if all(any(name.startswith(key) for name in names) for key in keys)
+    ]
+    if not fitting:
+        return unwrapped(state)
+    if len(fitting) > 1 and "" not in fitting:
+        raise LiftError(
+            f"{label}: the layers could be those under {fitting[0]!r} or {fitting[1]!r}; put that "
+            'before each "key" of the architecture'
+        )
+    head = "" if "" in fitting else fitting[0]
+    return {name[len(head) :]: value for name, value in state.items() if name.startswith(head)}
+
+
+def _heads(name: str) -> list[str]:
+    """The paths "", "a.", "a.b." that `a.b.weight` lies under."""
+    return ["", *(name[: at + 1] for at, letter in enumerate(name) if letter == ".")]
+
+
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Layer keys by the numbers in them: stores such as safetensors sort "10" before "2"."""
+    """Layer keys by the numbers in them: stores such as safetensors sort "10" before "2".
 
-    def numbers(key: str) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdigit() else (0, part) for part in key.split(".")]
+    Names stand where they first appear, for "features.0" comes before "classifier.0".
+    """
+    paths = [key.split(".") for key in keys]
+    first: dict[str, int] = {}
+    for part in (part for path in paths for part in path):
+        first.setdefault(part, len(first))
 
-    return sorted(keys, key=numbers)
+    def places(path: list[str]) -> list[tuple[bool, int]]:
+        return [(not p.isdigit(), int(p) if p.isdigit() else first[p]) for p in path]
+
+    return [".".join(path) for path in sorted(paths, key=places)]
 
 
 def numbered(state: Mapping[str, Any], suffix: str) -> list[str]:
@@ -165,34 +229,46 @@ def numbered(state: Mapping[str, Any], suffix: str) -> list[str]:
     return in_order(k.removesuffix(f".{suffix}") for k in state if k.endswith(f".{suffix}"))
 
 
-def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, Any]]:
-    """(key, module) of the layers inside `module`, in order of registration.
+def class_names(module: Any) -> list[str]:
+    """The module's class and those that it derives from."""
+    return [kind.__name__ for kind in type(module).__mro__]
+
+
+def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, str, Any]]:
+    """(key, layer type, module) of the layers inside `module`, in order of registration.
 
     A container's forward is not read: `lgir.lift` runs module and graph against each other.
-    Raises LiftError at a leaf that is no layer of gates.
+    A subclass of a layer counts as that layer, losses and metrics as nothing. Raises LiftError at
+    a leaf that is no layer of gates.
     """
     names = {*known, *COMMON_HANDLERS, *_NO_OPS}
-    found: list[tuple[str, Any]] = []
+    found: list[tuple[str, str, Any]] = []
     pending = [("", module)]
     while pending:
         key, current = pending.pop()
-        kind = type(current).__name__
+        kind = next((name for name in class_names(current) if name in names), None)
         # Not named_children(), which tells a module that stands in two places only once.
         children = [(n, m) for n, m in current._modules.items() if m is not None]
-        if kind in names:
-            found.append((key, current))
+        if kind is not None:
+            found.append((key, kind, current))
+        elif type(current).__module__.startswith(_TRAINING_ONLY):
+            continue
         elif children:
             prefix = f"{key}." if key else ""
             pending += [(prefix + name, child) for name, child in reversed(children)]
         else:
-            raise LiftError(f"{label}: a {kind} is no layer of gates and cannot be lifted")
+            raise LiftError(
+                f"{label}: a {type(current).__name__} is no layer of gates and cannot be lifted "
+                f"(at {key!r}); lift the part of the model that is gates, such as "
+                "nn.Sequential(*model[:n]), and run the rest in torch"
+            )
     return found
 
 
-def entry_of(module: Any, key: str, arguments: Iterable[str]) -> Entry:
+def entry_of(key: str, kind: str, module: Any, arguments: Iterable[str]) -> Entry:
     """The entry of a live layer: its type and those of `arguments` it has as attributes."""
-    entry: Entry = {"type": type(module).__name__, "key": key}
-    for name in (*arguments, *_COMMON_ARGUMENTS.get(entry["type"], ())):
+    entry: Entry = {"type": kind, "key": key}
+    for name in (*arguments, *_COMMON_ARGUMENTS.get(kind, ())):
         if hasattr(module, name):
             entry[name] = getattr(module, name)
     return entry

@@ -23,6 +23,7 @@ from lgir.frontend.layerwise import (
     entry_of,
     lift_layers,
     numbered,
+    placed,
     unwrapped,
     walk,
 )
@@ -64,13 +65,14 @@ class TorchDwnFrontend(Frontend):
         """
         if source.module is not None:
             state = dict(source.state)
-            entries = [_entry(m, key, state)
-                       for key, m in walk(source.module, source.label, _HANDLERS)]  # fmt: skip
+            layers = walk(source.module, source.label, _HANDLERS)
+            entries = [_entry(*layer, state) for layer in layers]
         else:
             state = unwrapped(source.state)
             drafted = [{"type": "LUTLayer", "key": key} for key in numbered(state, "luts")]
             network = complete(architecture, drafted, input_shape, groups, tau)
             entries, input_shape = network.layers, network.input_shape
+            state = placed(source.state, entries, source.label)
         return lift_layers(
             source,
             entries,
@@ -82,8 +84,8 @@ class TorchDwnFrontend(Frontend):
         )
 
 
-def _entry(module: Any, key: str, state: dict[str, Any]) -> Entry:
-    entry = entry_of(module, key, ("input_size", "ste"))
+def _entry(key: str, kind: str, module: Any, state: dict[str, Any]) -> Entry:
+    entry = entry_of(key, kind, module, ("input_size", "ste"))
     order = getattr(module, "randperm", None)
     if entry["type"] == "GroupSum" and order is not None:
         state[f"{key}.randperm"] = array_of(order)

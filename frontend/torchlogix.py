@@ -23,9 +23,10 @@ from lgir.frontend.layerwise import (
     Entry,
     Layer,
     check_inputs,
+    class_names,
     entry_of,
     lift_layers,
-    unwrapped,
+    placed,
     walk,
 )
 from lgir.frontend.lifting import Frontend
@@ -75,9 +76,9 @@ class TorchlogixFrontend(Frontend):
             state = dict(source.state)
             entries = _entries_of_module(source, state)
         elif architecture is not None:
-            state = unwrapped(source.state)
             network = complete(architecture, [], input_shape, None, 1.0)
             entries, input_shape = network.layers, network.input_shape
+            state = placed(source.state, entries, source.label)
             input_dtype = input_dtype or network.input_dtype
         else:
             _refuse_without_wiring(source)
@@ -108,8 +109,9 @@ def is_state(state: Mapping[str, Any]) -> bool:
 
 
 def _is_torchlogix(module: Any) -> bool:
-    gates = type(module).__name__ in _GATES and hasattr(module, "connections")
-    return gates or (type(module).__name__ in _BINARISATIONS and hasattr(module, "thresholds"))
+    names = class_names(module)
+    gates = not _GATES.keys().isdisjoint(names) and hasattr(module, "connections")
+    return gates or (not _BINARISATIONS.keys().isdisjoint(names) and hasattr(module, "thresholds"))
 
 
 def _is_lut_weight(key: str, value: Any) -> bool:
@@ -119,14 +121,16 @@ def _is_lut_weight(key: str, value: Any) -> bool:
 
 def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
     entries = []
-    for key, module in walk(source.module, source.label, _HANDLERS):
-        entry = entry_of(module, key, _ARGUMENTS)
+    for key, kind, module in walk(source.module, source.label, _HANDLERS):
+        entry = entry_of(key, kind, module, _ARGUMENTS)
         if "parametrization" in entry:
             entry["parametrization"] = _parametrization(entry["parametrization"], source.label)
         if entry["type"] == "LearnableBinarization":
-            # The module's own sum: bit for bit what it compares with.
-            prefix = f"{key}." if key else ""
+            # The module's own sum: bit for bit what it compares with. 0.2.1's depends on the mode.
+            prefix, was_training = f"{key}." if key else "", module.training
+            module.eval()
             state[f"{prefix}effective_thresholds"] = array_of(module.get_thresholds())
+            module.train(was_training)
         entries.append(entry)
     return entries
 
@@ -154,14 +158,24 @@ def _refuse_without_wiring(source: Source) -> None:
 
 def _input_shape(layers: Sequence[Layer], label: str) -> Shape:
     """The input's shape as the first gates tell it, through a binarisation before them."""
-    bits = 1
+    bits, levels, flattened, by_shape = 1, np.zeros(1), False, False
     for layer in layers:
         if layer.type in _BINARISATIONS:
             levels = _levels(layer)
             bits = levels.shape[-1]
+            by_shape = bits > 1 and int(layer.number("feature_dim", -2)) != -2
+        elif layer.type == "Flatten":
+            flattened = True
         elif layer.type in _GATES and layer.entry.get("in_dim") is not None:
             if layer.type == "LogicDense":
-                return (layer.integer("in_dim") // bits,)
+                features = layer.integer("in_dim") // bits
+                by_shape |= levels.ndim > 2 or levels[..., 0].size not in (1, features)
+                if flattened and by_shape:
+                    raise LiftError(
+                        f"{label}: input_shape is needed, such as (3, 32, 32): the order of the "
+                        "bits before Flatten depends on it"
+                    )
+                return (features,)
             rank = 3 if layer.type.endswith("3d") else 2
             return (layer.integer("channels", 1) // bits, *layer.integers("in_dim", rank))
         elif layer.type in _GATES:
@@ -381,26 +395,46 @@ def _levels(layer: Layer) -> npt.NDArray[np.float32]:
     elif layer.has("effective_thresholds"):
         name = "effective_thresholds"
     else:
-        return _learned_levels(layer)
-    rank = layer.ndim(name)
-    return layer.tensor(name, "f", (None,) * rank).astype(np.float32)
+        return _float32_below(_learned_levels(layer))
+    return _float32_below(layer.tensor(name, "n", (None,) * layer.ndim(name)))
 
 
-def _learned_levels(layer: Layer) -> npt.NDArray[np.float32]:
-    """Thresholds from their raw differences; the `thresholds` buffer is where they began."""
-    raw = layer.tensor("raw_diffs", "f", (None,) * layer.ndim("raw_diffs")).astype(np.float32)
-    if layer.entry.get("temperature_softplus") is None:
-        raise LiftError(
-            f"{layer.where}: its `thresholds` are those from before training, and the learned ones "
-            "depend on temperature_softplus, which no state_dict holds; the architecture must give "
-            "it (torchlogix's default is 0.1)"
-        )
-    scale = np.float32(layer.number("temperature_softplus") + 1e-6)
+def _float32_below(levels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """The largest float32 not above each threshold: every float32 x compares with it alike."""
     with np.errstate(over="ignore"):
-        ratio = raw[..., 1:] / scale
-        steps = scale * np.where(ratio > 20, ratio, np.log1p(np.exp(ratio)))
+        rounded = levels.astype(np.float32)
+    above = rounded.astype(np.float64) > levels
+    below = np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+    return np.atleast_1d(below)
+
+
+def _learned_levels(layer: Layer) -> npt.NDArray[Any]:
+    """Thresholds from their raw differences; the `thresholds` buffer is where they began."""
+    raw = layer.tensor("raw_diffs", "f", (None,) * layer.ndim("raw_diffs"))
+    steps = raw[..., 1:]
+    if layer.get("softplus", True):
+        if layer.entry.get("temperature_softplus") is None:
+            raise LiftError(
+                f"{layer.where}: its `thresholds` are those from before training, and the learned "
+                "ones depend on temperature_softplus, which no state_dict holds; the architecture "
+                'must give it (the default is 0.1), or "softplus": false for torchlogix 0.2.1, '
+                "which sums the differences as they are"
+            )
+        scale = raw.dtype.type(layer.number("temperature_softplus") + 1e-6)
+        steps = scale * _softplus(steps / scale)
     ordered = np.concatenate([raw[..., :1], steps], axis=-1)
-    return np.cumsum(ordered, axis=-1, dtype=np.float32)
+    # torch's running sums are of double precision, whatever it rounds them to.
+    return np.cumsum(ordered, axis=-1, dtype=np.float64).astype(raw.dtype)
+
+
+def _softplus(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """log(1 + exp(x)): torch's own where it is present, which rounds otherwise in the last bit."""
+    try:
+        import torch
+    except ImportError:
+        return np.logaddexp(0, x, dtype=np.float64).astype(x.dtype)
+    softened: npt.NDArray[Any] = torch.nn.functional.softplus(torch.from_numpy(x)).numpy()
+    return softened
 
 
 def _binarise(stack: Stack, layer: Layer) -> None:
@@ -418,18 +452,22 @@ def _binarise(stack: Stack, layer: Layer) -> None:
         raise LiftError(
             f"{layer.where}: thresholds {levels.shape} do not fit an input of {list(shape)}"
         ) from None
+    if not 0 <= axis < len(shape):
+        raise LiftError(
+            f"{layer.where}: feature_dim={feature} is no axis of {list(shape)} after the batch; "
+            "check input_shape"
+        )
     if axis == 0:
         stack.threshold(_shortest(full), layer.where)
-    elif axis == len(shape) - 1:
-        # The last axis grows: every element's bits side by side, which is flat feature-major.
-        stack.flatten()
-        stack.threshold(_shortest(full.reshape(-1, full.shape[-1])), layer.where)
-        stack.reshape((*shape[:-1], shape[-1] * full.shape[-1]))
-    else:
-        raise LiftError(
-            f"{layer.where}: feature_dim={feature} merges bits into axis {axis} of {list(shape)}; "
-            "the first and the last can be lifted"
-        )
+        return
+    # Bits of every element side by side, moved behind the axis that grows; the last is in place.
+    bits = full.shape[-1]
+    stack.flatten()
+    stack.threshold(_shortest(full.reshape(-1, bits)), layer.where)
+    if axis < len(shape) - 1:
+        order = np.arange(full.size).reshape(full.shape)
+        stack.select(np.moveaxis(order, -1, axis + 1).ravel(), layer.where)
+    stack.reshape((*shape[:axis], shape[axis] * bits, *shape[axis + 1 :]))
 
 
 def _shortest(levels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

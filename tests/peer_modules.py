@@ -25,10 +25,10 @@ def truth(weight, rank, parametrization):
         return weight > 0
     entries = []
     for case in itertools.product((0, 1), repeat=rank):
-        total = torch.zeros(weight.shape[:-1], dtype=torch.double)
+        total = torch.zeros(weight.shape[:-1], dtype=weight.dtype)  # term by term, as it rounds
         for k, mask in enumerate(itertools.product((0, 1), repeat=rank)):
             sign = (-1) ** sum(c * m for c, m in zip(case, mask, strict=True))
-            total = total + sign * weight[..., k].double()
+            total = total + sign * weight[..., k]
         entries.append(total < 0)
     return torch.stack(entries, -1)
 

@@ -33,10 +33,20 @@ def _seed():
 def assert_lifts(model, shape, *, bits=True, **options):
     """The graph's outputs are the module's, and the state_dict lifts to the same graph."""
     graph = lgir.lift(model, check=False, **options)
-    x = torch.randint(0, 2, (70, *shape)).float() if bits else torch.randn(70, *shape)
+    x = torch.randint(0, 2, (70, *shape)).float() if bits else numbers(graph, shape)
     got = lgir.compile(graph, backend="reference")(x.numpy())
     np.testing.assert_array_equal(got, model.eval()(x).detach().numpy())
     return graph
+
+
+def numbers(graph, shape):
+    """Samples, half of them on a threshold or next to one."""
+    generator = np.random.default_rng(0)
+    levels = np.unique(graph.nodes[[n.op_type for n in graph.nodes].index("Threshold")].op.levels)
+    near = [levels, np.nextafter(levels, np.float32(-9)), np.nextafter(levels, np.float32(9))]
+    x = generator.normal(size=(70, *shape)).astype(np.float32)
+    return torch.from_numpy(np.where(generator.random(x.shape) < 0.5, x, generator.choice(
+        np.concatenate(near).astype(np.float32), x.shape)))  # fmt: skip
 
 
 @pytest.mark.parametrize("connections", ["fixed", "learnable"])
@@ -45,6 +55,23 @@ def test_dense_layers_lift_exactly(parametrization, rank, connections):
     options = {"lut_rank": rank, "parametrization": parametrization, "connections": connections}
     first, second = peer.LogicDense(30, 50, **options), peer.LogicDense(50, 40, **options)
     assert_lifts(nn.Sequential(first, second, peer.GroupSum(10, 3.0, 0.5)), (30,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("parametrization", "rank"), PARAMETRIZATIONS)
+def test_near_ties_are_decided_as_their_precision_rounds(parametrization, rank, dtype):
+    layer = peer.LogicDense(30, 400, lut_rank=rank, parametrization=parametrization)
+    decimals = torch.randint(-3, 4, layer.weight.shape).to(dtype) * 0.1
+    layer.weight = nn.Parameter(decimals)
+    assert_lifts(nn.Sequential(layer), (30,))
+
+
+def test_weights_that_only_double_precision_tells_apart_are_told_apart():
+    layer = peer.LogicDense(30, 40).double()
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.weight[:, 6] += 1e-12
+    assert_lifts(nn.Sequential(layer), (30,))
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -106,7 +133,12 @@ def rows(*shape):
         (rows(1, 4), (3, 6, 5), 1),
         (rows(2), (3, 6, 5), 1),
         (rows(2), (3, 6, 5), -2),
+        (rows(2), (3, 6, 5), 2),
         (rows(3, 2), (3, 6, 5), -2),
+        (rows(3, 2), (3, 6, 5), -3),
+        (rows(3, 6, 5, 2), (3, 6, 5), 1),
+        (rows(20, 3).double(), (20,), -2),
+        (torch.tensor([1 / 3, 0.1]).double(), (3, 6, 5), 1),
     ],
 )
 @pytest.mark.parametrize(
@@ -116,6 +148,55 @@ def test_binarisations_lift_exactly(kind, thresholds, shape, feature_dim):
     binarise = kind(thresholds, feature_dim)
     graph = assert_lifts(nn.Sequential(binarise), shape, bits=False, input_shape=shape)
     assert graph.inputs[0].type == f"f32[{','.join(map(str, shape))}]"
+
+
+@pytest.mark.parametrize("thresholds", [torch.tensor([-1, 0, 2]), torch.tensor(0.25)])
+def test_thresholds_of_integers_and_a_single_one_lift_exactly(thresholds):
+    assert_lifts(nn.Sequential(peer.FixedBinarization(thresholds)), (20,), bits=False,
+                 input_shape=20)  # fmt: skip
+
+
+def test_learned_thresholds_lift_exactly_from_the_state_dict():
+    binarise = peer.LearnableBinarization(rows(8, 31), temperature_softplus=0.03)
+    layer = {"type": "LearnableBinarization", "feature_dim": -2, "temperature_softplus": 0.03}
+    graph = lgir.lift(binarise.state_dict(), architecture=[{**layer, "key": ""}], input_shape=8)
+    np.testing.assert_array_equal(
+        graph.nodes[0].op.levels, binarise.get_thresholds().detach().numpy()
+    )
+
+
+def test_learned_thresholds_of_the_version_without_softplus_lift():
+    binarise = peer.LearnableBinarization(rows(8, 3))
+    layer = {"type": "LearnableBinarization", "key": "", "softplus": False}
+    graph = lgir.lift(binarise.state_dict(), architecture=[layer], input_shape=8)
+    np.testing.assert_array_equal(
+        graph.nodes[0].op.levels, binarise.raw_diffs.detach().cumsum(-1).numpy()
+    )
+
+
+def test_learned_thresholds_that_depend_on_the_mode_are_those_of_eval_mode():
+    class Learnable(peer.LearnableBinarization):
+        def get_thresholds(self):
+            return super().get_thresholds() if self.training else self.raw_diffs.cumsum(-1)
+
+    model = nn.Sequential(Learnable(rows(20, 3)), peer.LogicDense(60, 40)).train()
+    lgir.lift(model)
+    assert model.training
+    assert model[0].training
+
+
+def test_a_flattened_image_whose_shape_orders_the_bits_needs_input_shape():
+    def net(thresholds, feature_dim):
+        binarise = peer.FixedBinarization(thresholds, feature_dim)
+        bits = 90 * thresholds.shape[-1]
+        return nn.Sequential(binarise, nn.Flatten(), peer.LogicDense(bits, bits))
+
+    for model in (net(rows(2), 1), net(rows(3, 2), 1), net(rows(3, 2), -2), net(rows(2), 2)):
+        with pytest.raises(LiftError, match=r"input_shape is needed.*order of the bits"):
+            lgir.lift(model)
+        assert_lifts(model, (3, 6, 5), bits=False, input_shape=(3, 6, 5))
+    assert lgir.lift(net(rows(2), -2)).inputs[0].shape == (90,)
+    assert lgir.lift(net(rows(1), 1)).inputs[0].shape == (90,)
 
 
 def test_binarised_networks_find_their_input_shape():
@@ -140,6 +221,30 @@ def test_nested_modules_lift():
 
     lgir.lift(Net())
     assert_lifts(Net(), (1, 6, 6))
+
+
+def test_subclasses_of_layers_and_losses_beside_them_lift():
+    class Named(peer.LogicDense):
+        pass
+
+    class Training(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(Named(20, 30), peer.GroupSum(10))
+            self.criterion = nn.CrossEntropyLoss()
+
+        def forward(self, x):
+            return self.net(x)
+
+    assert_lifts(Training(), (20,))
+
+
+def test_layers_that_are_no_gates_are_named_with_their_place():
+    net = nn.Sequential(peer.LogicDense(20, 20), nn.Sequential(nn.BatchNorm1d(20)))
+    with pytest.raises(
+        LiftError, match=r"BatchNorm1d is no layer of gates.*at '1\.0'.*lift the part"
+    ):
+        lgir.lift(net)
 
 
 def test_one_module_in_two_places_lifts_twice():
