@@ -29,7 +29,7 @@ _CALL: Final = 40_000
 """A call takes, beyond what few samples take."""
 _GATE: Final = 1.7
 """A two-input gate at a position."""
-_GATE_ONCE: Final = 4.5
+_GATE_ONCE: Final = 3.5
 """A gate of a dense layer, which moves lines between caches."""
 _NARROW: Final = 1.4
 """As many times as long a gate takes in narrower registers."""
