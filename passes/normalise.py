@@ -170,26 +170,24 @@ def _share_level(
 def first_equal(columns: list[npt.NDArray[Any]]) -> Index:
     """(n,) index of the first row equal to each row, rows being spread over equal-length columns.
 
-    Rows are sorted by a hash, and neighbours of one hash compared in full.
+    A hash table in rounds: the first row of each slot is the first of its kind, rows that equal it
+    are done, and the others try other slots.
     """
     n = len(columns[0])
-    low = np.uint64((1 << n.bit_length()) - 1)
-    # The row's number fills the hash's low bits: sorting values beats sorting indices fourfold.
-    key = np.sort((row_hash(columns) & ~low) | np.arange(n, dtype=np.uint64))
-    order = (key & low).astype(np.int64)
-    key &= ~low
-    same = key[1:] == key[:-1]
-    where = np.flatnonzero(same)
-    here, there = order[where + 1], order[where]
-    if all(np.array_equal(column[here], column[there]) for column in columns):
-        start = np.concatenate([[True], ~same])
-    else:  # two rows share a hash
-        order = np.lexsort(columns)
-        start = np.concatenate([[True], np.zeros(n - 1, bool)])
-        for column in columns:
-            start[1:] |= column[order[1:]] != column[order[:-1]]
-    first = np.empty(n, np.int64)
-    first[order] = order[np.flatnonzero(start)][np.cumsum(start) - 1]
+    first = np.arange(n)
+    rows, key = first, row_hash(columns)
+    bits = n.bit_length() + 1
+    table = np.empty(1 << bits, np.int32)
+    while len(rows):
+        slot = (key >> np.uint64(64 - bits)).astype(np.int64)
+        table[slot[::-1]] = rows[::-1]  # the last that is assigned stays
+        head = table[slot]
+        same = np.logical_and.reduce([column[rows] == column[head] for column in columns])
+        if rows is first:
+            first = np.where(same, head, first)
+        else:
+            first[rows[same]] = head[same]
+        rows, key = rows[~same], key[~same] * np.uint64(0x9E37_79B9_7F4A_7C15)
     return first
 
 

@@ -474,6 +474,16 @@ def test_first_equal_finds_the_first_of_equal_rows(pairs):
     assert first_equal(columns).tolist() == [pairs.index(pair) for pair in pairs]
 
 
+def test_first_equal_survives_rows_that_share_a_hash(monkeypatch):
+    columns = [np.random.default_rng(0).integers(9, size=200)]
+    expected = first_equal(columns)
+    for value in (0, (1 << 64) - 1):
+        monkeypatch.setattr(
+            "lgir.passes.normalise.row_hash", lambda c, v=value: np.full(len(c[0]), v, np.uint64)
+        )
+        assert np.array_equal(first_equal(columns), expected)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 1 << 32), st.booleans())
 def test_normalised_bodies_are_in_normal_form(seed, share):
