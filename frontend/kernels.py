@@ -177,10 +177,10 @@ class _Kernels(NamedTuple):
 
 
 def _implementation(x: Tensor) -> _Kernels:
-    """On a CPU the kernels that numba compiles; torch's on other devices, and where torch.compile
-    traces them.
+    """On a CPU the kernels that numba compiles; torch's on other devices, in half precision, and
+    where torch.compile traces them.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or x.dtype.itemsize < 4 or torch.compiler.is_compiling():
         return _torch_kernels()
     return _cpu_kernels()
 
