@@ -10,6 +10,7 @@ from lgir.backends.llvm.costs import step_costs
 from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.llvm.probe import cache_sizes
 from lgir.backends.plan import make_plan
+from lgir.backends.steps import Plan, SumStep
 from lgir.bench_roofline import kind_figures, measure_roofline
 from lgir.benchmark import random_samples
 from lgir.builder import GraphBuilder, dense_body
@@ -85,6 +86,14 @@ def test_cones_count_a_cell_once_a_channel_and_every_access_near():
     for cost in costs:
         assert cost.rows > 0
         assert all(t.loads >= 0 and t.stores >= 0 for t in cost.traffic)
+
+
+def test_a_sum_of_what_was_counted_before_has_rows():
+    start = np.arange(20).reshape(2, 10)
+    step = SumStep(0, np.zeros((2, 0), np.int64), tau=1.0, beta=0.0, start=start)
+    plan = Plan(build_net("dense-2x400"), (step,), 20, 0)
+    (cost,) = step_costs(plan, [np.zeros((512, 784), bool)], ternary=True)
+    assert cost.rows == 20
 
 
 @pytest.mark.usefixtures("quick")

@@ -156,7 +156,9 @@ def _count(kind: str, planes: Planes, width: int, three: int) -> StepCost:
         left //= 2
     n = groups * rounds * ADDER
     traffic = (Traffic(n, groups * width), Traffic(n, 0, _footprint(planes)))
-    return StepCost(kind, groups * bits, groups * rounds * 2 * adders * three, traffic)
+    # A sum may take up a count that is complete: its rows are then the planes of that.
+    rows = groups * (bits or width)
+    return StepCost(kind, rows, groups * rounds * 2 * adders * three, traffic)
 
 
 def _sum(step: SumStep, three: int) -> StepCost:
