@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -136,6 +137,24 @@ def test_one_executable_serves_many_threads(dense) -> None:
         worker.join()
     for i, x in enumerate(batches):
         np.testing.assert_array_equal(found[i], reference(x))
+
+
+def test_threads_may_be_the_first_to_need_a_kernel() -> None:
+    graph = dense_net(2, 400, seed=4)
+    exe = lgir.compile(graph, cache=False, latency=False)
+    x = np.random.default_rng(0).random((600, 784)) < 0.5
+    packed, floats = lgir.pack(x), x.astype(np.float32)
+    scores = lgir.compile(graph, "reference")(x)
+    calls = [
+        (lambda: exe(packed), scores),
+        (lambda: exe(floats), scores),
+        (lambda: exe.predict(packed), scores.argmax(axis=1)),
+        (lambda: exe.counts(x), np.rint(scores * 10).astype(np.int32)),
+    ] * 2
+    with ThreadPoolExecutor(len(calls)) as pool:
+        jobs = [(pool.submit(call), want) for call, want in calls]
+    for job, want in jobs:
+        np.testing.assert_array_equal(job.result(), want)
 
 
 def test_values_that_are_not_bits_are_named(dense) -> None:

@@ -76,7 +76,7 @@ class LlvmExecutable(Executable):
     the target is "native". A process that has it already does not compile it again.
 
     Attributes:
-        compiled_kernels: how many of its kernels the cache did not have.
+        compiled_kernels: how many of the kernels that it began with the cache did not have.
     """
 
     backend = "llvm"
