@@ -1,59 +1,107 @@
-"""Covering a body with tables of k inputs by priority cuts: area flow, then exact area.
+"""Covers of a body by tables of k inputs, from priority cuts: area flow, then exact area.
 
 Every net gets a few cuts; the best by the area that its tables would take, shared among their
-readers (area flow), makes a cover. Then each net in turn takes the cut that adds fewest tables to
-the cover as it is (exact area). From Mishchenko et al., "Combinational and sequential mapping with
-priority cuts", ICCAD 2007, without its depth constraint.
+readers (area flow), makes a cover. In any cover, each net in turn can take the cut that adds fewest
+tables to it as it is (exact area). From Mishchenko et al., "Combinational and sequential mapping
+with priority cuts", ICCAD 2007, without its depth constraint.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import Body
-from lgir.ops import narrow_table, table_dtype, widen_table
-from lgir.passes.cuts import best_cover
+from lgir.body import FALSE, Body, IntArray, Mask
+from lgir.ops import Tables, narrow_table, table_dtype, widen_table
+from lgir.passes.cuts import priority_cuts, recover_area
 
 CUTS: Final = 12
-FLOW_ROUNDS: Final = 4
-AREA_ROUNDS: Final = 4
+ROUNDS: Final = 4
 
 
-def cover_body(body: Body, k: int) -> Body:
-    """The body in tables of at most `k` inputs, at least as wide as its gates are.
+@dataclass(frozen=True)
+class Cover:
+    """Tables of at most k inputs for some gates of a body, each over other nets of that body.
 
-    Gates of more than two inputs may be taken into others as they are. The body is in the normal
-    form that `fold` leaves.
+    Attributes:
+        fanin: (G, k) a row for each gate of the body; nets ascend, 0 fills the rest.
+        table: (G,) see `lgir.ops`.
+        alive: (G,) the gates whose rows count; the outputs and those rows need no others.
     """
-    first, nets = body.first_gate, body.num_nets
-    if not body.num_gates:
-        return body
-    arity = np.zeros(nets, np.int8)
-    arity[first:] = body.arity()
-    fanin = np.zeros((nets, body.k), np.int32)
-    fanin[first:] = body.fanin
-    table = np.zeros(nets, np.uint64)
-    for n in range(1, body.k + 1):
-        rows = np.flatnonzero(arity == n)
-        table[rows] = _repeated(narrow_table(body.table[rows - first], body.k, n), n)
-    fixed = np.bincount(body.outputs, minlength=nets).astype(np.int32)
-    leaves, size, tables, best, used = best_cover(
-        fanin, arity, table, fixed, CUTS, k, FLOW_ROUNDS, AREA_ROUNDS
-    )
-    kept = np.flatnonzero(used[first:] > 0) + first
-    new_id = np.arange(nets, dtype=np.int32)
-    new_id[kept] = np.arange(first, first + len(kept), dtype=np.int32)
-    wide = np.zeros((len(kept), k), np.int32)
-    new_table = np.zeros(len(kept), table_dtype(k))
-    cut = best[kept]
+
+    fanin: IntArray
+    table: Tables
+    alive: Mask
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.alive))
+
+    def body(self, origin: Body) -> Body:
+        """The tables as a body in place of `origin`."""
+        body = Body.build(origin.taps, self.fanin, self.table, origin.outputs, copy=False)
+        return body.restricted(np.concatenate([np.ones(origin.first_gate, bool), self.alive]))
+
+
+class Cuts:
+    """The priority cuts of a body's gates, none of which has more than `k` inputs.
+
+    Gates of more than two inputs may be taken into others as they are. The operands of a gate are
+    distinct and ascend.
+    """
+
+    def __init__(self, body: Body, k: int) -> None:
+        self.body = body
+        self.k = k
+        nets, first = body.num_nets, body.first_gate
+        self._arity = np.zeros(nets, np.int8)
+        self._arity[first:] = body.arity()
+        fanin, table = np.zeros((nets, body.k), np.int32), np.zeros(nets, np.uint64)
+        fanin[first:] = body.fanin
+        table[first:] = _as_cuts(body.table, self._arity[first:], body.k)
+        self._fixed = np.bincount(body.outputs, minlength=nets).astype(np.int32)
+        self._cuts = priority_cuts(fanin, self._arity, table, self._fixed, CUTS, k, ROUNDS)
+
+    def cover(self, given: Cover | None = None) -> Cover:
+        """A cover of least area flow, or the given one, after recovery of exact area."""
+        first, nets, k = self.body.first_gate, self.body.num_nets, self.k
+        fanin, table = np.zeros((nets, k), np.int32), np.zeros(nets, np.uint64)
+        size = np.full(nets, -1, np.int8)
+        if given is not None:
+            arity = np.count_nonzero(given.fanin, axis=1).astype(np.int8)
+            fanin[first:] = given.fanin
+            table[first:] = _as_cuts(given.table, arity, k)
+            size[first:] = np.where(given.alive, arity, -1)
+        best, used = recover_area(*self._cuts, fanin, size, table, self._arity, self._fixed, ROUNDS)
+        leaves, sizes, tables, _ = self._cuts
+        gates = np.arange(first, nets)
+        alive = used[first:] > 0
+        leaf, size = leaves[gates, best[first:]], sizes[gates, best[first:]]
+        fanin = np.where(np.arange(k) < size[:, None], leaf, FALSE).astype(np.int32)
+        return Cover(fanin, _from_cuts(tables[gates, best[first:]], size, k), alive)
+
+
+def _as_cuts(table: Tables, arity: npt.NDArray[np.int8], k: int) -> npt.NDArray[np.uint64]:
+    """Tables of k inputs, of which the first `arity` matter, as those of cuts."""
+    out = np.zeros(len(table), np.uint64)
     for n in range(k + 1):
-        at = np.flatnonzero(size[kept, cut] == n)
-        wide[at, :n] = new_id[leaves[kept[at], cut[at], :n]]
-        new_table[at] = widen_table(_once(tables[kept[at], cut[at]], n), n, k)
-    return Body.build(body.taps, wide, new_table, new_id[body.outputs], copy=False)
+        rows = np.flatnonzero(arity == n)
+        out[rows] = _reversed(narrow_table(table[rows], k, n), n)
+        for i in range(n, 6):  # they repeat over the leaves that they lack
+            out[rows] |= out[rows] << np.uint64(1 << i)
+    return out
+
+
+def _from_cuts(table: npt.NDArray[np.uint64], size: npt.NDArray[np.int8], k: int) -> Tables:
+    """Undo `_as_cuts`."""
+    out = np.zeros(len(table), table_dtype(k))
+    for n in range(k + 1):
+        rows = np.flatnonzero(size == n)
+        once = table[rows] & np.uint64((1 << (1 << n)) - 1)
+        out[rows] = widen_table(_reversed(once, n).astype(table_dtype(n)), n, k)
+    return out
 
 
 def _reversed(table: npt.NDArray[Any], n: int) -> npt.NDArray[np.uint64]:
@@ -63,17 +111,3 @@ def _reversed(table: npt.NDArray[Any], n: int) -> npt.NDArray[np.uint64]:
         to = int(f"{i:0{n}b}"[::-1], 2) if n else 0
         out |= (wide >> np.uint64(i) & np.uint64(1)) << np.uint64(to)
     return out
-
-
-def _repeated(table: npt.NDArray[Any], n: int) -> npt.NDArray[np.uint64]:
-    """Tables of `lgir.ops` as those of cuts: least input first, repeated to 64 bits."""
-    out = _reversed(table, n)
-    for i in range(n, 6):
-        out |= out << np.uint64(1 << i)
-    return out
-
-
-def _once(table: npt.NDArray[np.uint64], n: int) -> npt.NDArray[np.uint64]:
-    """Undo `_repeated`."""
-    mask = np.uint64((1 << (1 << n)) - 1)
-    return _reversed(table & mask, n).astype(table_dtype(n))

@@ -181,55 +181,77 @@ def _has(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def best_cover(  # type: ignore[no-untyped-def]
-    fanin, arity, table, fixed, most, k, flow_rounds, area_rounds
-):
-    """Cover gates by cuts of at most k leaves, with few of them.
+def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[no-untyped-def]
+    """Cuts of at most k leaves, `most` a net, the cheapest by area flow first.
 
     Args:
         fanin, arity, table: by net, (N, K), (N,) and (N,), tables as those of cuts; an arity of 0
             makes a net a leaf, gates of other than two inputs have one cut, their own operands.
         fixed: (N,) outputs that read each net.
-        most: cuts to keep a net.
-        flow_rounds, area_rounds: how often to choose by area flow and then by exact area.
+        rounds: how often to choose cuts, by how many read each net in the cover of the last round.
 
     Returns:
-        leaves (N, most, k), sizes and tables (N, most), the best cut of each net (N,), and how many
-        cuts and outputs read each net (N,), 0 for those that the cover does without.
+        leaves (N, most + 1, k), sizes and tables (N, most + 1), counts (N,); one place is free.
     """
     nets = len(arity)
-    leaves = np.zeros((nets, most, k), np.int32)
-    size = np.zeros((nets, most), np.int8)
-    tables = np.zeros((nets, most), np.uint64)
+    leaves = np.zeros((nets, most + 1, k), np.int32)
+    size = np.zeros((nets, most + 1), np.int8)
+    tables = np.zeros((nets, most + 1), np.uint64)
     count = np.zeros(nets, np.int8)
     cost = np.zeros((nets, most), np.float64)
     flow = np.zeros(nets, np.float64)
-    best = np.zeros(nets, np.int64)
+    first = np.zeros(nets, np.int64)
     readers = fixed.astype(np.float64)
     for net in range(nets):
         for j in range(arity[net]):
             readers[fanin[net, j]] += 1
     used = np.zeros(nets, np.int32)
-    for _ in range(flow_rounds):
+    for _ in range(rounds):
         for net in range(nets):
             if arity[net]:
                 count[net] = _cuts_of(
                     net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
                 )
                 flow[net] = cost[net, 0] / max(readers[net], 1.0)
-        _count_users(leaves, size, best, arity, fixed, used)
+        _count_users(leaves, size, first, arity, fixed, used)
         for net in range(nets):
             readers[net] = (2 * readers[net] + used[net]) / 3
+    return leaves, size, tables, count
+
+
+@compiled
+def recover_area(  # type: ignore[no-untyped-def]
+    leaves, size, tables, count, given, given_size, given_table, arity, fixed, rounds
+):
+    """Improve a cover: in turn, each net takes the cut that adds fewest to it.
+
+    Args:
+        leaves, size, tables, count: from `priority_cuts`; the free place is overwritten.
+        given, given_size, given_table: (N, k), (N,) and (N,) the cuts of the cover to improve,
+            sizes of -1 where a net has none and its first is taken.
+
+    Returns:
+        The best cut of each net (N,), and how many cuts and outputs read each net (N,), 0 for
+        those that the cover does without.
+    """
+    nets = len(arity)
+    best, used = np.zeros(nets, np.int64), np.zeros(nets, np.int32)
+    for net in range(nets):
+        if given_size[net] >= 0:
+            at = count[net]
+            leaves[net, at] = given[net]
+            size[net, at], tables[net, at] = given_size[net], given_table[net]
+            best[net] = at
+    _count_users(leaves, size, best, arity, fixed, used)
     stack = np.empty(nets + 1, np.int32)
-    for _ in range(area_rounds):
+    for _ in range(rounds):
         for net in range(nets):
             if arity[net] == 0:
                 continue
             if used[net]:
                 _give(net, best[net], leaves, size, best, arity, used, stack)
-            least = nets + 1
-            chosen = best[net]
-            for cut in range(count[net]):
+            least, chosen = nets + 1, best[net]
+            for cut in range(count[net] + (given_size[net] >= 0)):
                 area = _take(net, cut, leaves, size, best, arity, used, stack)
                 _give(net, cut, leaves, size, best, arity, used, stack)
                 if area < least:
@@ -237,7 +259,7 @@ def best_cover(  # type: ignore[no-untyped-def]
             best[net] = chosen
             if used[net]:
                 _take(net, chosen, leaves, size, best, arity, used, stack)
-    return leaves, size, tables, best, used
+    return best, used
 
 
 @compiled
@@ -254,7 +276,7 @@ def _cuts_of(  # type: ignore[no-untyped-def]
         for i in range(n):
             cost[net, 0] += flow[fanin[net, i]]
         return 1
-    most = size.shape[1]
+    most = cost.shape[1]
     merged = np.empty(8, np.int32)
     one = np.empty((2, 1), np.int32)
     a, b = fanin[net, 0], fanin[net, 1]

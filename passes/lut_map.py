@@ -1,21 +1,20 @@
 """`lut-map`: cover a body with look-up tables of up to k inputs, as few as possible.
 
-Two ways are tried, and each body keeps the smaller. One covers it by priority cuts
-(`lgir.passes.cover`), which suits deep logic that reconverges, and then eliminates; the other only
-eliminates, which suits the shallow random wiring of logic gate networks.
-
-Elimination: a gate can go where each of its readers can take it in and still has at most k inputs.
-Removals conflict where they share a reader or touch, so the most removals are a maximum independent
-set: each round takes candidates that block the fewest others (the minimum-degree greedy rule), as
-many as do not conflict. Unlike area flow over cuts, this counts a gate with two readers as saved
-when both absorb it, where random networks have most to save.
+A table can go where each of its readers can take it in and still has at most k inputs. Removals
+conflict where they share a reader or touch, so the most removals are a maximum independent set:
+each round takes candidates that block the fewest others (the minimum-degree greedy rule), as many
+as do not conflict. Unlike area flow over cuts, this counts a gate with two readers as saved when
+both absorb it, where random networks have most to save. Between eliminations, exact area over
+priority cuts (`lgir.passes.cover`) improves the cover. All that is done from the gates as they are,
+which suits the shallow random wiring of logic gate networks, and from the cover of least area flow,
+which suits deep logic that reconverges; the smaller is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,14 @@ import numpy.typing as npt
 from lgir.body import FALSE, Body
 from lgir.errors import PassError
 from lgir.graph import Graph
-from lgir.ops import MAX_FANIN, depends_on, table_dtype
-from lgir.passes.normalise import Index, Literals
+from lgir.ops import MAX_FANIN, depends_on
+from lgir.passes.normalise import Index, Literals, sort_operands
 from lgir.passes.simplify import clean, map_bodies
 from lgir.passes.tables import cofactor
 from lgir.registry import register_pass
+
+if TYPE_CHECKING:
+    from lgir.passes.cover import Cover
 
 _NEVER = np.iinfo(np.int64).max
 
@@ -45,19 +47,19 @@ def lut_map(graph: Graph, k: int = 3) -> Graph:
 
 def map_body(body: Body, k: int) -> Body:
     """The body in tables of at most k inputs; the same object where nothing can be saved."""
-    from lgir.passes.cover import cover_body  # numba takes a while to import
+    from lgir.passes.cover import Cover, Cuts  # numba takes a while to import
 
-    narrow = split_wide(body, k)
-    ways = (_eliminated(narrow, k), _eliminated(cover_body(narrow, k), k))
-    best = min(ways, key=lambda way: way.num_gates)
-    return best if best.num_gates < narrow.num_gates else narrow
-
-
-def _eliminated(body: Body, k: int) -> Body:
-    cover = _Cover(body, k)
-    while cover.round():
-        pass
-    return cover.body() if cover.removed else body
+    narrow = split_wide(body, k).widened(k)
+    cuts = Cuts(narrow, k)
+    gates = Cover(narrow.fanin, narrow.table, np.ones(narrow.num_gates, bool))
+    ways = []
+    for start in (gates, cuts.cover()):
+        cover = cuts.cover(_eliminate(narrow, start))
+        ways.append(_eliminate(narrow, cover))
+    best = min(ways, key=len)
+    if len(best) < narrow.num_gates:
+        return best.body(narrow)
+    return body if narrow.num_gates == body.num_gates else narrow
 
 
 def split_wide(body: Body, k: int) -> Body:
@@ -112,6 +114,14 @@ def _mux_table(k: int) -> int:
     return table
 
 
+def _eliminate(body: Body, cover: Cover) -> Cover:
+    """The cover after as many removals of its tables as do not conflict."""
+    elimination = _Elimination(body, cover)
+    while elimination.round():
+        pass
+    return elimination.cover()
+
+
 @dataclass
 class _Edges:
     """Reads of gates by gates: reader and operand as gate numbers."""
@@ -120,20 +130,18 @@ class _Edges:
     operand: Index
 
 
-class _Cover:
-    """The tables of one body while gates are removed from it, a round at a time."""
+class _Elimination:
+    """A cover while tables are removed from it, a round at a time."""
 
-    def __init__(self, body: Body, k: int) -> None:
-        body = body.widened(k)
-        self.origin = body
-        self.k = k
+    def __init__(self, body: Body, cover: Cover) -> None:
+        self.k = cover.fanin.shape[1]
         self.first = body.first_gate
-        self.columns = [body.fanin[:, j].copy() for j in range(k)]
-        self.table = body.table.astype(table_dtype(k))
-        self.alive = np.ones(body.num_gates, bool)
+        self.alive = cover.alive.copy()
+        fanin = np.where(self.alive[:, None], cover.fanin, FALSE)
+        self.columns = [fanin[:, j].copy() for j in range(self.k)]
+        self.table = cover.table.copy()
         self.fixed = np.zeros(body.num_gates, bool)  # gates that outputs read
         self.fixed[body.outputs[body.outputs >= self.first] - self.first] = True
-        self.removed = 0
 
     def round(self) -> bool:
         """Remove a set of gates that do not conflict; False where none can be removed."""
@@ -151,7 +159,6 @@ class _Cover:
         self.alive[chosen] = False
         for column in self.columns:
             column[chosen] = FALSE
-        self.removed += int(chosen.sum())
         return True
 
     def _edges(self) -> _Edges:
@@ -231,12 +238,15 @@ class _Cover:
         for j, column in enumerate(self.columns):
             column[rows[~depends_on(self.table[rows], self.k, j)]] = FALSE
 
-    def body(self) -> Body:
-        origin = self.origin
-        keep = np.concatenate([np.ones(self.first, bool), self.alive])
-        new_id = np.cumsum(keep, dtype=np.int32) - 1
-        fanin = np.stack([new_id[column[self.alive]] for column in self.columns], axis=1)
-        return Body.build(origin.taps, fanin, self.table[self.alive], new_id[origin.outputs])
+    def cover(self) -> Cover:
+        from lgir.passes.cover import Cover
+
+        columns, table = list(self.columns), self.table
+        for j, column in enumerate(columns):
+            # Composed tables may have come to ignore a net.
+            columns[j] = np.where(depends_on(table, self.k, j), column, FALSE)
+        table = sort_operands(columns, table, self.k)
+        return Cover(np.stack(columns, axis=1), table, self.alive)
 
 
 def _union(outer: list[Literals], inner: list[Literals], own: Literals, k: int) -> list[Literals]:

@@ -109,7 +109,7 @@ def _fold_level(
         if constant.any():
             t = np.where(constant, cofactor(t, k, j, False), t)
         nets.append(net)
-    t = _sort(nets, t, k)
+    t = sort_operands(nets, t, k)
     for j in range(k - 2, -1, -1):
         same = (nets[j] == nets[j + 1]) & (nets[j] != FALSE)
         if same.any():
@@ -123,13 +123,13 @@ def _fold_level(
     if unused.any() and k > 1:
         rows = np.flatnonzero(unused)
         part = [net[rows] for net in nets]
-        t[rows] = _sort(part, t[rows], k)
+        t[rows] = sort_operands(part, t[rows], k)
         for net, new in zip(nets, part, strict=True):
             net[rows] = new
     return nets, t
 
 
-def _sort(nets: list[Literals], t: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
+def sort_operands(nets: list[Literals], t: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
     """Sort operand columns in place, constants (0) last; returns the permuted tables."""
     for j in sorting_steps(k):
         a, b = nets[j], nets[j + 1]

@@ -12,7 +12,7 @@ from lgir.builder import GraphBuilder
 from lgir.errors import PassError
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, OR, XOR
-from lgir.passes.cover import cover_body
+from lgir.passes.cover import Cuts
 from lgir.passes.lut_map import split_wide
 from lgir.passes.simplify import map_bodies
 from lgir.zoo import build_net
@@ -78,7 +78,7 @@ def test_covers_by_cuts_compute_the_same(k):
         graph, _ = lgir.optimize(
             b.build(b.logic([b.input("x", "bit", (8,))], body)), "fix(fold,cse)", verify=None
         )
-        after = map_bodies(graph, lambda body: cover_body(body, k))
+        after = map_bodies(graph, lambda body: Cuts(body, k).cover().body(body))
         assert gates(after) <= gates(graph)
         assert all((op.body.arity() <= k).all() for _, op in after.of_type(Logic))
         assert lgir.verify(graph, after, method="exhaustive").equivalent is True, seed
