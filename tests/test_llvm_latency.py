@@ -17,7 +17,7 @@ import lgir
 from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
-from lgir.backends.llvm.latency_plan import LatencyPlan
+from lgir.backends.llvm.latency.plan import LatencyPlan
 from lgir.errors import BackendError, InputError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet

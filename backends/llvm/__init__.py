@@ -6,7 +6,6 @@ template, `program` fills row tables, `jit` compiles, and the executable splits 
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
 import os
@@ -32,7 +31,7 @@ from lgir.backends.llvm.jit import Functions, assembly, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program, Record, StepRecord, link
-from lgir.backends.llvm.records import Context
+from lgir.backends.llvm.records import Context, RunLoop
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
@@ -41,16 +40,6 @@ from lgir.packed import Packed
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
 from lgir.simulate import group_scores
-
-_RUN = ctypes.CFUNCTYPE(
-    None,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class LlvmExecutable(Executable):
         # What most calls need; the rest is compiled when a call first asks for it.
         self._records(tuple("f32" if v.dtype == "f32" else "u8" for v in graph.inputs), "scores")
         self.compiled_kernels = sum(len(f.compiled) for f in self._functions)
-        self._run_address = _RUN(self._address["lgir_run"])
+        self._run_address = RunLoop(self._address["lgir_run"])
         self._idle: list[npt.NDArray[np.uint8]] = []
         self._latency: Latency | None = None
         self._few = 0 if options.latency is False else MOST

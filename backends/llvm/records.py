@@ -7,6 +7,7 @@ context holds the batch: sample and output pointers, the block's first sample, a
 
 from __future__ import annotations
 
+import ctypes
 from enum import IntEnum
 from typing import Final
 
@@ -19,6 +20,18 @@ from lgir.backends.llvm.ir import (
 )
 
 PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
+
+
+RunLoop: Final = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+"""Steps, how many, context, planes, and the samples from where to where."""
 
 
 class Field(IntEnum):

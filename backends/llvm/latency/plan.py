@@ -16,31 +16,30 @@ import numpy.typing as npt
 
 from lgir.backends.cones import legal_for_cones
 from lgir.backends.llvm.jit import Target
-from lgir.backends.llvm.latency_kernels import (
-    CELLS,
-    GATHERED,
-    LANES,
+from lgir.backends.llvm.latency.ends import (
     NUMBERS,
-    POSITIONS,
-    ROUND,
-    Item,
-    Template,
-    cells_at_once,
     export_kernel,
-    gather_kernel,
     level_kernel,
     load_kernel,
-    module,
+    sum_kernel,
+)
+from lgir.backends.llvm.latency.kernels import (
+    CELLS,
+    GATHERED,
+    POSITIONS,
+    ROUND,
+    Template,
+    cells_at_once,
+    gather_kernel,
     move_kernel,
     permute_kernel,
     rows_kernel,
-    run_kernel,
-    sum_kernel,
     trees_kernel,
 )
-from lgir.backends.llvm.latency_maps import SLACK, Bytes, layouts
-from lgir.backends.llvm.latency_nets import Bools, Ints, dense_nets, shifted_nets
-from lgir.backends.llvm.latency_trees import Trees, cut, span
+from lgir.backends.llvm.latency.maps import SLACK, Bytes, layouts
+from lgir.backends.llvm.latency.nets import Bools, Ints, dense_nets, shifted_nets
+from lgir.backends.llvm.latency.records import LANES, Item, module, run_kernel
+from lgir.backends.llvm.latency.trees import Trees, cut, span
 from lgir.backends.llvm.program import StepRecord, Tables
 from lgir.backends.llvm.records import Context, Field
 from lgir.body import FALSE, FIRST_TAP

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.llvm.latency_nets import Bools, Ints, Nets
+from lgir.backends.llvm.latency.nets import Bools, Ints, Nets
 
 MAX_HEIGHT: Final = 3
 PASS_FIRST: Final = 0b1100

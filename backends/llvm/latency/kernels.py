@@ -1,4 +1,4 @@
-"""Kernels of the latency path: a bit of one sample is a byte, 0 or -1, and 64 of them a vector.
+"""Kernels of the latency path that evaluate gates, and those that bring them what they read.
 
 The lanes of a convolution are positions: a map lies row by row, with cells between that stay False,
 so a tap is the map read from another byte on. The lanes of a dense layer are gates, and what they
@@ -8,20 +8,16 @@ read is gathered first. Few kernels serve every network: shapes, wiring and oper
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from lgir.backends.llvm.ir import PLANE, Function
-from lgir.backends.llvm.program import module_text
-from lgir.backends.llvm.records import PARAMS, Context, Field
+from lgir.backends.llvm.latency.records import BYTES, LANES, PERMUTES, Item, sign_bits
+from lgir.backends.llvm.records import PARAMS
 
-LANES: Final = 64
 POSITIONS: Final = 32
 """Cells of a map that are evaluated at once. Small maps fit, and loads across lines are fewer."""
 CELLS: Final = 16
 """Cells of a row that are written at once."""
-NUMBERS: Final = 32
-"""Numbers that are compared at once."""
 ROUND: Final = 1024
 """Bits that one permutation looks up."""
 GATHERED: Final = 256
@@ -29,194 +25,7 @@ GATHERED: Final = 256
 
 _VECTORS: Final = 4
 """That a gather looks up at once, for one load of its tables."""
-_PERMUTES: Final = {
-    8: "@llvm.x86.avx512.vpermi2var.qi.512",
-    16: "@llvm.x86.avx512.vpermi2var.hi.512",
-}
-_WORDS: Final = "<32 x i16>"
-_DECLARATIONS: Final = "declare i64 @llvm.ctpop.i64(i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"
-_PERMUTE_DECLARATIONS: Final = "".join(
-    f"declare {kind} {_PERMUTES[bits]}({kind}, {kind}, {kind})\n"
-    for bits, kind in ((8, "<64 x i8>"), (16, _WORDS))
-)
-_BYTES: Final = f"<{LANES} x i8>"
 _DWORDS: Final = f"<{POSITIONS // 4} x i32>"
-_FLOATS: Final = f"<{NUMBERS} x float>"
-_SIZES: Final = {"u8": 1, "f32": 4}
-
-
-class Item(IntEnum):
-    """Fields of a record; kinds of steps share the numbers. Offsets and steps are in bytes."""
-
-    KERNEL = 0
-    ROWS = 1
-    COUNT = 2
-    OUT = 3
-    SLOT = 4
-    # trees over positions
-    VECTORS = 5
-    # trees over rows
-    LEAVES = 5
-    # gathers by permutation
-    SOURCE = 5
-    ROUNDS = 6
-    BITS = 7
-    # levels and maps: COUNT is the number of channels
-    VALID = 5
-    # levels
-    LEVELS = 6
-    LEVEL_TABLE = 7
-    ROWS_EACH = 8
-    WIDTH = 9
-    NUMBERS = 10
-    # maps
-    SPACE = 6
-    IN_STEP = 9
-    OUT_STEP = 11
-    # sums: COUNT is the number of groups
-    RANGES = 5
-    TAU = 6
-    BETA = 7
-
-
-def module(kernel: str, *, ternary: bool) -> str:
-    """A kernel with all that it may declare, as LLVM text."""
-    head = _DECLARATIONS + (_PERMUTE_DECLARATIONS if ternary else "")
-    return module_text([head + kernel], ternary=ternary)
-
-
-def run_kernel(name: str, *, ternary: bool) -> str:
-    """For each sample in [start, stop), every step in order."""
-    params = "ptr %steps, i64 %count, ptr %context, ptr %planes, i64 %start, i64 %stop"
-    f = Function(name, params, ternary=ternary)
-    with f.loop("%stop", start="%start") as sample:
-        f.store("i64", sample.index, f.at("%context", str(8 * Context.START)), 8)
-        with f.loop("%count") as i:
-            step = f.at("%steps", f.let(f"mul i64 {i.index}, {8 * Field.SIZE}"))
-            kernel = f.load("ptr", step, 8)
-            f.emit(f"call void {kernel}(ptr %planes, ptr {step}, ptr %context)")
-    f.emit("ret void")
-    return f.text()
-
-
-# -- inputs and outputs ------------------------------------------------------------------------
-
-
-def load_kernel(name: str, dtype: str, check: str, *, ternary: bool) -> str:
-    """Copies a sample of COUNT numbers to OUT, where it may be read beyond its end.
-
-    `dtype` is "u8" or "f32"; `check` is "" or what sets the error flag: "bits" for what is neither
-    0 nor 1, "nan". The numbers must be followed by zeros.
-    """
-    f = Function(name, PARAMS, ternary=ternary)
-    count, slot = f.field("%step", Item.COUNT), f.field("%step", Item.SLOT)
-    entry = f.at("%context", f.let(f"mul i64 {slot}, 8"))
-    stride = f.load("i64", f.at(entry, "8"), 8)
-    first = f.let(f"mul i64 {f.field('%context', Context.START)}, {stride}")
-    source = f.at(f.load("ptr", entry, 8), first)
-    out = f.at("%planes", f.field("%step", Item.OUT))
-    _copy(f, out, source, f.let(f"mul i64 {count}, {_SIZES[dtype]}"))
-    if check:
-        with f.loop(count, ("i32", "0"), step=NUMBERS) as i:
-            numbers = _load_numbers(f, out, i.index, dtype)
-            if check == "nan":
-                wrong = f.let(f"fcmp uno {_FLOATS} {numbers}, zeroinitializer")
-            elif dtype == "u8":
-                wrong = f.let(f"icmp ugt <{NUMBERS} x i8> {numbers}, splat (i8 1)")
-            else:
-                zero = f.let(f"fcmp une {_FLOATS} {numbers}, zeroinitializer")
-                one = f.let(f"fcmp une {_FLOATS} {numbers}, splat (float 1.0)")
-                wrong = f.let(f"and <{NUMBERS} x i1> {zero}, {one}")
-            flags = f.let(f"bitcast <{NUMBERS} x i1> {wrong} to i32")
-            i.next = [f.let(f"or i32 {i.carried[0]}, {flags}")]
-        error = f.at("%context", str(8 * Context.ERROR))
-        flags = f.let(f"zext i32 {i.result[0]} to i64")
-        f.store("i64", f.let(f"or i64 {f.load('i64', error, 8)}, {flags}"), error, 8)
-    f.emit("ret void")
-    return f.text()
-
-
-def level_kernel(name: str, dtype: str, bits: bool, *, ternary: bool) -> str:
-    """Numbers at NUMBERS, (COUNT, ROWS_EACH, WIDTH), compared with LEVELS levels each and written
-    row by row to the offsets at ROWS, ascending: the cells after a row become False.
-
-    VALID is a mask of a row's cells, and LEVEL_TABLE holds the levels of each written row: 16-bit
-    numbers for bytes, so that a level may lie below or above them all. `bits` have no levels.
-    """
-    f = Function(name, PARAMS, ternary=ternary)
-    numbers = f.at("%planes", f.field("%step", Item.NUMBERS))
-    rows, valid = f.field("%step", Item.ROWS, "ptr"), f.field("%step", Item.VALID, "ptr")
-    table = f.field("%step", Item.LEVEL_TABLE, "ptr")
-    channels, levels = f.field("%step", Item.COUNT), f.field("%step", Item.LEVELS)
-    each, width = f.field("%step", Item.ROWS_EACH), f.field("%step", Item.WIDTH)
-    with f.loop(channels) as c, f.loop(levels) as level, f.loop(each) as r:
-        row = _place(f, _place(f, c.index, levels, level.index), each, r.index)
-        out = f.at("%planes", f.load_u32(f.at(rows, f.let(f"mul i64 {row}, 4"))))
-        first = f.let(f"mul i64 {_place(f, c.index, each, r.index)}, {width}")
-        at = f.let(f"mul i64 {row}, {width}")
-        with f.loop(width, step=NUMBERS) as x:
-            found = _load_numbers(f, numbers, f.let(f"add i64 {first}, {x.index}"), dtype)
-            entry = f.let(f"add i64 {at}, {x.index}")
-            if dtype == "u8" and bits:
-                true = f.let(f"icmp ne <{NUMBERS} x i8> {found}, zeroinitializer")
-            elif dtype == "u8":
-                wide = f.let(f"zext <{NUMBERS} x i8> {found} to {_WORDS}")
-                level_at = f.at(table, f.let(f"mul i64 {entry}, 2"))
-                true = f.let(f"icmp sgt {_WORDS} {wide}, {f.load(_WORDS, level_at, 2)}")
-            elif bits:
-                true = f.let(f"fcmp une {_FLOATS} {found}, zeroinitializer")
-            else:
-                level_at = f.at(table, f.let(f"mul i64 {entry}, 4"))
-                true = f.let(f"fcmp ogt {_FLOATS} {found}, {f.load(_FLOATS, level_at, 4)}")
-            cells = f.let(f"sext <{NUMBERS} x i1> {true} to <{NUMBERS} x i8>")
-            mask = f.load(f"<{NUMBERS} x i8>", f.at(valid, x.index), 1)
-            cells = f.let(f"and <{NUMBERS} x i8> {cells}, {mask}")
-            f.store(f"<{NUMBERS} x i8>", cells, f.at(out, x.index), 1)
-    f.emit("ret void")
-    return f.text()
-
-
-def sum_kernel(name: str, *, ternary: bool) -> str:
-    """Scores of COUNT groups: each counts RANGES ranges (offset, bytes) of ROWS."""
-    f = Function(name, PARAMS, ternary=ternary)
-    groups, ranges = f.field("%step", Item.COUNT), f.field("%step", Item.RANGES)
-    rows = f.field("%step", Item.ROWS, "ptr")
-    tau, beta = (f.load("float", f.at("%step", str(8 * i)), 8) for i in (Item.TAU, Item.BETA))
-    out = _result(f, f.let(f"mul i64 {groups}, 4"))
-    with f.loop(groups) as g:
-        first = f.let(f"mul i64 {g.index}, {ranges}")
-        with f.loop(ranges, ("i64", "0")) as r:
-            row = f.at(rows, f.let(f"mul i64 {f.let(f'add i64 {first}, {r.index}')}, 8"))
-            base, size = f.at("%planes", f.load_u32(row)), f.load_u32(f.at(row, "4"))
-            with f.loop(size, ("i64", r.carried[0]), step=LANES) as x:
-                word = _sign_bits(f, f.load(_BYTES, f.at(base, x.index), 1))
-                beyond = f.let(f"sub i64 {LANES}, {f.let(f'sub i64 {size}, {x.index}')}")
-                beyond = f.let(f"call i64 @llvm.smax.i64(i64 {beyond}, i64 0)")
-                inside = f.let(f"lshr i64 -1, {beyond}")
-                bits = f.let(f"call i64 @llvm.ctpop.i64(i64 {f.let(f'and i64 {word}, {inside}')})")
-                x.next = [f.let(f"add i64 {x.carried[0]}, {bits}")]
-            r.next = x.result
-        count = f.let(f"uitofp i64 {r.result[0]} to float")
-        score = f.let(f"fdiv float {f.let(f'fadd float {count}, {beta}')}, {tau}")
-        f.store("float", score, f.at(out, f.let(f"mul i64 {g.index}, 4")), 4)
-    f.emit("ret void")
-    return f.text()
-
-
-def export_kernel(name: str, *, ternary: bool) -> str:
-    """COUNT bits at SOURCE as bytes 0 and 1 to the output."""
-    f = Function(name, PARAMS, ternary=ternary)
-    count = f.field("%step", Item.COUNT)
-    source = f.at("%planes", f.field("%step", Item.SOURCE))
-    with f.loop(count, step=LANES) as x:
-        at = f.at(source, x.index)
-        f.store(_BYTES, f.let(f"and {_BYTES} {f.load(_BYTES, at, 1)}, splat (i8 1)"), at, 1)
-    _copy(f, _result(f, count), source, count)
-    f.emit("ret void")
-    return f.text()
-
-
-# -- gates -------------------------------------------------------------------------------------
 
 
 def trees_kernel(name: str, template: Template, *, ternary: bool) -> str:
@@ -266,7 +75,7 @@ def rows_kernel(name: str, template: Template, *, ternary: bool) -> str:
 @dataclass(frozen=True)
 class Template:
     """A perfect tree of `height` levels of two-input gates, or where that is 0 a gate of `arity`
-    inputs; see `latency_trees.Trees` for its masks.
+    inputs; see `trees.Trees` for its masks.
     """
 
     height: int
@@ -387,7 +196,7 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
     source = f.at("%planes", f.field("%step", Item.SOURCE))
     table = f.at("%planes", f.field("%step", Item.BITS))
     with f.loop(f.let(f"mul i64 {rounds}, {ROUND}"), step=LANES) as i:
-        word = _sign_bits(f, f.load(_BYTES, f.at(source, i.index), 1))
+        word = sign_bits(f, f.load(BYTES, f.at(source, i.index), 1))
         f.store("i64", word, f.at(table, f.let(f"lshr i64 {i.index}, 3")), 8)
     vectors = range(_VECTORS)
     with f.loop(f.field("%step", Item.COUNT), step=_VECTORS * lanes) as i:
@@ -404,7 +213,7 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
             now = f.let(f"shufflevector {kind} {one}, {kind} poison, {zeros}")
             for j in vectors:
                 args = f"{kind} {first}, {kind} {place[j]}, {kind} {second}"
-                found = f.let(f"call {kind} {_PERMUTES[bits]}({args})")
+                found = f.let(f"call {kind} {PERMUTES[bits]}({args})")
                 mine = f.let(f"icmp eq {kind} {when[j]}, {now}")
                 kept = f"{kind} {turn.carried[j]}"
                 turn.next.append(f.let(f"select {flags} {mine}, {kind} {found}, {kept}"))
@@ -418,34 +227,7 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
     return f.text()
 
 
-def _load_numbers(f: Function, base: str, index: str, dtype: str) -> str:
-    size = _SIZES[dtype]
-    kind = _FLOATS if dtype == "f32" else f"<{NUMBERS} x i8>"
-    return f.load(kind, f.at(base, f.let(f"mul i64 {index}, {size}")), size)
-
-
 def _spread(f: Function, word: str) -> str:
     """A vector of copies of an i32."""
     one = f.let(f"insertelement {_DWORDS} poison, i32 {word}, i64 0")
     return f.let(f"shufflevector {_DWORDS} {one}, {_DWORDS} poison, <8 x i32> zeroinitializer")
-
-
-def _sign_bits(f: Function, values: str) -> str:
-    """The sign of each of 64 bytes, as an i64."""
-    negative = f.let(f"icmp slt {_BYTES} {values}, zeroinitializer")
-    return f.let(f"bitcast <{LANES} x i1> {negative} to i64")
-
-
-def _result(f: Function, size: str) -> str:
-    """Where this sample's output begins, `size` bytes a sample."""
-    slot = f.let(f"mul i64 {f.field('%step', Item.SLOT)}, 8")
-    out = f.load("ptr", f.at("%context", slot), 8)
-    return f.at(out, f.let(f"mul i64 {f.field('%context', Context.START)}, {size}"))
-
-
-def _copy(f: Function, out: str, source: str, size: str) -> None:
-    f.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {out}, ptr {source}, i64 {size}, i1 false)")
-
-
-def _place(f: Function, outer: str, size: str, inner: str) -> str:
-    return f.let(f"add i64 {f.let(f'mul i64 {outer}, {size}')}, {inner}")

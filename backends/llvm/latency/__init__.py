@@ -6,7 +6,6 @@ by estimate, a block of 512 costs no more.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,9 +14,9 @@ import numpy.typing as npt
 
 from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import Functions, Target
-from lgir.backends.llvm.latency_plan import RUN, LatencyPlan
+from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
 from lgir.backends.llvm.program import Record, link
-from lgir.backends.llvm.records import Context
+from lgir.backends.llvm.records import Context, RunLoop
 from lgir.executable import Array
 from lgir.graph import Graph, Logic, Reshape
 
@@ -38,16 +37,6 @@ _BIT: Final = 10
 _EXPORTED: Final = 100
 """A bit that is an output."""
 
-_RUN: Final = ctypes.CFUNCTYPE(
-    None,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
-
 
 class Latency:
     """Machine code that evaluates `graph` sample by sample; safe to call from many threads.
@@ -64,7 +53,7 @@ class Latency:
         self.most = min(MOST, int(_block_cycles(graph, target) / self.plan.cycles))
         self._functions = Functions(self.plan.modules, target, cache)
         self._address = {name: self._functions.address(name) for name in self.plan.modules}
-        self._run = _RUN(self._address[RUN])
+        self._run = RunLoop(self._address[RUN])
         self._linked: dict[tuple[str, ...], Record] = {}
         self._idle: dict[tuple[str, ...], list[_Call]] = {}
 
