@@ -7,7 +7,7 @@ comes before, padding and pools. What nothing tells is written as null and liste
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,9 @@ def describe(model: Any | str | Path, input_shape: Sequence[int] | None = None) 
             f"({type(error).__name__}: {error})"
         ) from error
     draft.finish()
+    parts = {layer["key"].rpartition(".")[0] for layer in draft.layers if layer["key"]}
+    if len(parts) > 2:  # the GroupSum's is ""
+        draft.check.append("the order of layers is the file's, and safetensors sorts names")
     shape = draft.input_shape
     return {
         "framework": framework,
@@ -106,14 +109,16 @@ class _Draft:
         self.layers: list[Entry] = []
         self.check: list[str] = []
         self.shape: tuple[int, ...] = input_shape or ()
-        self.gap = 0  # modules without tensors since the last layer
+        self.gap: int | None = 0  # modules without tensors since the last layer, where known
+        self.binarised: tuple[Entry, int] | None = None  # one that waits for the layer it feeds
 
     def bridge(self, key: str) -> None:
         """Count the nn.Sequential numbers between the last layer with tensors and this one."""
-        number = key.rpartition(".")[2]
-        before = self.layers[-1]["key"].rpartition(".")[2] if self.layers else "-1"
-        known = number.isdigit() and before.lstrip("-").isdigit()
-        self.gap = max(0, int(number) - int(before) - 1) if known else 0
+        parent, _, number = key.rpartition(".")
+        last = self.layers[-1]["key"] if self.layers else f"{parent}.-1".lstrip(".")
+        before = last.rpartition(".")
+        known = number.isdigit() and before[2].lstrip("-").isdigit() and before[0] == parent
+        self.gap = max(0, int(number) - int(before[2]) - 1) if known else None
 
     def torchlogix(self, key: str, tensors: Mapping[str, Any]) -> None:
         if "connections._indices_L0" in tensors:
@@ -123,10 +128,10 @@ class _Draft:
         elif "connections.indices" in tensors and "weight" in tensors:
             indices, width = tensors["connections.indices"], tensors["weight"].shape[1]
             rank, gates = indices.shape[-2:]
-            self._before_dense(key, int(indices.max()) + 1)
+            known = self._before_dense(key, int(indices.max()) + 1)
             name = "raw" if (rank, width) == (2, 16) else None
             self._ask_parametrization(key, name)
-            self._dense("LogicDense", key, gates, lut_rank=rank, parametrization=name)
+            self._dense("LogicDense", key, gates, **known, lut_rank=rank, parametrization=name)
         else:
             raise LiftError(
                 f"layer {key!r} has no connections.indices; torchlogix 0.1 saved no wiring, so "
@@ -141,9 +146,9 @@ class _Draft:
         if found is None:
             raise LiftError(f"layer {key!r} is wired differently at each position; lift the module")
         space, stride = found
-        window = tuple(int(n) + 1 for n in coords[:, 0, :, :axes].max(axis=(0, 1)))
-        padded = tuple((n - 1) * s + w for n, s, w in zip(space, stride, window, strict=True))
-        padding = self._before_conv(key, int(coords[..., axes].max()) + 1, padded)
+        reach = tuple(int(n) + 1 for n in coords[:, 0, :, :axes].max(axis=(0, 1)))
+        channels = int(coords[..., axes].max()) + 1
+        window, padding = self._before_conv(key, channels, space, stride, reach)
         width = self.state[f"{key}.tree_weights.0" if key else "tree_weights.0"].shape[-1]
         name = "raw" if (rank, width) == (2, 16) else None
         self._ask_parametrization(key, name)
@@ -168,9 +173,30 @@ class _Draft:
         kind = "LearnableBinarization" if "raw_diffs" in tensors else "FixedBinarization"
         extra = {"temperature_softplus": None} if "raw_diffs" in tensors else {}
         if extra:
-            self.check.append(f"layer {key!r}: temperature_softplus is not saved (default 0.1)")
-        self.check.append(f"layer {key!r}: feature_dim, -2 by default, and 1 before convolutions")
-        self._add(kind, key, (), feature_dim=-2, **extra)
+            self.check.append(
+                f"layer {key!r}: temperature_softplus is not saved (default 0.1); of torchlogix "
+                '0.2.1, give "softplus": false instead'
+            )
+        given = self.shape
+        self._add(kind, key, (), feature_dim=None, **extra)
+        self.shape = given
+        bits = tensors["raw_diffs" if extra else "thresholds"].shape[-1:]
+        self.binarised = (self.layers[-1], int(math.prod(bits)))
+
+    def _settle(self, feature_dim: int | None) -> int:
+        """Bits a number of the binarisation before, whose feature_dim its reader tells."""
+        if self.binarised is None:
+            return 1
+        (entry, bits), self.binarised = self.binarised, None
+        entry["feature_dim"] = feature_dim
+        if feature_dim is None:
+            self.check.append(
+                f"layer {entry['key']!r}: feature_dim orders the bits: 1 by channels, -2 (its "
+                "default) by elements"
+            )
+        if self.shape:
+            self.shape = (self.shape[0] * bits, *self.shape[1:])
+        return bits
 
     def convlogic(self, key: str, tensors: Mapping[str, Any]) -> None:
         if "selection" in tensors:
@@ -189,8 +215,9 @@ class _Draft:
             self._add("ConvLogicLayer", key, shape, kernel=list(window), stride=[1, 1],
                       padding=padding, complete=complete)  # fmt: skip
         elif "indices_0" in tensors:
-            self._before_dense(key, 0)
-            self._dense("LogicLayer", key, len(tensors["weights"]))
+            wires = [self.state[f"{key}.indices_{i}" if key else f"indices_{i}"] for i in range(2)]
+            known = self._before_dense(key, int(max(w.max() for w in wires)) + 1)
+            self._dense("LogicLayer", key, len(tensors["weights"]), **known)
         else:
             self._add("TreeLogicLayer", key, self.shape)
 
@@ -204,6 +231,13 @@ class _Draft:
         self._dense("LogicLayer", key, len(tensors["weights"]))
 
     def finish(self) -> None:
+        self._settle(None)
+        if len(self.shape) > 1:
+            last = self.layers[-1]["key"]
+            self.check.append(
+                f"after layer {last!r}: a pool would leave no trace; add it if missing"
+            )
+            self._add("Flatten", "", (math.prod(self.shape),))
         self._add("GroupSum", str(len(self.layers)), (), k=None, tau=None)
         self.check.append("GroupSum: k classes and tau are not saved; take it out if there is none")
 
@@ -214,36 +248,118 @@ class _Draft:
     def _dense(self, kind: str, key: str, gates: int, **arguments: Any) -> None:
         self._add(kind, key, (gates,), out_dim=int(gates), **arguments)
 
-    def _before_conv(self, key: str, channels: int, padded: tuple[int, ...]) -> list[int] | None:
-        """Padding of a convolution that sees `padded` sizes, after a pool where one is missing."""
+    def _before_conv(
+        self,
+        key: str,
+        channels: int,
+        space: tuple[int, ...],
+        stride: tuple[int, ...],
+        reach: tuple[int, ...],
+    ) -> tuple[tuple[int, ...], int | None]:
+        """(window, padding) of a convolution that has these positions and reads `reach` cells from
+        each, after a pool where that alone fits.
+        """
+        bits = self._settle(1)
         if not self.shape:
-            if self.input_shape is None and not self.layers:
-                self.input_shape = (channels, *padded)
+            if self.input_shape is None and len(self.layers) == (bits > 1):
+                size = tuple((n - 1) * s + w for n, s, w in zip(space, stride, reach, strict=True))
+                self.input_shape = (channels // bits, *size)
                 self.check.append(
                     f"input shape {list(self.input_shape)}: assumes that layer {key!r} does not pad"
                 )
-                return [0] * len(padded)
+                return reach, 0
             self.check.append(f"layer {key!r}: padding is not known; give input_shape to describe")
-            return None
-        size = self.shape[1:]
-        if self.gap and self.layers:
-            self._pool(key, len(padded))
-            size = self.shape[1:]
-        padding = [max(0, -(-(want - have) // 2)) for want, have in zip(padded, size, strict=True)]
-        self.check.append(f"layer {key!r}: padding {padding} fits an input of {list(size)}")
-        return padding
+            return reach, None
+        fits = [
+            (window, padding, pool)
+            for pool in self._pools(len(space))
+            for window, padding in _windows(_pooled(self.shape, pool)[1:], space, stride, reach)
+        ]
+        if fits:
+            window, padding, pool = min(fits, key=lambda fit: (fit[0], fit[1]))
+            self._pool(key, pool)
+            self.check.append(
+                f"layer {key!r}: window {list(window)} and padding {padding} fit an input of "
+                f"{list(self.shape[1:])}"
+            )
+            return window, padding
+        self.check.append(
+            f"layer {key!r}: no padding makes {list(space)} positions of {list(self.shape[1:])}; "
+            "what is before it, such as a pool, must be added"
+        )
+        return reach, None
 
-    def _before_dense(self, key: str, inputs: int) -> None:
-        if len(self.shape) > 1:
-            halved = self.shape[0] * math.prod(n // 2 for n in self.shape[1:])
-            if self.gap > 1 and (not inputs or halved >= inputs):
-                self._pool(key, len(self.shape) - 1)
-            self._add("Flatten", "", (math.prod(self.shape),))
-        elif self.gap and not self.shape:
-            self._add("Flatten", "", ())
+    def _before_dense(self, key: str, inputs: int) -> Entry:
+        """What is known of the layer's width; `inputs` is its highest wire plus one, 0 where the
+        wiring is not at hand.
+        """
+        images = len(self.shape) > 1
+        self._settle(None if images or (not self.shape and self.gap != 0) else -2)
+        if not images:
+            if not self.shape and self.gap and inputs:
+                self._add("Flatten", "", ())
+            if self.shape or not inputs or any("in_dim" in layer for layer in self.layers):
+                return {}
+            self.check.append(f"layer {key!r}: in_dim {inputs} is its highest wire plus one")
+            return {"in_dim": inputs}
+        known: Entry = {}
+        for pool in self._pools(len(self.shape) - 1, others=1):  # the Flatten
+            if inputs and math.prod(_pooled(self.shape, pool)) == inputs:
+                self._pool(key, pool)
+                known = {"in_dim": inputs}
+                break
+        else:
+            if inputs:
+                known = {"in_dim": None}
+                self.check.append(
+                    f"layer {key!r}: reads {inputs} inputs or more, and {list(self.shape)} is "
+                    "before it; in_dim, or what is missing between them, such as a pool"
+                )
+        self._add("Flatten", "", (math.prod(self.shape),))
+        return known
 
-    def _pool(self, key: str, axes: int) -> None:
-        self.check.append(f"before layer {key!r}: an OR pool of 2 with stride 2 is a guess")
-        shape = (self.shape[0], *(n // 2 for n in self.shape[1:]))
-        pool = {"kernel_size": 2, "stride": 2, "padding": 0}
-        self._add(f"OrPooling{axes}d", "", shape, **pool)
+    def _pools(self, axes: int, others: int = 0) -> list[tuple[int, int, int] | None]:
+        """(kernel, stride, padding) of pools that may be in the gap before this layer, where there
+        is room beside `others`, and None.
+        """
+        before = self.layers[-1]["type"] if self.layers else ""
+        gates = before.startswith(("LogicConv", "ConvLogic", "TreeLogic"))
+        if not gates or axes < 2 or (self.gap is not None and self.gap <= others):
+            return [None]
+        return [*_POOLS, None]
+
+    def _pool(self, key: str, pool: tuple[int, int, int] | None) -> None:
+        if pool is None:
+            return
+        kernel, stride, padding = pool
+        self.check.append(
+            f"before layer {key!r}: an OR pool of {kernel} with stride {stride} and padding "
+            f"{padding} is a guess"
+        )
+        arguments = {"kernel_size": kernel, "stride": stride, "padding": padding}
+        shape = _pooled(self.shape, pool)
+        self._add(f"OrPooling{len(shape) - 1}d", "", shape, **arguments)
+
+
+_POOLS = ((2, 2, 0), (2, 2, 1), (3, 2, 1), (3, 2, 0), (3, 3, 0), (4, 4, 0), (2, 1, 0), (3, 1, 1))
+
+
+def _pooled(shape: tuple[int, ...], pool: tuple[int, int, int] | None) -> tuple[int, ...]:
+    if pool is None:
+        return shape
+    kernel, stride, padding = pool
+    return (shape[0], *((n + 2 * padding - kernel) // stride + 1 for n in shape[1:]))
+
+
+def _windows(
+    size: tuple[int, ...], space: tuple[int, ...], stride: tuple[int, ...], reach: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Windows from `reach` on, and paddings, that give `space` positions over `size`."""
+    square = max(reach)
+    for window in (reach, (square,) * len(reach), (square + 1,) * len(reach)):
+        for padding in range(square):
+            if all(
+                n + 2 * padding >= w and (n + 2 * padding - w) // s + 1 == count
+                for n, w, s, count in zip(size, window, stride, space, strict=True)
+            ):
+                yield window, padding

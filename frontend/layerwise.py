@@ -117,7 +117,8 @@ def check_inputs(stack: Stack, layer: Layer, argument: str = "in_dim") -> None:
 
     Its wires may fit all the same, since they need not use the highest input.
     """
-    if layer.entry.get(argument) is not None and layer.integer(argument) != stack.value.size:
+    given = layer.get(argument, stack.value.size)
+    if given is not None and layer.integer(argument, given) != stack.value.size:
         raise LiftError(
             f"{layer.where}: {argument} is {layer.integer(argument)}, the layer before gives "
             f"{stack.value.type}"

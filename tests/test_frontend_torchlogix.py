@@ -355,6 +355,48 @@ def test_a_drafted_architecture_lifts_once_completed():
     assert lgir.lift(model.state_dict(), architecture=draft) == lgir.lift(model)
 
 
+@pytest.mark.parametrize("pool", [(2, 2, 0), (2, 2, 1), (3, 2, 1), None])
+@pytest.mark.parametrize(("field", "stride", "padding"), [(3, 1, 1), (4, 2, 2), ((3, 5), 1, 2)])
+def test_drafts_find_pools_and_paddings_that_fit(pool, field, stride, padding):
+    first = peer.LogicConv2d((14, 17), 1, 12, 2, field, stride, padding)
+    pools = [] if pool is None else [peer.OrPooling2d(*pool)]
+    after = nn.Sequential(first, *pools)(torch.zeros(1, 1, 14, 17)).shape
+    second = peer.LogicConv2d(tuple(after[2:]), 12, 12, 2, 3, 1, 1)
+    bits = 12 * after[2] * after[3]
+    head = peer.LogicDense(bits, bits)
+    head.connections.indices = torch.randperm(2 * bits).reshape(2, bits) % bits
+    model = nn.Sequential(first, *pools, second, nn.Flatten(), head)
+    draft = describe(model.state_dict(), input_shape=(1, 14, 17))
+    draft["layers"].pop()
+    assert lgir.lift(model.state_dict(), architecture=draft).nodes == lgir.lift(model).nodes
+
+
+def test_a_draft_that_misses_a_layer_is_not_lifted():
+    conv = peer.LogicConv2d((9, 9), 1, 8, 2, 3)
+    dense = peer.LogicDense(200, 200)
+    dense.connections.indices = torch.randperm(400).reshape(2, 200) % 200
+    model = nn.Sequential(conv, peer.OrPooling2d(3, 1), nn.Flatten(), dense)
+    draft = describe(model.state_dict(), input_shape=(1, 9, 9))
+    assert any("what is missing between them" in line for line in draft["check"])
+    draft["layers"].pop()
+    with pytest.raises(LiftError, match="must give in_dim"):
+        lgir.lift(model.state_dict(), architecture=draft)
+
+
+def test_drafts_ask_for_the_order_of_bits_where_nothing_tells_it():
+    dense = nn.Sequential(peer.FixedBinarization(rows(2), 1), nn.Flatten(), peer.LogicDense(60, 60))
+    draft = describe(dense.state_dict(), input_shape=(3, 2, 5))
+    draft["layers"].pop()
+    with pytest.raises(LiftError, match="must give feature_dim"):
+        lgir.lift(dense.state_dict(), architecture=draft)
+    draft["layers"][0]["feature_dim"] = 1
+    lifted = lgir.lift(dense.state_dict(), architecture=draft)
+    assert lifted.nodes == lgir.lift(dense, input_shape=(3, 2, 5)).nodes
+    image = nn.Sequential(peer.FixedBinarization(rows(2), 1), peer.LogicConv2d(6, 6, 8, 2, 3))
+    draft = describe(image.state_dict(), input_shape=(3, 6, 6))
+    assert draft["layers"][0]["feature_dim"] == 1
+
+
 def test_a_draft_left_incomplete_says_what_to_fill_in():
     state = conv_net().state_dict()
     draft = describe(state)
