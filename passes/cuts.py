@@ -25,7 +25,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, and keep the code on disk where there is a place for it.
 
     Numba does not see that a function of another module has changed: kernels call only those of
-    their own.
+    their own. Loops copy slices: numba's way, with its checks, takes seconds to compile.
     """
     options = {"nogil": True, "error_model": "numpy"}
     try:
@@ -154,11 +154,13 @@ def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignor
                     continue
                 kept = min(kept + 1, most)
                 for c in range(kept - 1, at, -1):
-                    leaves[net, c] = leaves[net, c - 1]
+                    for leaf in range(4):
+                        leaves[net, c, leaf] = leaves[net, c - 1, leaf]
                     size[net, c] = size[net, c - 1]
                     tables[net, c] = tables[net, c - 1]
                     spans[net, c] = spans[net, c - 1]
-                leaves[net, at, :n] = merged[:n]
+                for leaf in range(n):
+                    leaves[net, at, leaf] = merged[leaf]
                 size[net, at], spans[net, at] = n, span
                 y = _VARIABLE if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
                 wide_x = _spread(x, x_leaves, x_size, merged, n)
@@ -239,7 +241,8 @@ def recover_area(  # type: ignore[no-untyped-def]
     for net in range(nets):
         if given_size[net] >= 0:
             at = count[net]
-            leaves[net, at] = given[net]
+            for j in range(given_size[net]):
+                leaves[net, at, j] = given[net, j]
             size[net, at], tables[net, at] = given_size[net], given_table[net]
             best[net] = at
     _count_users(leaves, size, best, arity, fixed, used)
@@ -269,12 +272,12 @@ def _cuts_of(  # type: ignore[no-untyped-def]
     """Fill in the cuts of one net, cheapest by area flow first; how many."""
     if arity[net] != 2:
         n = arity[net]
-        leaves[net, 0, :n] = fanin[net, :n]
         size[net, 0] = n
         tables[net, 0] = table[net]
         cost[net, 0] = 1.0
-        for i in range(n):
-            cost[net, 0] += flow[fanin[net, i]]
+        for j in range(n):
+            leaves[net, 0, j] = fanin[net, j]
+            cost[net, 0] += flow[fanin[net, j]]
         return 1
     most = cost.shape[1]
     merged = np.empty(8, np.int32)
@@ -305,11 +308,13 @@ def _cuts_of(  # type: ignore[no-untyped-def]
                 continue
             kept = min(kept + 1, most)
             for c in range(kept - 1, at, -1):
-                leaves[net, c] = leaves[net, c - 1]
+                for leaf in range(k):
+                    leaves[net, c, leaf] = leaves[net, c - 1, leaf]
                 size[net, c] = size[net, c - 1]
                 tables[net, c] = tables[net, c - 1]
                 cost[net, c] = cost[net, c - 1]
-            leaves[net, at, :n] = merged[:n]
+            for leaf in range(n):
+                leaves[net, at, leaf] = merged[leaf]
             size[net, at] = n
             cost[net, at] = price
             y = _VARIABLE if j < 0 else tables[b, j]
@@ -342,7 +347,8 @@ def _covered(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
 @compiled
 def _count_users(leaves, size, best, arity, fixed, used):  # type: ignore[no-untyped-def]
     """The tables and outputs that read each net, in the cover by the best cuts."""
-    used[:] = fixed
+    for net in range(len(fixed)):
+        used[net] = fixed[net]
     for net in range(len(arity) - 1, -1, -1):
         if arity[net] and used[net]:
             for j in range(size[net, best[net]]):
