@@ -79,8 +79,6 @@ def _source(loaded: Any, label: str) -> Source:
 
 def _network_key(checkpoint: Mapping[Any, Any], label: str) -> Any | None:
     """Where in a training script's checkpoint the network is; None: the checkpoint is it."""
-    if any(map(_is_tensor, checkpoint.values())):
-        return None
     inner = {
         key: value
         for key, value in checkpoint.items()
@@ -160,9 +158,27 @@ def _read_safetensors(path: Path) -> Any:
             error
         )
     try:
-        return load_file(path)
+        return _bfloat16_file(path) or load_file(path)
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise FormatError(f"{path}: truncated or corrupt safetensors file ({error})") from error
+
+
+def _bfloat16_file(path: Path) -> Any | None:
+    """The tensors of a file that holds bfloat16, which numpy lacks and torch has; else None."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    if kinds.isdisjoint(("BF16", "F8_E4M3", "F8_E5M2")):
+        return None
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise FormatError(
+            f"{path}: holds {', '.join(sorted(kinds))}, and reading that needs torch; save the "
+            "tensors as float32"
+        ) from error
+    return load_file(path)
 
 
 def _read_torch(path: Path, allow_pickle: bool) -> Any:

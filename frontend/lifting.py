@@ -149,5 +149,10 @@ def _check_against_module(graph: Graph, source: Source) -> None:
         raise LiftError(
             f"{source.label}: on {len(wrong)} of {_CHECK_SAMPLES} random samples its eval mode "
             "differs from its layers run in order; its forward does more than they show. Lift the "
-            "part that is a chain of layers, or pass check=False"
+            f"part that is a chain of layers, or pass check=False{_bfloat16_hint(module)}"
         )
+
+
+def _bfloat16_hint(module: Any) -> str:
+    kinds = {str(parameter.dtype) for parameter in module.parameters()}
+    return "; or its bfloat16 rounds: lift model.float()" if "torch.bfloat16" in kinds else ""

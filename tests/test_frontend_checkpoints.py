@@ -61,7 +61,8 @@ def test_a_layer_that_is_not_there_is_named_beside_those_that_are(net):
 def test_the_network_is_found_beside_the_optimiser(net, key, tmp_path):
     optimiser = torch.optim.Adam(net.parameters())
     net(torch.zeros(2, 20))
-    saved = {"epoch": 3, "optimizer": optimiser.state_dict(), "rng": [1], key: net.state_dict()}
+    saved = {"epoch": 3, "optimizer": optimiser.state_dict(), "rng": torch.get_rng_state()}
+    saved[key] = net.state_dict()
     torch.save(saved, tmp_path / "last.pt")
     graph = lift(tmp_path / "last.pt")
     assert graph.nodes == lgir.lift(net).nodes
@@ -85,6 +86,14 @@ def test_a_pickled_module_inside_a_checkpoint_needs_no_architecture(net):
 def test_compiled_and_parallel_modules_lift(net):
     assert lgir.lift(torch.compile(net, backend="eager")) == lgir.lift(net)
     assert lgir.lift(nn.DataParallel(net)).nodes == lgir.lift(net).nodes
+
+
+def test_bfloat16_is_read_from_any_file(net, tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    save_file(half, tmp_path / "net.safetensors")
+    torch.save(half, tmp_path / "net.pt")
+    assert lift(tmp_path / "net.safetensors").nodes == lift(tmp_path / "net.pt").nodes
 
 
 def test_torchscript_is_refused_with_the_way_out(net):
