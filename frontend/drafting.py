@@ -135,7 +135,7 @@ class _Draft:
         else:
             raise LiftError(
                 f"layer {key!r} has no connections.indices; torchlogix 0.1 saved no wiring, so "
-                "this state_dict cannot be lifted"
+                "this state_dict cannot be lifted; lift the module that it is from"
             )
 
     def _torchlogix_conv(self, key: str, indices: Any) -> None:

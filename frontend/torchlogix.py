@@ -40,8 +40,9 @@ _NO_ARCHITECTURE: Final = (
 )
 _NO_WIRING: Final = (
     "has weights but no connections.indices: torchlogix 0.1 saved no wiring, so the network "
-    "cannot be told from this file; load it in the program that trained it and lift the module, "
-    "or save it again with torchlogix 0.2"
+    "cannot be told from this file, and loading it into a new model gives that other wiring; lift "
+    "the module itself where it still lives or was pickled (allow_pickle=True), or made again "
+    "after the same torch.manual_seed"
 )
 
 
@@ -125,14 +126,28 @@ def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
         entry = entry_of(key, kind, module, _ARGUMENTS)
         if "parametrization" in entry:
             entry["parametrization"] = _parametrization(entry["parametrization"], source.label)
-        if entry["type"] == "LearnableBinarization":
+        prefix = f"{key}." if key else ""
+        if kind in _GATES:
+            _add_unsaved_wiring(state, prefix, module.connections)
+        if kind == "LearnableBinarization":
             # The module's own sum: bit for bit what it compares with. 0.2.1's depends on the mode.
-            prefix, was_training = f"{key}." if key else "", module.training
+            was_training = module.training
             module.eval()
             state[f"{prefix}effective_thresholds"] = array_of(module.get_thresholds())
             module.train(was_training)
         entries.append(entry)
     return entries
+
+
+def _add_unsaved_wiring(state: dict[str, Any], prefix: str, connections: Any) -> None:
+    """The wiring that torchlogix 0.1 keeps in plain attributes, under 0.2's names."""
+    wiring = getattr(connections, "indices", None)
+    if isinstance(wiring, list | tuple):  # a convolution's, level by level
+        found = {f"_indices_L{level}": array_of(part) for level, part in enumerate(wiring)}
+    else:
+        found = {"indices": array_of(wiring)}
+    for name, array in found.items():
+        state.setdefault(f"{prefix}connections.{name}", array)
 
 
 def _parametrization(given: Any, label: str) -> str:

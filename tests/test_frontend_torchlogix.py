@@ -452,6 +452,22 @@ def test_files_of_versions_that_saved_no_wiring_are_refused(architecture):
         describe({"0.weight": torch.randn(20, 16)})
 
 
+def test_modules_of_versions_that_saved_no_wiring_lift():
+    def plain(connections, names):
+        found = [connections._buffers.pop(name) for name in names]
+        connections.indices = found if names[0].startswith("_") else found[0]
+
+    conv = peer.LogicConv2d(6, 2, 4, 2, 3)
+    learnable = peer.LogicDense(64, 60, connections="learnable")
+    model = nn.Sequential(conv, nn.Flatten(), learnable, peer.LogicDense(60, 40))
+    graph = lgir.lift(model)
+    plain(conv.connections, ["_indices_L0", "_indices_L1"])
+    plain(learnable.connections, ["indices"])
+    plain(model[3].connections, ["indices"])
+    assert not any("indices" in key for key in model.state_dict())
+    assert lgir.lift(model, check=False).nodes == graph.nodes
+
+
 def test_convolutions_without_wiring_are_refused():
     state = nn.Sequential(peer.LogicConv2d(5, 1, 2, 2, 3)).state_dict()
     del state["0.connections._indices_L0"]
