@@ -3,6 +3,7 @@
 A GroupSum only counts, so x and not x may be 1 and 0 there. Counts stay what they were, and with
 them every bit of the scores. Constants stay bits that are counted: folded into `beta` they would
 change how scores round. What classes have in common stays as well, since each score shows it.
+Only scores are equal, so a netlist of the bits, as BLIF has it, differs from the original's.
 """
 
 from __future__ import annotations
