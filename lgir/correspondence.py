@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,12 @@ def correspond(
     samples: Sequence[npt.NDArray[Any]],
     effort: Effort,
     try_samples: Callable[[Mask], None],
+    deeper: bool = False,
 ) -> None:
     """Note in `atlas`, of two graphs, what is proved equal. Raises TimeUp.
 
     Args:
+        deeper: look again at what is not, as a function of values further away or of the inputs.
         samples: of the graphs' inputs, (n, *shape) each, on which values are compared first.
         try_samples: told assignments (n, variables) on which values that look alike differ.
     """
@@ -38,7 +40,11 @@ def correspond(
     for right in (made for made in atlas.made if made.graph == 1):
         left = _partner(atlas, keys, right)
         if left is not None:
-            _Pair(atlas, left, right, effort, try_samples).match(keys)
+            pair = _Pair(atlas, left, right, effort, try_samples)
+            if deeper:
+                pair.match_deeper(keys)
+            else:
+                pair.match(keys)
 
 
 def _keys(atlas: Atlas, samples: Sequence[npt.NDArray[Any]]) -> dict[tuple[int, str], Keys]:
@@ -72,15 +78,24 @@ def _channel_hash(words: Words) -> Keys:
 
 
 def _partner(atlas: Atlas, keys: dict[tuple[int, str], Keys], right: Made) -> Made | None:
-    """The value of the first graph with most channels that look like some of `right`'s."""
+    """The value of the first graph with most channels that look like some of `right`'s.
+
+    None where these are less than a quarter: a few are alike by chance, and what is known of them
+    on one side alone would keep their readers from looking alike.
+    """
     mine = keys[right.graph, right.name]
-    best, most = None, 0
+    mine = mine[mine != 0]  # constants tell nothing
+    best, most = None, len(mine) // 4 + 1
     for made in atlas.made:
         if made.graph == 0 and made.op.space == right.op.space:
             alike = int(np.isin(mine, keys[0, made.name]).sum())
-            if alike >= most > 0 or alike > most:  # of several, the last
+            if alike >= most:  # of several, the last
                 best, most = made, alike
     return best
+
+
+_MAX_GATES: Final = 1 << 24  # of one comparison, and of a deeper one that may be in vain
+_MAX_DEEPER: Final = 1 << 18
 
 
 class _Pair:
@@ -100,23 +115,53 @@ class _Pair:
         self.try_samples = try_samples
 
     def match(self, keys: dict[tuple[int, str], Keys]) -> None:
-        """Compare all channels; what looks alike and is not proved equal, at several positions."""
+        """Compare all channels, at any position, and what that leaves at one of each class."""
+        left, right, cut = self.left, self.right, len(self.atlas.made)
+        channels = [np.arange(len(left.codes)), np.arange(len(right.codes))]
+        if not left.op.space:
+            self._match_at(np.zeros(1, np.int64), channels, cut)
+            return
+        literal = self._swept(at_any_position(self.atlas, [left, right]))
+        self._note(channels, literal[:, None])
+        self._match_open(keys, cut)
+
+    def match_deeper(self, keys: dict[tuple[int, str], Keys]) -> None:
+        """Compare what is left as a function of more than what is nearest."""
+        for cut in (self._first_read(), 0):
+            self._match_open(keys, cut)
+
+    def _match_open(self, keys: dict[tuple[int, str], Keys], cut: int) -> None:
+        """Compare the channels that look alike and are not proved equal."""
         left, right = self.left, self.right
         mine, theirs = keys[0, left.name], keys[1, right.name]
-        channels = [np.arange(len(mine)), np.arange(len(theirs))]
-        at = np.zeros(1, np.int64)
-        if left.op.space:
-            literal = self._swept(at_any_position(self.atlas, [left, right]))
-            self._note(channels, literal[:, None])
-            unmatched = np.isin(theirs, mine) & (right.codes[:, 0] == right.own[:, 0])
-            if not unmatched.any():
-                return
-            channels = [np.flatnonzero(np.isin(mine, theirs[unmatched])), np.flatnonzero(unmatched)]
-            at = position_classes(self.atlas, [left, right])
-        roots = [m.own[c][:, at].ravel() for m, c in zip((left, right), channels, strict=True)]
+        unmatched = np.isin(theirs, mine) & (right.codes[:, 0] == right.own[:, 0])
+        if unmatched.any():
+            alike = np.isin(mine, theirs[unmatched])
+            at = position_classes(self.atlas, [left, right], cut)
+            self._match_at(at, [np.flatnonzero(alike), np.flatnonzero(unmatched)], cut)
+
+    def _match_at(self, at: Index, channels: list[Index], cut: int) -> None:
+        """Compare channels at some positions that stand for all."""
+        pair = (self.left, self.right)
+        roots = [m.own[c][:, at].ravel() for m, c in zip(pair, channels, strict=True)]
         with contextlib.suppress(TooLarge):
-            literal = self._swept(at_positions(self.atlas, np.concatenate(roots), cut=True))
-            self._note(channels, literal.reshape(-1, len(at)))
+            limit = _MAX_GATES if cut == len(self.atlas.made) else _MAX_DEEPER
+            netlist = at_positions(self.atlas, np.concatenate(roots), cut, limit)
+            self._note(channels, self._swept(netlist).reshape(-1, len(at)))
+
+    def _first_read(self) -> int:
+        """The first of the atlas's values that one of the two reads.
+
+        A cut there opens up what one side reads and the other, dividing its logic otherwise, may
+        have as part of its body.
+        """
+        owners = [
+            self.atlas.owners(self.atlas.codes(made.graph, name)[:, 0] >> 1)
+            for made in (self.left, self.right)
+            for name in made.node.inputs
+        ]
+        found = np.concatenate(owners)
+        return int(found[found >= 0].min(initial=len(self.atlas.made)))
 
     def _swept(self, netlist: Netlist) -> Literals:
         """(roots,) literals of the roots."""

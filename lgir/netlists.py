@@ -105,7 +105,7 @@ class TooLarge(Exception):
     """A netlist of more gates than fit."""
 
     def __init__(self, gates: int) -> None:
-        super().__init__(f"{gates:,} gates exceed {MAX_GATES:,}")
+        super().__init__(f"{gates:,} gates")
         self.gates = gates
 
 
@@ -113,13 +113,13 @@ def _widest(atlas: Atlas) -> int:
     return max([made.op.body.k for made in atlas.made], default=1)
 
 
-def at_positions(atlas: Atlas, roots: Codes, *, cut: bool) -> Netlist:
+def at_positions(atlas: Atlas, roots: Codes, cut: int = 0, limit: int = MAX_GATES) -> Netlist:
     """The netlist of elements (n,), given as literals.
 
     Args:
-        cut: stop at elements that both graphs are proved to share; else only at the inputs.
-
-    Raises TooLarge beyond 2**24 gates.
+        cut: stop at elements that both graphs are proved to share and that belong to the first
+            `cut` values of the atlas, and at the inputs.
+        limit: number of gates beyond which TooLarge is raised.
     """
     elements = roots >> 1
     needed = [np.zeros(made.op.positions, bool) for made in atlas.made]
@@ -134,11 +134,12 @@ def at_positions(atlas: Atlas, roots: Codes, *, cut: bool) -> Netlist:
     def is_leaf(elements: Codes) -> npt.NDArray[np.bool_]:
         owner = atlas.owners(elements)
         leaf: npt.NDArray[np.bool_] = owner < 0
-        for i in np.unique(owner[owner >= 0]).tolist() if cut else ():
+        for i in set(owner[(owner >= 0) & (owner < cut)].tolist()) - compared:
             made, mine = atlas.made[i], owner == i
             leaf[mine] = made.shared[(elements[mine] - made.first) // made.op.positions]
         return leaf
 
+    compared = set(atlas.owners(elements).tolist())  # what is compared is not cut off
     need(elements)
     reads: dict[int, Codes] = {}
     for i, made in reversed(list(enumerate(atlas.made))):
@@ -150,7 +151,7 @@ def at_positions(atlas: Atlas, roots: Codes, *, cut: bool) -> Netlist:
             leaves.append(found[leaf])
             need(found[~leaf])
     total = sum(x.shape[1] * atlas.made[i].op.body.num_gates for i, x in reads.items())
-    if total > MAX_GATES:
+    if total > limit:
         raise TooLarge(total)
     variables = np.unique(np.concatenate(leaves))
     variables = variables[variables > 0]
@@ -211,12 +212,14 @@ class _Anywhere:
         self.rows: dict[tuple[int, str], list[tuple[object, int, tuple[int, int] | None]]] = {}
         self.elements: dict[object, Codes] = {}  # of rows of inputs and thresholds
         self.variables: dict[_Read, int] = {}
+        self.compared: set[int] = set()
 
     def build(self, roots: list[Made]) -> Netlist:
         one, zero = tuple(1 for _ in self.extent), tuple(0 for _ in self.extent)
         needed: list[dict[Address, list[tuple[_Read | None, int]]]] = [{} for _ in self.atlas.made]
-        for made in roots:
-            needed[self.number[made.graph, made.name]][one, zero] = []
+        self.compared = {self.number[made.graph, made.name] for made in roots}
+        for i in self.compared:
+            needed[i][one, zero] = []
         for i, made in reversed(list(enumerate(self.atlas.made))):
             for address, reads in needed[i].items():
                 reads += self._reads(made, *address)
@@ -298,7 +301,8 @@ class _Anywhere:
             else:
                 home = self.atlas.made[owner[c]]
                 channel = (int(row[0]) // 2 - home.first) // home.op.positions
-                inner = None if home.shared[channel] else (int(owner[c]), channel)
+                cut = home.shared[channel] and int(owner[c]) not in self.compared
+                inner = None if cut else (int(owner[c]), channel)
             found.append((key, int(odd[c, 0]), inner))
         self.rows[graph, name] = found
         return found
@@ -340,14 +344,17 @@ def at_any_position(atlas: Atlas, roots: list[Made]) -> Netlist:
     return _Anywhere(atlas, roots[0].op.space).build(roots)
 
 
-def position_classes(atlas: Atlas, roots: list[Made]) -> Nets:
+def position_classes(atlas: Atlas, roots: list[Made], cut: int) -> Nets:
     """Positions (flat) that stand for all: each other position has one among them at which the
     same reads, direct or through values that are not cut off, fall outside.
 
-    All positions where reads do not move in step, or where the inputs differ between positions.
+    `cut` is that of `at_positions`. All positions where reads do not move in step, or where the
+    inputs differ between positions.
     """
     space = roots[0].op.space
     everywhere = np.arange(roots[0].op.positions)
+    if not space:
+        return everywhere
     one, zero = tuple(1 for _ in space), tuple(0 for _ in space)
     conditions: list[set[tuple[int, int, int]]] = [set() for _ in space]
     scales: dict[Shape, Shape] = {}
@@ -369,9 +376,11 @@ def position_classes(atlas: Atlas, roots: list[Made]) -> Nets:
             owner = np.unique(atlas.owners(atlas.codes(made.graph, name)[:, 0] >> 1))
             for i in owner[owner >= 0].tolist():
                 step = (i, to_scale, to_offset)
-                if step not in seen and not atlas.made[i].shared.all():
+                home = atlas.made[i]
+                leaf = i < cut and home.shared.all() and home not in roots
+                if step not in seen and not leaf:
                     seen.add(step)
-                    todo.append((atlas.made[i], to_scale, to_offset))
+                    todo.append((home, to_scale, to_offset))
     chosen = []
     for axis, n in enumerate(space):
         kinds: dict[tuple[bool, ...], int] = {}

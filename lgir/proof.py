@@ -21,15 +21,16 @@ from lgir.correspondence import correspond
 from lgir.equivalence import Simulation, Verdict, default_samples, draw_samples
 from lgir.graph import Graph, GroupSum, Reshape
 from lgir.netlists import TooLarge, at_positions
-from lgir.sweeping import Effort, GaveUp, Sweep, TimeUp, solver_class
+from lgir.simulate import unpack
+from lgir.sweeping import Effort, GaveUp, Sweep, TimeUp, draw, solver_class
 
 Literals = npt.NDArray[np.integer]
 
 _TRIES: Final = 64  # pairs of bits of an output that are looked at one by one
 
 
-class _Differ(Exception):
-    """A sample was found on which the graphs differ: the argument is the verdict."""
+class _Decided(Exception):
+    """The argument is the verdict: a sample on which the graphs differ, or that none is known."""
 
 
 def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdict:
@@ -50,27 +51,31 @@ def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdi
     verdict = Simulation(a, seed=seed).compare(b)
     if verdict.equivalent is False:
         return verdict
-    atlas = Atlas([a, b])
+    # First the graph of more nodes, so that what the other's bodies hold is looked for in them.
+    first, second = (a, b) if len(a.nodes) >= len(b.nodes) else (b, a)
+    atlas = Atlas([first, second])
 
     def try_samples(variables: npt.NDArray[np.bool_]) -> None:
         verdict = Simulation(a, inputs=atlas.space.samples(variables)).compare(b)
         if verdict.equivalent is False:
-            raise _Differ(Verdict(False, "sat", 0, verdict.counterexample))
+            raise _Decided(Verdict(False, "sat", 0, verdict.counterexample))
 
     try:
-        correspond(atlas, draw_samples(a, default_samples(a), seed), effort, try_samples)
-        pairs = []
-        for one, two in zip(a.outputs, b.outputs, strict=True):
-            pair = _Pair(one, _Output.of(atlas, 0, one), _Output.of(atlas, 1, two))
-            if pair.left.raw != pair.right.raw:
-                return _unknown(f"output %{one} hands on an input's numbers")
-            if not pair.equal():
-                pairs.append(pair)
+        samples = draw_samples(a, default_samples(a), seed)
+        for deeper in (False, True):
+            correspond(atlas, samples, effort, try_samples, deeper)
+            outputs = [
+                [_Output.of(atlas, i, x) for x in g.outputs] for i, g in enumerate(atlas.graphs)
+            ]
+            pairs = [_Pair(*x) for x in zip(a.outputs, *outputs, strict=True)]
+            pairs = [pair for pair in pairs if not pair.equal()]
+            if not pairs:
+                break
         note = _compare_unrolled(atlas, pairs, effort, try_samples) if pairs else None
         return Verdict(True, "sat") if note is None else _unknown(note)
-    except _Differ as found:
-        refuted: Verdict = found.args[0]
-        return refuted
+    except _Decided as decided:
+        found: Verdict = decided.args[0]
+        return found
     except TimeUp:
         return _unknown(f"the time limit of {seconds:g} s was reached")
     except TooLarge as error:
@@ -133,6 +138,8 @@ class _Pair:
     def open_groups(self) -> list[int]:
         """The groups of bits (a bit each where nothing is summed) that are not seen to be equal."""
         one, two = self.left, self.right
+        if one.raw != two.raw:
+            raise _Decided(_unknown(f"output %{self.name} hands on an input's numbers"))
         if one.op is None and two.op is None:
             return np.flatnonzero(one.bits != two.bits).tolist()
         return [g for g in range(one.groups) if not self._same_score(g)]
@@ -159,7 +166,7 @@ class _Pair:
 
     def unlike(self) -> list[tuple[int, int]]:
         """Literals of bits that one side has and the other lacks, in pairs."""
-        found = []
+        found: list[tuple[int, int]] = []
         for group in self.open_groups():
             one, two = (
                 x.bits.reshape(x.groups, -1)[group].tolist() for x in (self.left, self.right)
@@ -181,14 +188,16 @@ def _compare_unrolled(
     effort: Effort,
     try_samples: Callable[[npt.NDArray[np.bool_]], None],
 ) -> str | None:
-    """None where all pairs are equal, else why that is not known. Raises _Differ."""
+    """None where all pairs are equal, else why that is not known. Raises _Decided."""
     pairs = [pair.part(pair.open_groups()) for pair in pairs]
     outputs = [x for pair in pairs for x in (pair.left, pair.right)]
-    netlist = at_positions(atlas, np.concatenate([x.bits for x in outputs]), cut=False)
+    netlist = at_positions(atlas, np.concatenate([x.bits for x in outputs]))
 
     def try_taps(values: npt.NDArray[np.bool_]) -> None:
         try_samples(atlas.assignments(netlist.variables, values))
 
+    planes = draw(netlist.chains, effort.words, effort.seed)
+    try_taps(unpack(planes, 64 * effort.words))
     sweep = Sweep(netlist.body, netlist.chains, effort, try_taps)
     sweep.run()
     literal = netlist.roots(sweep.literal)

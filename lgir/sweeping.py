@@ -343,7 +343,8 @@ def gate_clauses(table: int, k: int) -> tuple[tuple[tuple[int, bool], ...], ...]
         open_rows = set(rows)
         while open_rows:
             row = min(open_rows)
-            cube, free = {row}, set()
+            cube = {row}
+            free: set[int] = set()
             for j in range(k):
                 grown = cube | {i ^ 1 << (k - 1 - j) for i in cube}
                 if grown <= rows:

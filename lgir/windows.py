@@ -86,13 +86,14 @@ class Windows:
                 break
             window.grow(steps, one_sided)
             differs = window.differs(x[rows], y[rows])
-            unequal = differs.any(axis=1)
+            unequal: Mask = differs.any(axis=1)
             equal[rows[~unequal]] = True
-            whole = unequal & ((window.border < self.body.first_gate).all(axis=1))
+            whole: Mask = unequal & (window.border < self.body.first_gate).all(axis=1)
             found = _assignments(window.border[whole], differs[whole])
             refuted += [(r, *x) for r, x in zip(rows[whole].tolist(), found, strict=True)]
-            window.keep(unequal & ~whole)
-            rows = rows[unequal & ~whole]
+            open_: Mask = unequal & ~whole
+            window.keep(open_)
+            rows = rows[open_]
         return equal, refuted
 
 
