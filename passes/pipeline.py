@@ -36,6 +36,7 @@ PIPELINES: Final[dict[str, str]] = {
     "O1": _SIMPLIFY,
     "O2": f"{_SIMPLIFY},{_FUSE}",
     "O3": f"{_SIMPLIFY},{_CHAINS},rewrite,lut-map{{k=3}},{_FUSE}",
+    "O4": f"{_SIMPLIFY},{_CHAINS},sweep,rewrite,lut-map{{k=3}},{_FUSE}",
     "size": f"{_SIMPLIFY},{_CANCEL},{_CHAINS},rewrite,lut-map{{k=6}}",
     "latency": f"{_SIMPLIFY},lut-map{{k=6}},{_FUSE}",
     "throughput": f"{_SIMPLIFY},{_FUSE}",
@@ -44,9 +45,10 @@ PIPELINES: Final[dict[str, str]] = {
 
 O1 keeps the nodes of convolutions and pools apart; O2, the default, fuses them; O3 also rewrites
 and covers the gates with three-input tables, as few as it can, for targets where each is one
-instruction or one cell. "size" has few distinct tables and "latency" few levels, both with tables
-of up to six inputs. "throughput" is what runs fastest on the LLVM backend as measured: O2, since
-more kinds of table cost it more than fewer of them save.
+instruction or one cell. O4 merges equal nets on the way, for which it needs a SAT solver
+(python-sat) and asks for one where there is none. "size" has few distinct tables and "latency" few
+levels, both with tables of up to six inputs. "throughput" is what runs fastest on the LLVM backend
+as measured: O2, since more kinds of table cost it more than fewer of them save.
 """
 
 MAX_ROUNDS: Final = 64

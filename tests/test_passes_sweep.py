@@ -12,6 +12,7 @@ import lgir
 from lgir.body import Body
 from lgir.builder import GraphBuilder
 from lgir.errors import PassError
+from lgir.frontend.digits import demo_checkpoint
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, OR, XOR
 from lgir.passes.pipeline import Pipeline
@@ -108,3 +109,10 @@ def test_without_a_solver_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pysat.solvers", None)
     with pytest.raises(lgir.LgirError, match=r'^sweep: .* pip install "lgir\[sat\]"$'):
         lgir.optimize(random_graph(1), "sweep")
+
+
+def test_the_level_with_sweeping_is_proved_and_no_larger():
+    graph = lgir.lift(demo_checkpoint())
+    without, with_sweep = run(graph, "O3"), run(graph, "O4")
+    assert gates(with_sweep) < gates(without)
+    assert lgir.verify(graph, with_sweep, method="sat").equivalent is True
