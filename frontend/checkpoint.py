@@ -10,10 +10,11 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +25,11 @@ _NESTED: Final = ("state_dict", "model_state_dict", "model")
 """Where training scripts and Lightning keep the state_dict within a checkpoint."""
 
 _SCALARS: Final = (str, int, float, np.number, np.bool_)
+
+_TORCHSCRIPT: Final = (
+    "TorchScript does not keep the layers' arguments; lift the module that was scripted, or its "
+    "state_dict with an architecture"
+)
 
 _BAD_GLOBAL: Final = re.compile(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w]+\.[\w.]+)")
 
@@ -53,17 +59,14 @@ def source_of(model: Any, *, allow_pickle: bool = False) -> Source:
     if isinstance(model, str | Path):
         path = Path(model)
         return _source(read_checkpoint(path, allow_pickle=allow_pickle), path.name)
-    return _source(model, type(model).__name__)
+    return _source(model, "state_dict" if isinstance(model, Mapping) else type(model).__name__)
 
 
 def _source(loaded: Any, label: str) -> Source:
     loaded = getattr(loaded, "_orig_mod", loaded)  # what torch.compile wraps
     if callable(getattr(loaded, "state_dict", None)):
-        if type(loaded).__name__.endswith("ScriptModule"):
-            raise LiftError(
-                f"{label}: TorchScript does not keep the layers' arguments; lift the module that "
-                "was scripted, or its state_dict with an architecture"
-            )
+        if any("ScriptModule" in kind.__name__ for kind in type(loaded).__mro__):
+            raise LiftError(f"{label}: {_TORCHSCRIPT}")
         return Source(label, module=loaded, state=to_numpy(loaded.state_dict()))
     if not isinstance(loaded, Mapping):
         raise LiftError(
@@ -122,6 +125,8 @@ def array_of(value: Any) -> Any:
     """
     if not callable(getattr(value, "detach", None)):
         return value
+    if value.is_meta:
+        raise LiftError("the model is on torch's meta device and has no weights; load them first")
     tensor = value.detach().cpu()
     if tensor.is_floating_point() and tensor.dtype.itemsize not in (4, 8):
         tensor = tensor.half() if str(tensor.dtype) == "torch.float16" else tensor.float()
@@ -190,11 +195,13 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
             "save the state_dict as safetensors"
         ) from error
     try:
-        with _numpy_scalars(torch):
+        with _harmless_classes(torch):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = error
     except Exception as error:  # torch raises any kind on a damaged file
+        if "TorchScript" in str(error):
+            raise FormatError(f"{path}: {_TORCHSCRIPT}") from error
         raise FormatError(
             f"{path}: truncated or corrupt PyTorch file ({_first_line(error)}); save it again"
         ) from error
@@ -219,15 +226,17 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
         ) from error
 
 
-def _numpy_scalars(torch: Any) -> AbstractContextManager[None]:
-    """Lets `weights_only` read numpy numbers, as checkpoints keep accuracies; they run no code."""
+def _harmless_classes(torch: Any) -> AbstractContextManager[None]:
+    """Lets `weights_only` read what scripts keep beside the weights and what runs no code: numpy
+    numbers as accuracies, paths, and parsed arguments.
+    """
     if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5
         return nullcontext()
     scalar = np.float64(0).__reduce__()[0]
     names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
     found: AbstractContextManager[None] = torch.serialization.safe_globals(
-        [*names, np.dtype, *dict.fromkeys(kinds)]
+        [*names, np.dtype, *dict.fromkeys(kinds), Namespace, type(Path()), type(PurePath())]
     )
     return found
 

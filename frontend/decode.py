@@ -57,8 +57,9 @@ def lut_tables(
         return pack_tables(weight > 0)
     signs = _hadamard(rank).astype(weight.dtype)
     total = np.zeros_like(weight)
-    for term in range(width):
-        total += weight[..., term, None] * signs[term]
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinities; NaN is not below 0
+        for term in range(width):
+            total += weight[..., term, None] * signs[term]
     return pack_tables(total < 0)
 
 

@@ -237,7 +237,13 @@ def _pair(pair: Any, where: str) -> Wiring:
 
 def _logic_layer(stack: Stack, layer: Layer) -> None:
     check_inputs(stack, layer)
-    weights = layer.tensor("weights", "f", (None, 16))
+    weights = layer.tensor("weights", "f", (None, None))
+    if weights.shape[1] == 4:
+        raise LiftError(
+            f"{layer.where}: has four weights a gate, as difflogic-iwp's input-wise layers, whose "
+            "activation decides; give lgir.frontend.from_arrays the truth tables, such as "
+            "Dense(indices=..., truth=weights > 0) for the sigmoid"
+        )
     indices = layer.tensor("indices", "i", (None, 2))
     stack.dense(indices, raw_tables(weights, layer.where), layer.where)
 

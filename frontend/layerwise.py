@@ -7,6 +7,7 @@ entries, so that modules and files take one path.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -201,7 +202,26 @@ def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> di
             'before each "key" of the architecture'
         )
     head = "" if "" in fitting else fitting[0]
+    _warn_of_siblings(under[head], keys, label)
     return {name[len(head) :]: value for name, value in state.items() if name.startswith(head)}
+
+
+def _warn_of_siblings(names: Iterable[str], keys: Sequence[str], label: str) -> None:
+    """Warns where numbered modules beside those of `keys` have tensors, for one may be missing."""
+    parents = {key[:-1].rpartition(".")[0] for key in keys}
+    left = [
+        name
+        for name in names
+        if not name.startswith(tuple(keys))
+        for parent in parents
+        if name.startswith(parent) and name[len(parent) :].lstrip(".").split(".")[0].isdigit()
+    ]
+    if left:
+        warnings.warn(
+            f"{label}: the architecture has no layer for {', '.join(sorted(left)[:3])}; is one "
+            "missing?",
+            stacklevel=5,
+        )
 
 
 def _heads(name: str) -> list[str]:

@@ -195,7 +195,7 @@ def _input_shape(layers: Sequence[Layer], label: str) -> Shape:
             return (layer.integer("channels", 1) // bits, *layer.integers("in_dim", rank))
         elif layer.type in _GATES:
             break
-    raise LiftError(f"{label}: input_shape is needed; neither file nor first layer tells it")
+    raise LiftError(f"{label}: input_shape is needed, such as (1, 28, 28)")
 
 
 # Gates

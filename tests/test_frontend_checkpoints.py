@@ -1,12 +1,16 @@
 """Checkpoints as training scripts write them: wrapped, nested, beside other state."""
 
+import warnings
+from argparse import Namespace
+from pathlib import Path
+
 import peer_modules as peer
 import pytest
 import torch
 from torch import nn
 
 import lgir
-from lgir.errors import LiftError
+from lgir.errors import LgirError, LiftError
 from lgir.frontend import describe
 
 torch.set_num_threads(1)
@@ -96,10 +100,30 @@ def test_bfloat16_is_read_from_any_file(net, tmp_path):
     assert lift(tmp_path / "net.safetensors").nodes == lift(tmp_path / "net.pt").nodes
 
 
-def test_torchscript_is_refused_with_the_way_out(net):
-    script = type("RecursiveScriptModule", (nn.Sequential,), {})(*net)
-    with pytest.raises(LiftError, match="lift the module that was scripted"):
-        lgir.lift(script)
+def test_layers_that_the_architecture_leaves_out_are_named(net):
+    with pytest.warns(UserWarning, match=r"no layer for 1\.connections\.indices.*missing"):
+        lift(net.state_dict(), LAYERS[:1])
+
+
+@pytest.mark.parametrize("beside", [Namespace(lr=0.01, path="x"), Path("x") / "y"])
+def test_arguments_and_paths_beside_the_network_are_read(net, beside, tmp_path):
+    torch.save({"state_dict": net.state_dict(), "args": beside}, tmp_path / "net.pt")
+    assert lift(tmp_path / "net.pt").nodes == lgir.lift(net).nodes
+
+
+def test_a_file_of_torchscript_is_refused_with_the_way_out(net, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(nn.Flatten(), torch.zeros(1, 2))
+        torch.jit.save(traced, tmp_path / "net.pt")
+    for model in (traced, tmp_path / "net.pt"):
+        with pytest.raises(LgirError, match="lift the module that was scripted"):
+            lgir.lift(model)
+
+
+def test_modules_without_weights_are_refused(net):
+    with pytest.raises(LiftError, match="meta device"):
+        lgir.lift(net.to("meta"))
 
 
 def test_named_parts_keep_their_order():

@@ -100,6 +100,7 @@ def test_a_dense_network_needs_no_architecture():
     assert lgir.lift(model.state_dict(), groups=4, tau=2.0, input_shape=(20,)) == graph
 
 
+@pytest.mark.filterwarnings("ignore:.*has no layer for")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -86,7 +86,7 @@ def damage_state(state, rng):
     return damaged
 
 
-@pytest.mark.filterwarnings("ignore:.*differs between positions")
+@pytest.mark.filterwarnings("ignore:.*differs between positions", "ignore:.*has no layer for")
 @pytest.mark.parametrize("make", [torchlogix, convlogic, weightless])
 def test_damage_is_lifted_or_refused_in_one_line(make):
     torch.manual_seed(0)
