@@ -86,7 +86,7 @@ class Windows:
                 break
             window.grow(steps, one_sided)
             differs = window.differs(x[rows], y[rows])
-            unequal: Mask = differs.any(axis=1)
+            unequal: Mask = np.bitwise_or.reduce(differs, axis=1) != 0
             equal[rows[~unequal]] = True
             whole: Mask = unequal & (window.border < self.body.first_gate).all(axis=1)
             found = _assignments(window.border[whole], differs[whole])
