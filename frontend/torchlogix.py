@@ -173,7 +173,8 @@ def _refuse_without_wiring(source: Source) -> None:
 
 def _input_shape(layers: Sequence[Layer], label: str) -> Shape:
     """The input's shape as the first gates tell it, through a binarisation before them."""
-    bits, levels, flattened, by_shape = 1, np.zeros(1), False, False
+    bits, flattened, by_shape = 1, False, False
+    levels: npt.NDArray[Any] = np.zeros(1)
     for layer in layers:
         if layer.type in _BINARISATIONS:
             levels = _levels(layer)
@@ -447,7 +448,8 @@ def _softplus(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     try:
         import torch
     except ImportError:
-        return np.logaddexp(0, x, dtype=np.float64).astype(x.dtype)
+        plain: npt.NDArray[Any] = np.logaddexp(0, x.astype(np.float64)).astype(x.dtype)
+        return plain
     softened: npt.NDArray[Any] = torch.nn.functional.softplus(torch.from_numpy(x)).numpy()
     return softened
 
