@@ -2,7 +2,7 @@
 
 Values of one iteration space whose channels look alike in simulation are compared: as functions of
 what was proved equal before them, which stands for itself, at any one position of a convolution;
-where that fails, at one position of each way to meet the borders. Nothing is unrolled in full.
+where that fails, at one position of each way to meet the borders.
 """
 
 from __future__ import annotations
