@@ -73,7 +73,7 @@ def describe(model: Any | str | Path, input_shape: Sequence[int] | None = None) 
             f"{source.label}: its tensors are not shaped as {framework}'s "
             f"({type(error).__name__}: {error})"
         ) from error
-    draft.finish()
+    draft.finish({"beta": 0.0} if framework == "torchlogix" else {})
     parts = {layer["key"].rpartition(".")[0] for layer in draft.layers if layer["key"]}
     if len(parts) > 2:  # the GroupSum's is ""
         draft.check.append("the order of layers is the file's, and safetensors sorts names")
@@ -230,7 +230,7 @@ class _Draft:
         self._before_dense(key, 0)
         self._dense("LogicLayer", key, len(tensors["weights"]))
 
-    def finish(self) -> None:
+    def finish(self, unsaved: Entry) -> None:
         self._settle(None)
         if len(self.shape) > 1:
             last = self.layers[-1]["key"]
@@ -238,8 +238,9 @@ class _Draft:
                 f"after layer {last!r}: a pool would leave no trace; add it if missing"
             )
             self._add("Flatten", "", (math.prod(self.shape),))
-        self._add("GroupSum", str(len(self.layers)), (), k=None, tau=None)
-        self.check.append("GroupSum: k classes and tau are not saved; take it out if there is none")
+        self._add("GroupSum", str(len(self.layers)), (), k=None, tau=None, **unsaved)
+        names = ", ".join(["k classes", "tau", *unsaved])
+        self.check.append(f"GroupSum: {names} are not saved; take it out if there is none")
 
     def _add(self, kind: str, key: str, shape: Sequence[int], **arguments: Any) -> None:
         self.layers.append({"type": kind, "key": key, **arguments})
