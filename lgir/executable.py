@@ -98,7 +98,9 @@ class Executable(abc.ABC):
         op, bits = found
         every = group_scores(np.arange(bits + 1), op)
         if len(np.unique(every)) < len(every):
-            raise BackendError("different counts have the same score; backend 'llvm' tells them apart")
+            raise BackendError(
+                "different counts have the same score; backend 'llvm' tells them apart"
+            )
         order = np.argsort(every)
         return order[np.searchsorted(every, scores, sorter=order)].astype(np.int32)
 

@@ -6,12 +6,16 @@ import io
 import lzma
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lgir import proof
+from lgir.equivalence import Simulation, Verdict
+from lgir.graph import Graph
 from lgir.registry import BACKENDS, FRONTENDS, PASSES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,3 +72,18 @@ def registries_as_before() -> Iterator[None]:
     yield
     for registry, items in before:
         registry._items = items
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the quick simulation at the start of a proof from finding anything."""
+
+    class Blind(Simulation):
+        def __init__(self, graph: Graph, *, inputs: Any = None, **options: Any) -> None:
+            super().__init__(graph, inputs=inputs, **options)
+            self.drawn = inputs is None
+
+        def compare(self, other: Graph) -> Verdict:
+            return Verdict(True, "sim") if self.drawn else super().compare(other)
+
+    monkeypatch.setattr(proof, "Simulation", Blind)

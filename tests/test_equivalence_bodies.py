@@ -14,7 +14,7 @@ import lgir
 from lgir import proof
 from lgir.body import Body
 from lgir.builder import GraphBuilder
-from lgir.equivalence import Simulation, Verdict
+from lgir.equivalence import Verdict
 from lgir.graph import Graph
 from lgir.ops import AND, NAND, OR, XOR
 from lgir.zoo import build_net, random_tree_body
@@ -32,19 +32,6 @@ def rolled(monkeypatch):
         raise AssertionError(f"{[pair.name for pair in pairs]} were not proved body by body")
 
     monkeypatch.setattr(proof, "_compare_unrolled", fail)
-
-
-@pytest.fixture
-def blind(monkeypatch):
-    class Blind(Simulation):
-        def __init__(self, graph, *, inputs=None, **options):
-            super().__init__(graph, inputs=inputs, **options)
-            self.drawn = inputs is None
-
-        def compare(self, other):
-            return Verdict(True, "sim") if self.drawn else super().compare(other)
-
-    monkeypatch.setattr(proof, "Simulation", Blind)
 
 
 def prove(a: Graph, b: Graph) -> Verdict:

@@ -10,10 +10,9 @@ import pytest
 from random_graphs import random_graph
 
 import lgir
-from lgir import proof
 from lgir.body import Body
 from lgir.builder import GraphBuilder
-from lgir.equivalence import Simulation, Verdict, draw_samples
+from lgir.equivalence import draw_samples
 from lgir.errors import PassError
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, OR, XOR
@@ -23,21 +22,6 @@ from lgir.unroll import InputSpace, unroll
 from lgir.zoo import build_net
 
 pysat = pytest.importorskip("pysat")
-
-
-@pytest.fixture
-def blind(monkeypatch):
-    """Keeps the quick simulation at the start of a proof from finding anything."""
-
-    class Blind(Simulation):
-        def __init__(self, graph, *, inputs=None, **options):
-            super().__init__(graph, inputs=inputs, **options)
-            self.drawn = inputs is None
-
-        def compare(self, other):
-            return Verdict(True, "sim") if self.drawn else super().compare(other)
-
-    monkeypatch.setattr(proof, "Simulation", Blind)
 
 
 def with_table(graph: Graph, node, gate: int, flip: int) -> Graph:

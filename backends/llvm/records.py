@@ -20,6 +20,7 @@ from lgir.backends.llvm.ir import (
 )
 
 PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
+RUN_PARAMS: Final = "ptr %steps, i64 %count, ptr %context, ptr %planes, i64 %start, i64 %stop"
 
 
 RunLoop: Final = ctypes.CFUNCTYPE(
@@ -75,15 +76,19 @@ class Context(IntEnum):
 
 def run_kernel() -> str:
     """`lgir_run`: for each block of samples in [start, stop), every step in order."""
-    params = "ptr %steps, i64 %count, ptr %context, ptr %planes, i64 %start, i64 %stop"
-    f = Function("lgir_run", params, ternary=False)
+    f = Function("lgir_run", RUN_PARAMS, ternary=False)
     f.store(PLANE, "zeroinitializer", "%planes", PLANE_BYTES)
     f.store(PLANE, ONES, f.at("%planes", str(PLANE_BYTES)), PLANE_BYTES)
-    with f.loop("%stop", step=BLOCK, start="%start") as block:
-        f.store("i64", block.index, f.at("%context", str(8 * Context.START)), 8)
+    run_steps(f, BLOCK)
+    return f.text()
+
+
+def run_steps(f: Function, samples: int) -> None:
+    """The rest of a function with RUN_PARAMS: every step in order, `samples` samples at a time."""
+    with f.loop("%stop", step=samples, start="%start") as turn:
+        f.store("i64", turn.index, f.at("%context", str(8 * Context.START)), 8)
         with f.loop("%count") as i:
             step = f.at("%steps", f.let(f"mul i64 {i.index}, {8 * Field.SIZE}"))
             kernel = f.load("ptr", step, 8)
             f.emit(f"call void {kernel}(ptr %planes, ptr {step}, ptr %context)")
     f.emit("ret void")
-    return f.text()

@@ -11,7 +11,7 @@ from typing import Final
 
 from lgir.backends.llvm.ir import Function
 from lgir.backends.llvm.program import module_text
-from lgir.backends.llvm.records import Context, Field
+from lgir.backends.llvm.records import RUN_PARAMS, run_steps
 
 LANES: Final = 64
 """Bytes of a vector."""
@@ -71,15 +71,8 @@ def module(kernel: str, *, ternary: bool) -> str:
 
 def run_kernel(name: str, *, ternary: bool) -> str:
     """For each sample in [start, stop), every step in order."""
-    params = "ptr %steps, i64 %count, ptr %context, ptr %planes, i64 %start, i64 %stop"
-    f = Function(name, params, ternary=ternary)
-    with f.loop("%stop", start="%start") as sample:
-        f.store("i64", sample.index, f.at("%context", str(8 * Context.START)), 8)
-        with f.loop("%count") as i:
-            step = f.at("%steps", f.let(f"mul i64 {i.index}, {8 * Field.SIZE}"))
-            kernel = f.load("ptr", step, 8)
-            f.emit(f"call void {kernel}(ptr %planes, ptr {step}, ptr %context)")
-    f.emit("ret void")
+    f = Function(name, RUN_PARAMS, ternary=ternary)
+    run_steps(f, 1)
     return f.text()
 
 
