@@ -141,9 +141,9 @@ class _Counter:
 
     def __init__(self, body: Body, plane: Planes, slots: Slots, classes: Ints) -> None:
         self._plane = plane
-        self._classes = classes
-        self._outputs = body.outputs.astype(np.int64)
-        self._order = np.argsort(self._outputs, kind="stable")
+        order = np.argsort(body.outputs, kind="stable")
+        self._outputs = body.outputs[order].astype(np.int64)
+        self._classes = classes[order]
         sizes = np.bincount(classes)
         width = int(sizes.max()).bit_length()
         self._start = np.full((len(sizes), width), ZERO_PLANE)
@@ -173,16 +173,12 @@ class _Counter:
         if not self._filled:
             return []
         nets = np.concatenate(self._nets)
-        sorted_outputs = self._outputs[self._order]
-        first = np.searchsorted(sorted_outputs, nets)
-        often = np.searchsorted(sorted_outputs, nets, side="right") - first
+        first = np.searchsorted(self._outputs, nets)
+        often = np.searchsorted(self._outputs, nets, side="right") - first
         which = np.repeat(first - np.cumsum(often) + often, often) + np.arange(often.sum())
         planes = np.repeat(self._plane[nets], often)
-        step = CountStep(
-            self._start,
-            ragged(planes, self._classes[self._order[which]], len(self.counts)),
-            self.counts,
-        )
+        table = ragged(planes, self._classes[which], len(self.counts))
+        step = CountStep(self._start, table, self.counts)
         self._plane[nets] = -1
         self._start, self._nets, self._filled = self.counts, [], 0
         return [step]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -116,7 +117,10 @@ class _Scheduler:
         self.plane[FIRST_TAP : body.first_gate] = taps
         self.inverted = np.zeros(body.num_nets, bool)
         self.free = self.inverted
-        self.keys = table_keys(body)
+
+    @cached_property
+    def keys(self) -> TableKeys:
+        return table_keys(self.body)
 
     def run(self) -> Scheduled:
         body = self.body

@@ -62,10 +62,15 @@ def clean(graph: Graph) -> Graph:
 
 def map_bodies(graph: Graph, function: Callable[[Body], Body]) -> Graph:
     """The graph with a function applied to every body; itself where that changed none."""
+    return map_named_bodies(graph, lambda name, body: function(body))
+
+
+def map_named_bodies(graph: Graph, function: Callable[[str, Body], Body]) -> Graph:
+    """As `map_bodies`, for a function that is also given the name of the body's output."""
     nodes = []
     for node in graph.nodes:
         if isinstance(node.op, Logic):
-            body = function(node.op.body)
+            body = function(node.output, node.op.body)
             if body is not node.op.body:
                 node = replace(node, op=replace(node.op, body=body))
         nodes.append(node)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
 
 import numpy as np
 
 from lgir.body import FALSE, Body
 from lgir.errors import LgirError, PassError
-from lgir.graph import Graph, Logic
+from lgir.graph import Graph
 from lgir.ops import full_mask, variable_table
 from lgir.passes.dce import dce
-from lgir.passes.simplify import cse, fold
+from lgir.passes.simplify import cse, fold, map_named_bodies
 from lgir.passes.thermometer import Order, tap_orders
 from lgir.registry import register_pass
 from lgir.sweeping import Effort, Index, Literals, Sweep, TimeUp, by_level, solver_class
@@ -54,16 +53,7 @@ def sweep(graph: Graph, conflicts: int = 1000, seconds: float = 60.0, seed: int 
 
 def _sweep_bodies(graph: Graph, effort: Effort) -> Graph:
     orders = tap_orders(graph)
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node.op, Logic) and node.op.body.num_gates:
-            body = swept_body(node.op.body, orders.get(node.output), effort)
-            if body is not node.op.body:
-                node = replace(node, op=replace(node.op, body=body))
-        nodes.append(node)
-    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
-        return graph
-    return graph.with_nodes(nodes)
+    return map_named_bodies(graph, lambda name, body: swept_body(body, orders.get(name), effort))
 
 
 def swept_body(body: Body, order: Order | None, effort: Effort) -> Body:
@@ -71,6 +61,8 @@ def swept_body(body: Body, order: Order | None, effort: Effort) -> Body:
 
     The same object where there are none. `order` says which nets imply each other.
     """
+    if not body.num_gates:
+        return body
     chains = Chains.none(body.num_taps)
     if order is not None:
         taps = slice(2, body.first_gate)
