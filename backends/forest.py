@@ -86,10 +86,14 @@ def schedule_forest(
 def _sorted(group: ConeGroup) -> ConeGroup:
     """The group with rows of equal masks together, after exchanging equal subtrees where that makes
     masks equal: a target loads masks once for a run of rows.
+
+    Outputs of a class follow one another, so that of a run longer than a chunk, strides spread
+    every class over every chunk.
     """
     leaves, masks, key = _in_order(group.expr, list(group.leaves.T), list(group.masks.T[:-1]))
     inverted = group.masks[:, -1]
-    order = np.argsort(key << 1 | inverted, kind="stable")
+    row = np.arange(len(key))
+    order = np.lexsort((row % -(-len(row) // CHUNK), inverted, key))
     return replace(
         group,
         leaves=np.stack([x[order] for x in leaves], axis=1),
@@ -153,9 +157,6 @@ class _Counter:
         self._filled = 0
 
     def evaluate(self, group: ConeGroup, rows: Ints) -> list[Step]:
-        # Outputs of a class follow one another: strides spread every class over every chunk.
-        parts = -(-len(rows) // CHUNK)
-        rows = np.concatenate([rows[:0], *(rows[i::parts] for i in range(parts))])
         steps: list[Step] = []
         while len(rows):
             now, rows = np.split(rows, [CHUNK - self._filled])

@@ -114,6 +114,10 @@ class Function:
     def load_u32(self, pointer: str) -> str:
         return self.let(f"zext i32 {self.load('i32', pointer, 4)} to i64")
 
+    def prefetch(self, pointer: str) -> None:
+        """Asks for the cache line at `pointer`, which may be any address."""
+        self.emit(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
+
     def load_plane(self, base: str, offset: str) -> str:
         return self.load(PLANE, self.at(base, offset), PLANE_BYTES)
 
@@ -128,13 +132,14 @@ class Function:
     def invert(self, a: str) -> str:
         return self.op("xor", a, ONES)
 
-    def broadcast(self, word: str) -> str:
-        """A plane of copies of an i32, for masks of all zeros or all ones."""
-        one = self.let(f"insertelement {_DWORDS} poison, i32 {word}, i64 0")
-        copies = self.let(
-            f"shufflevector {_DWORDS} {one}, {_DWORDS} poison, {_DWORDS} zeroinitializer"
-        )
-        return self.let(f"bitcast {_DWORDS} {copies} to {PLANE}")
+    def broadcast(self, word: str, kind: str = "i32") -> str:
+        """A plane of copies of an integer, for masks of all zeros or all ones."""
+        count = 8 * PLANE_BYTES // int(kind[1:])
+        vector = f"<{count} x {kind}>"
+        one = self.let(f"insertelement {vector} poison, {kind} {word}, i64 0")
+        lanes = f"<{count} x i32> zeroinitializer"
+        copies = self.let(f"shufflevector {vector} {one}, {vector} poison, {lanes}")
+        return self.let(f"bitcast {vector} {copies} to {PLANE}")
 
     def splat_two(self, pointer: str) -> tuple[str, str]:
         """Planes of copies of the first and the second i32 of 64 bytes that repeat four of them:

@@ -1,4 +1,4 @@
-"""The kernels of gates, one function per template: single gates, chains, cones and trees."""
+"""The kernels of gates, one function per template: single gates, chains and cones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from lgir.backends.llvm.records import PARAMS, Field
 
 CHAIN_ROWS: Final = 4
 """Rows of a chain in one round of its loop."""
-AHEAD: Final = 8
-"""Rows between asking for a tree's leaves and reading them."""
 _ROWS_AT_ONCE: Final = 4
 _ENTRY_SHIFT: Final = {True: 2, False: 3}
 """Where a chain's row holds its operation: 16 operations, or 8 of them without a constant term."""
@@ -159,7 +157,7 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
                     shift = f.load("i64", f.at(shifts, f.let(f"mul i64 {copy.index}, 8")), 8)
                     place = {"tap": f.let(f"add i64 {at_in}, {shift}"), "cut": at_out}
                     pending = list(zip(kinds, leaves, strict=True))
-                    value = _tree(f, expr, pending, list(mask), place)
+                    value = evaluate_tree(f, expr, pending, list(mask), place)
                     copy.next = [f.ternary(copy.carried[0], value, mask[-1], OR_XOR)]
                 f.store_plane(copy.result[0], out, at_out)
                 x.next = [
@@ -170,43 +168,11 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
     return f.text()
 
 
-def tree_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
-    """COUNT runs of trees that are evaluated once each: rows (leaf offsets..., output offset) at
-    ROWS, and for each run (trees, masks...) at MASKS.
-
-    Leaves of a forest are spread over more than the near caches, so each row asks for the leaves of
-    a row AHEAD of it: the table of rows must go on for so many.
-    """
-    f = Function(name, PARAMS, ternary=ternary)
-    kinds, masks = expr.leaves(), expr.num_masks() + 1
-    words = len(kinds) + 1
-    runs, count = f.field("%step", Field.MASKS, "ptr"), f.field("%step", Field.COUNT)
-    first = f.field("%step", Field.ROWS, "ptr")
-    with f.loop(count, ("ptr", first)) as outer:
-        run = f.at(runs, f.let(f"mul i64 {outer.index}, {4 * (1 + masks)}"))
-        trees = f.load_u32(run)
-        mask = [f.broadcast(f.load("i32", f.at(run, str(4 + 4 * i)), 4)) for i in range(masks)]
-        (rows,) = outer.carried
-        with f.loop(trees) as loop:
-            row = f.at(rows, f.let(f"mul i64 {loop.index}, {4 * words}"))
-            for i in range(len(kinds)):
-                leaf = f.load_u32(f.at(row, str(4 * (AHEAD * words + i))))
-                args = f"ptr {f.at('%planes', leaf)}, i32 0, i32 3, i32 1"
-                f.emit(f"call void @llvm.prefetch.p0({args})")
-            offsets = [f.load_u32(f.at(row, str(4 * i))) for i in range(words)]
-            leaves = [(k, f.at("%planes", o)) for k, o in zip(kinds, offsets, strict=False)]
-            value = _tree(f, expr, leaves, list(mask), {"tap": "0", "cut": "0"})
-            f.store_plane(f.op("xor", value, mask[-1]), "%planes", offsets[-1])
-        outer.next = [f.at(rows, f.let(f"mul i64 {trees}, {4 * words}"))]
-    f.emit("ret void")
-    return f.text()
-
-
 def _walk(f: Function, step_a: str, a: str, step_b: str, b: str) -> str:
     return f.let(f"add i64 {f.let(f'mul i64 {step_a}, {a}')}, {f.let(f'mul i64 {step_b}, {b}')}")
 
 
-def _tree(
+def evaluate_tree(
     f: Function,
     expr: Expr,
     leaves: list[tuple[str, str]],
@@ -217,7 +183,7 @@ def _tree(
     if not expr.args:
         kind, pointer = leaves.pop(0)
         return f.load_plane(pointer, position[kind])
-    inputs = [_tree(f, a, leaves, masks, position) for a in expr.args]
+    inputs = [evaluate_tree(f, a, leaves, masks, position) for a in expr.args]
     if expr.kind == "xor":
         return f.op("xor", *inputs)
     if expr.kind == "and":

@@ -17,13 +17,11 @@ from lgir.backends.llvm.counting import count_kernel, whole_rounds
 from lgir.backends.llvm.fused import FUSED_ROWS, fused_kernel, fused_words
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
 from lgir.backends.llvm.kernels import (
-    AHEAD,
     CHAIN_ROWS,
     chain_kernel,
     chain_words,
     cone_kernel,
     gate_kernel,
-    tree_kernel,
 )
 from lgir.backends.llvm.packing import (
     TILE,
@@ -40,6 +38,7 @@ from lgir.backends.llvm.scoring import (
     sum_bytes,
     sum_kernel,
 )
+from lgir.backends.llvm.trees import mask_runs, tree_kernel, tree_rows
 from lgir.backends.steps import (
     BUFFER,
     DUMP_PLANE,
@@ -247,10 +246,10 @@ class Program:
 
     def _cones(self, step: ConeStep) -> StepRecord:
         copies = len(step.shifts)
+        if step.space == (1, 1, 1) and copies == 1 and (np.diff(step.out) == 1).all():
+            return self._trees(step)
         places = np.concatenate([_offsets(step.leaves), _offsets(step.out)[:, None]], axis=1)
         masks = np.where(step.masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
-        if step.space == (1, 1, 1) and copies == 1:
-            return self._trees(step, places, masks)
         rows = np.concatenate([places, masks], axis=1)
         fields = _fields({Field.COUNT: len(rows), Field.COPIES: copies})
         fields[Field.SPACE : Field.SPACE + 3] = step.space
@@ -261,17 +260,19 @@ class Program:
         self._use(name, cone_kernel, step.expr)
         return StepRecord(name, fields, {Field.ROWS: rows})
 
-    def _trees(self, step: ConeStep, rows: Offsets, masks: Offsets) -> StepRecord:
-        """Neighbouring rows of equal masks are a run."""
-        name = f'"tree {step.expr}"'
-        self._use(name, tree_kernel, step.expr)
-        begins = np.concatenate([[True], (masks[1:] != masks[:-1]).any(axis=1)])
-        first = np.flatnonzero(begins)
-        sizes = np.diff(first, append=len(masks)).astype(np.uint32)
-        runs = np.concatenate([sizes[:, None], masks[first]], axis=1)
-        ahead = np.zeros((AHEAD, rows.shape[1]), np.uint32)
-        tables: Tables = {Field.ROWS: np.concatenate([rows, ahead]), Field.MASKS: runs}
-        return StepRecord(name, _fields({Field.COUNT: len(runs)}), tables)
+    def _trees(self, step: ConeStep) -> StepRecord:
+        rows, first, near = tree_rows(step.leaves)
+        name = f'"{"near" if near else "far"} tree {step.expr}"'
+        self._use(name, tree_kernel, step.expr, near)
+        runs = mask_runs(step.masks)
+        fields = _fields(
+            {
+                Field.COUNT: len(runs),
+                Field.BASE: first * PLANE_BYTES,
+                Field.OUT: int(step.out[0]) * PLANE_BYTES,
+            }
+        )
+        return StepRecord(name, fields, {Field.ROWS: rows, Field.MASKS: runs})
 
     def _count(self, step: CountStep) -> StepRecord:
         groups, width = step.counts.shape

@@ -49,6 +49,9 @@ class Field(IntEnum):
     SHIFTS = 13
     # chains
     MASKS = 3
+    # trees, which have MASKS as well: offsets of planes
+    BASE = 4
+    OUT = 5
     # packing: COUNT is the number of tiles
     FEATURES = 3
     LEVELS = 4
