@@ -57,6 +57,7 @@ class _Planner:
         self.chains = chains
         self.memory = Memory(graph)
         self.steps: list[Step] = []
+        self.batches = 0
 
     def plan(self) -> Plan:
         graph = self.graph
@@ -174,7 +175,10 @@ class _Planner:
         space = _three(op.space, 1)
         out_step = _three(out.strides, 0)
         in_step = _three(tuple(s * t for s, t in zip(strides, op.stride, strict=True)), 0)
+        level = None
         for group in sorted(groups, key=lambda g: g.level):
+            self.batches += group.level != level
+            level = group.level
             shifts = group.shifts @ np.array(strides, dtype=np.int64)
             self.steps.append(
                 ConeStep(
@@ -186,6 +190,7 @@ class _Planner:
                     in_step,
                     out_step,
                     shifts,
+                    self.batches,
                 )
             )
         self._copy_channels(op, out, place, strides)

@@ -89,6 +89,8 @@ class ConeStep:
         in_step, out_step: planes to advance per position along each axis; "cut" leaves advance
             as the output does.
         shifts: (m,) planes to add to tap leaves for each copy that is ORed; (0,) for none.
+        batch: steps that follow one another and have the same do not depend on each other; -1 says
+            nothing.
     """
 
     expr: Expr
@@ -99,6 +101,7 @@ class ConeStep:
     in_step: tuple[int, int, int]
     out_step: tuple[int, int, int]
     shifts: Planes
+    batch: int = -1
 
 
 @dataclass(frozen=True)

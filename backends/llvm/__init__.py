@@ -33,6 +33,7 @@ from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program, Record, StepRecord, link
 from lgir.backends.llvm.records import Context, RunLoop
 from lgir.backends.plan import make_plan
+from lgir.backends.x86.memory import ExecutableMemory
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
 from lgir.graph import Graph, Value
@@ -78,7 +79,10 @@ class LlvmExecutable(Executable):
         self.target = target
         self.threads = options.threads or _cores()
         self.plan = make_plan(graph, chains=True)
-        self._program = Program(self.plan, ternary=target.ternary)
+        own_code = target.ternary and os.name == "posix"
+        self._program = Program(self.plan, ternary=target.ternary, own_code=own_code)
+        code = self._program.code
+        self._code = ExecutableMemory(code) if len(code) else None
         self._functions: list[Functions] = []
         self._address: dict[str, int] = {}
         self._linked: dict[tuple[str, ...], Record] = {}
@@ -196,7 +200,7 @@ class LlvmExecutable(Executable):
             functions = Functions(modules, self.target, self.options.object_cache())
             self._functions.append(functions)  # which holds the code
             self._address |= {name: functions.address(name.strip('"')) for name in missing}
-        return link(steps, self._address)
+        return link(steps, self._address, self._code.address if self._code else 0)
 
     def _run_range(
         self,

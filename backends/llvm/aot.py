@@ -108,7 +108,8 @@ def compile_object(
     interface = Interface(graph, prefix)
     triple, cpu = _resolve(target, features)
     plan = make_plan(graph, chains=True)
-    program = Program(plan, ternary=cpu.ternary, byte_output=True)
+    own_code = cpu.ternary and triple.startswith("x86_64") and "linux" in triple
+    program = Program(plan, ternary=cpu.ternary, byte_output=True, own_code=own_code)
     module = _Module(interface, program)
     header = interface.header(
         f"{graph.name}: a logic gate network, compiled by lgir {__version__} for {triple}, CPU "
@@ -165,7 +166,10 @@ class _Module:
         self.symbols: list[str] = []
         functions = [self._describing(), *map(self._entry, interface.entries)]
         data = [self._data(table, name) for table, name in self._tables.items()]
-        total = sum(map(len, self._tables))
+        if len(program.code):
+            # Linkers gather sections by name, and what is in this one is executed.
+            data.append(self._data(program.code.tobytes(), _CODE, ', section ".text"'))
+        total = sum(map(len, self._tables)) + len(program.code)
         if total > _MAX_TABLES:
             raise BackendError(
                 f"the network's tables have {total:,} bytes, more than the {_MAX_TABLES:,} that a "
@@ -180,9 +184,9 @@ class _Module:
         return self._tables.setdefault(data, f"@table.{len(self._tables)}")
 
     @staticmethod
-    def _data(data: bytes, name: str) -> str:
+    def _data(data: bytes, name: str, section: str = "") -> str:
         kind = f"[{len(data)} x i8]"
-        return f"{name} = internal constant {kind} {_bytes(data)}, align {PLANE_BYTES}"
+        return f"{name} = internal constant {kind} {_bytes(data)}{section}, align {PLANE_BYTES}"
 
     def _steps(self, kinds: tuple[str, ...]) -> tuple[str, str, int]:
         """(definition, name, length) of the records for samples of `kinds`."""
@@ -197,6 +201,8 @@ class _Module:
         """(type, value) of one record."""
         pointers = {at: self._table(table) for at, table in step.tables.items()}
         pointers[Field.KERNEL] = f"@{step.kernel}"
+        if step.code is not None:
+            pointers[Field.ROWS] = f"getelementptr (i8, ptr {_CODE}, i64 {step.code})"
         kinds = ["ptr" if i in pointers else "i64" for i in range(Field.SIZE)]
         values = [pointers.get(i, str(number)) for i, number in enumerate(step.fields.tolist())]
         fields = [f"{kind} {value}" for kind, value in zip(kinds, values, strict=True)]
@@ -301,7 +307,7 @@ class _Module:
         stay so.
         """
         mark = hashlib.sha256(self.program.text.encode())
-        for table in self._tables:
+        for table in [*self._tables, self.program.code.tobytes()]:
             mark.update(table)
         low, high = np.frombuffer(mark.digest()[:16], np.int64).tolist()
         return _CALL.format(
@@ -318,6 +324,7 @@ class _Module:
         )
 
 
+_CODE: Final = "@code"
 _VALUE: Final = "{ ptr, ptr, i64, i64, ptr }"
 
 _CALL: Final = """\

@@ -30,7 +30,7 @@ from lgir.backends.llvm.packing import (
     pack_words_kernel,
     widen_kernel,
 )
-from lgir.backends.llvm.records import Context, Field, run_kernel
+from lgir.backends.llvm.records import Context, Field, call_kernel, run_kernel
 from lgir.backends.llvm.scoring import (
     export_bytes_kernel,
     export_kernel,
@@ -55,6 +55,7 @@ from lgir.backends.steps import (
     Step,
     SumStep,
 )
+from lgir.backends.x86.trees import geometry_of, tree_functions
 from lgir.errors import BackendError
 
 _ATTRIBUTES: Final = (
@@ -79,12 +80,14 @@ Tables = dict[int, npt.NDArray[Any]]
 @dataclass(frozen=True)
 class StepRecord:
     """One step as the run loop reads it, before it is linked: which kernel, the numbers among its
-    fields, (Field.SIZE,) int64, and the tables that other fields point to.
+    fields, (Field.SIZE,) int64, and the tables that other fields point to. Code that it calls is at
+    `code` bytes in the program's.
     """
 
     kernel: str
     fields: Record
     tables: Tables = field(default_factory=dict)
+    code: int | None = None
 
 
 class Program:
@@ -97,14 +100,19 @@ class Program:
 
     Args:
         byte_output: bit outputs as bytes (samples, elements), not as planes.
+        own_code: give trees of convolutions code of their own, for AVX-512; see
+            `lgir.backends.x86.trees`.
 
     Attributes:
+        code: machine code that records call, position-independent.
         logic: the steps that evaluate gates.
         workspace_bytes: planes, and room for packing behind them.
         context_words: length of a call's context.
     """
 
-    def __init__(self, plan: Plan, *, ternary: bool, byte_output: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, *, ternary: bool, byte_output: bool = False, own_code: bool = False
+    ) -> None:
         if plan.num_planes * PLANE_BYTES >= 1 << 32:
             raise BackendError(
                 f"the network needs {plan.num_planes:,} planes of {PLANE_BYTES} bytes at once; "
@@ -119,9 +127,7 @@ class Program:
         self.workspace_bytes = self.scratch
         graph = plan.graph
         self.context_words = self.wide_slot(len(graph.inputs))
-        self._inner = {
-            i: self._lower(step) for i, step in enumerate(plan.steps) if not isinstance(step, _ENDS)
-        }
+        self._inner = self._lower_all(own_code)
         self.logic = [x for i, x in self._inner.items() if not isinstance(plan.steps[i], CountStep)]
         self._ends: dict[tuple[int, str], list[StepRecord]] = {}
         for step in plan.steps:
@@ -161,7 +167,7 @@ class Program:
             if isinstance(step, PackStep):
                 found += self._end(i, step, kinds[step.input])
             elif not isinstance(step, _ENDS):
-                found.append(self._inner[i])
+                found += [self._inner[i]] if i in self._inner else []
             elif result == "scores" or step.output == 0:
                 found += self._end(i, step, result)
         return found
@@ -191,6 +197,28 @@ class Program:
     def wide_slot(self, index: int) -> int:
         """As `input_slot`, for samples after they are widened."""
         return self.output_slot(len(self.plan.graph.outputs)) + 2 * index
+
+    def _lower_all(self, own_code: bool) -> dict[int, StepRecord]:
+        """Records of all steps that evaluate gates or count, by the index of the first of the steps
+        that each one stands for.
+        """
+        steps = self.plan.steps
+        reach = self.workspace_bytes < 1 << 31  # of an offset in an instruction
+        runs = _tree_runs(steps) if own_code and reach else {}
+        functions = tree_functions(list(runs.values()))
+        starts = np.cumsum([0, *map(len, functions)]).tolist()
+        self.code = np.concatenate([np.zeros(0, np.uint8), *functions])
+        if runs:
+            self._use("call_code", call_kernel)
+        records = {
+            first: StepRecord("call_code", _fields({}), code=start)
+            for first, start in zip(runs, starts, strict=False)
+        }
+        inside = {first + i for first, run in runs.items() for i in range(len(run))}
+        for i, step in enumerate(steps):
+            if i not in inside and not isinstance(step, _ENDS):
+                records[i] = self._lower(step)
+        return records
 
     def _lower(self, step: Step) -> StepRecord:
         if isinstance(step, GateStep):
@@ -394,14 +422,37 @@ def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
     return "\n".join([head, *kernels, _ATTRIBUTES])
 
 
-def link(steps: Sequence[StepRecord], address: Mapping[str, int]) -> Record:
-    """Records (steps, Field.SIZE) for this process; the steps must outlive them."""
+def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
+    """Steps whose trees can have code of their own, as far as they follow one another, are
+    independent and have one geometry, by the index of the first.
+    """
+    runs: dict[int, list[ConeStep]] = {}
+    before = None
+    for i, step in enumerate(steps):
+        geometry = geometry_of(step) if isinstance(step, ConeStep) and step.batch >= 0 else None
+        if geometry is None:
+            before = None
+            continue
+        assert isinstance(step, ConeStep)
+        if before != (step.batch, geometry):
+            run = runs[i] = []
+        run.append(step)
+        before = step.batch, geometry
+    return runs
+
+
+def link(steps: Sequence[StepRecord], address: Mapping[str, int], code: int = 0) -> Record:
+    """Records (steps, Field.SIZE) for this process, where the program's code is at `code`; the
+    steps must outlive them.
+    """
     records = np.zeros((len(steps), Field.SIZE), np.int64)
     for record, step in zip(records, steps, strict=True):
         record[:] = step.fields
         record[Field.KERNEL] = address[step.kernel]
         for at, table in step.tables.items():
             record[at] = table.ctypes.data
+        if step.code is not None:
+            record[Field.ROWS] = code + step.code
     return records
 
 

@@ -95,3 +95,11 @@ def run_steps(f: Function, samples: int) -> None:
             kernel = f.load("ptr", step, 8)
             f.emit(f"call void {kernel}(ptr %planes, ptr {step}, ptr %context)")
     f.emit("ret void")
+
+
+def call_kernel(name: str, *, ternary: bool) -> str:
+    """Calls the machine code at ROWS, a function `void (planes)` in the System V convention."""
+    f = Function(name, PARAMS, ternary=ternary)
+    f.emit(f"call x86_64_sysvcc void {f.field('%step', Field.ROWS, 'ptr')}(ptr %planes)")
+    f.emit("ret void")
+    return f.text()

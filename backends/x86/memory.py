@@ -1,0 +1,28 @@
+"""Machine code in this process: pages that are written first and then executed, never both."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+from lgir.backends.x86.evex import Bytes
+from lgir.errors import BackendError
+
+
+class ExecutableMemory:
+    """`code`, one byte or more, at `address` as long as this object lives, on POSIX systems. Raises
+    BackendError where the system forbids that.
+    """
+
+    def __init__(self, code: Bytes) -> None:
+        size = len(code)
+        self._pages = mmap.mmap(-1, size)
+        self._pages[:] = code.tobytes()
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        if protect(self.address, size, mmap.PROT_READ | mmap.PROT_EXEC):
+            raise BackendError(
+                f"the system does not let this process execute code that it wrote (error "
+                f"{ctypes.get_errno()} of mprotect)"
+            )

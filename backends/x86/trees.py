@@ -1,0 +1,209 @@
+"""Code of their own for trees that a convolution evaluates at every position.
+
+With wiring as data, the shifted copies of a tree under a pool load every leaf anew. In code of a
+tree's own, copies and neighbouring positions share registers, operations are immediates and two
+gates are one `vpternlog`: half the loads and a third of the instructions. Trees of one shape differ
+in registers, offsets and immediates, which are assigned and patched for all of them at once, so
+that this costs tens of microseconds a tree, much as in copy-and-patch (Xu and Kjolstad, OOPSLA
+2021).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from lgir.backends.cones import Expr, Ints
+from lgir.backends.steps import ConeStep, Planes
+from lgir.backends.x86.evex import LINE, Bytes, Gpr, Sequences
+from lgir.backends.x86.registers import PositionCode
+from lgir.backends.x86.selection import ACCUMULATOR, Shape, gate_tables, select, shape_of
+from lgir.backends.x86.windows import find_windows
+
+MAX_LEAVES: Final = 16
+MAX_COPIES: Final = 8
+
+_PLANES, _ROW, _OUT_ROW = Gpr.RDI, Gpr.R15, Gpr.R14
+"""All planes, and these as inputs and outputs of a row of positions see them."""
+_POSITIONS, _ROWS = Gpr.RCX, Gpr.RBP
+"""Those to go."""
+_SAVED: Final = (Gpr.RBX, Gpr.RBP, Gpr.R13, Gpr.R14, Gpr.R15)
+_NEAR_LINES: Final = 128
+"""Lines of a channel's rows, of which two or more channels are to stay in the first-level cache."""
+_NEAR_CODE: Final = 1 << 14
+"""Bytes of code that are to stay in the first-level cache over all rows."""
+_AT_ONCE: Final = 4096
+"""Trees whose code is made together."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Positions of trees: `rows` of `columns`, planes from one to the next in inputs and outputs
+    along both axes, and planes to add for each of the copies that are ORed.
+    """
+
+    rows: int
+    columns: int
+    in_row: int
+    in_column: int
+    out_row: int
+    out_column: int
+    shifts: tuple[int, ...]
+
+    @property
+    def kept(self) -> int:
+        """Planes to the cells that stay in registers from a position of a row to the next: 0 where
+        that does not pay.
+        """
+        return self.in_column if self.columns > 2 else 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether a tree is evaluated at all rows before the next one is at any."""
+        return self.rows * self.in_row <= _NEAR_LINES
+
+
+def geometry_of(step: ConeStep) -> Geometry | None:
+    """The geometry of a step whose trees can have code of their own; None for others."""
+    rows, columns = step.space[1:]
+    small = len(step.expr.leaves()) <= MAX_LEAVES and len(step.shifts) <= MAX_COPIES
+    if step.space[0] != 1 or rows * columns == 1 or not small or not _binary(step.expr):
+        return None
+    (_, in_row, in_column), (_, out_row, out_column) = step.in_step, step.out_step
+    shifts = tuple(step.shifts.tolist())
+    return Geometry(rows, columns, in_row, in_column, out_row, out_column, shifts)
+
+
+def _binary(expr: Expr) -> bool:
+    """Whether a template is a tree of two-input gates over taps."""
+    return expr.kind in ("and", "xor") and all(a.kind == "tap" or _binary(a) for a in expr.args)
+
+
+def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
+    """For each run of steps a function `void (planes)`, position-independent, in the System V
+    convention, that evaluates their trees: row by row of positions, tree by tree.
+
+    Steps of a run have one geometry, and do not depend on each other.
+    """
+    functions = [np.zeros(0, np.uint8)] * len(runs)
+    by_geometry: dict[Geometry, list[int]] = {}
+    for number, run in enumerate(runs):
+        geometry = geometry_of(run[0])
+        assert geometry is not None
+        by_geometry.setdefault(geometry, []).append(number)
+    for geometry, numbers in by_geometry.items():
+        for number, code in zip(
+            numbers, _functions([runs[i] for i in numbers], geometry), strict=True
+        ):
+            functions[number] = code
+    return functions
+
+
+def _functions(runs: list[Sequence[ConeStep]], geometry: Geometry) -> Iterator[Bytes]:
+    """Those of runs of one geometry: trees of one shape, of whatever run, are made together."""
+    by_shape: dict[Shape, list[tuple[int, ConeStep]]] = {}
+    for number, run in enumerate(runs):
+        for step in run:
+            by_shape.setdefault(shape_of(step.expr), []).append((number, step))
+    parts, sizes, keys, owners = [], [], [], []
+    for shape, steps in by_shape.items():
+        leaves = np.concatenate([step.leaves for _, step in steps])
+        out = np.concatenate([step.out for _, step in steps])
+        tables = np.concatenate([gate_tables(step.expr, step.masks) for _, step in steps])
+        owners += [np.full(len(step.leaves), number) for number, step in steps]
+        keys.append(leaves.min(axis=1))
+        for i in range(0, len(leaves), _AT_ONCE):
+            j = i + _AT_ONCE
+            code, size = _rows_of(shape, leaves[i:j], tables[i:j], out[i:j], geometry)
+            parts.append(code)
+            sizes.append(size)
+    code, size = np.concatenate(parts), np.concatenate(sizes)
+    start, owner = np.cumsum(size) - size, np.concatenate(owners)
+    # Neighbours in the code then tend to read the same channels.
+    order = np.lexsort((np.concatenate(keys), owner))
+    for mine in np.split(order, np.cumsum(np.bincount(owner))[:-1]):
+        own = size[mine]
+        offset = np.repeat(start[mine] - np.cumsum(own) + own, own)
+        trees = code[np.arange(len(offset)) + offset]
+        yield _function(trees if geometry.whole else _for_rows(trees, own, geometry))
+
+
+def _for_rows(trees: Bytes, size: Ints, geometry: Geometry) -> Bytes:
+    """Loops over rows around as many trees as the instruction cache holds."""
+    edges = np.concatenate([[0], np.cumsum(size)])
+    parts, first = [], 0
+    while first < len(size):
+        fit = np.searchsorted(edges, edges[first] + _NEAR_CODE, side="right") - 1
+        last = max(int(fit), first + 1)
+        code = trees[edges[first] : edges[last]]
+        head, tail = Sequences(1), Sequences(1)
+        _begin_rows(head, geometry)
+        _end_rows(tail, geometry, len(code))
+        parts += [head.finish(), code, tail.finish()]
+        first = last
+    return np.concatenate(parts)
+
+
+def _begin_rows(s: Sequences, geometry: Geometry) -> None:
+    s.copy(_ROW, _PLANES)
+    s.copy(_OUT_ROW, _PLANES)
+    s.set(_ROWS, geometry.rows)
+
+
+def _end_rows(s: Sequences, geometry: Geometry, size: Ints | int) -> None:
+    """The end of a loop of `size` bytes so far, of which those in `s` are not counted."""
+    before = s.length.copy()
+    s.add(_ROW, geometry.in_row * LINE)
+    s.add(_OUT_ROW, geometry.out_row * LINE)
+    s.count_down(_ROWS)
+    s.jump(back=size + s.length - before)
+
+
+def _function(code: Bytes) -> Bytes:
+    head, tail = Sequences(1), Sequences(1)
+    for register in _SAVED:
+        head.push(register)
+    for register in reversed(_SAVED):
+        tail.pop(register)
+    tail.leave()
+    return np.concatenate([head.finish(), code, tail.finish()])
+
+
+def _rows_of(
+    shape: Shape, leaves: Planes, tables: Ints, out: Planes, geometry: Geometry
+) -> tuple[Bytes, Ints]:
+    """The code of n trees for one row of positions, and how long each is, (n,)."""
+    g = geometry
+    free = 1 + ACCUMULATOR
+    copies = [select(shape, tables, free, pooled=False)]
+    temporaries = 1 + max(i.target for i in copies[0]) - free
+    for copy in range(1, len(g.shifts)):
+        # Neighbouring copies have registers of their own, and so need not wait for each other.
+        copies.append(select(shape, tables, free + copy % 2 * temporaries, pooled=True))
+    order = [-1 - x for i in copies[0] for x in (i.second, i.third) if x < 0]
+    reads = leaves[:, None, order] + np.array(g.shifts)[:, None]
+    windows = find_windows(reads.reshape(len(leaves), -1), g.kept)
+    trees = PositionCode(windows, free + 2 * temporaries)
+    s = trees.sequences
+    if g.whole:
+        _begin_rows(s, g)
+    row = s.length.copy()
+    trees.begin(_ROW, _OUT_ROW, out)
+    if g.columns > 1:
+        s.set(_POSITIONS, g.columns)
+        trees.load_early()
+    position = s.length.copy()
+    for instruction in itertools.chain(*copies):
+        trees.emit(instruction)
+    trees.store()
+    if g.columns > 1:
+        trees.move_on(g.in_column, g.out_column)
+        s.count_down(_POSITIONS)
+        s.jump(back=s.length - position)
+    if g.whole:
+        _end_rows(s, g, s.length - row)
+    return s.finish(), s.length
