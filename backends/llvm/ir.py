@@ -114,9 +114,9 @@ class Function:
     def load_u32(self, pointer: str) -> str:
         return self.let(f"zext i32 {self.load('i32', pointer, 4)} to i64")
 
-    def prefetch(self, pointer: str) -> None:
-        """Asks for the cache line at `pointer`, which may be any address."""
-        self.emit(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
+    def prefetch(self, pointer: str, level: int = 1) -> None:
+        """Brings the line at `pointer`, which may be any address, to a cache of level 1 or 2."""
+        self.emit(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {4 - level}, i32 1)")
 
     def load_plane(self, base: str, offset: str) -> str:
         return self.load(PLANE, self.at(base, offset), PLANE_BYTES)

@@ -19,8 +19,8 @@ from lgir.backends.llvm.records import PARAMS, Field
 
 _NEAR: Final = 1 << 16
 """Planes that two bytes can tell apart: 4 MiB."""
-_AHEAD: Final = 8
-"""Trees between asking for far leaves and reading them."""
+_AHEAD: Final = {2: 24, 1: 2}
+"""Trees between asking for far leaves and reading them, by the level of the cache they come to."""
 _BYTES_AHEAD: Final = 512
 """Of tables, between asking for them and reading them."""
 _PLANE_SHIFT: Final = PLANE_BYTES.bit_length() - 1
@@ -34,13 +34,14 @@ def tree_kernel(name: str, expr: Expr, near: bool, *, ternary: bool) -> str:
     follow one another, from the offset OUT.
 
     Leaves that are `near` are u16. The caches hold these close enough for the processor to run
-    ahead by itself. Others are u32, and a row asks for the leaves of one _AHEAD of it: the table of
-    rows must go on for so many.
+    ahead by itself. Others are u32 and asked for twice, since the second-level cache can wait for
+    more lines at once than the first: the table of rows must go on for as many as _AHEAD says.
     """
     f = Function(name, PARAMS, ternary=ternary)
     kinds, masks = expr.leaves(), expr.num_masks() + 1
-    word, ahead = (2, 0) if near else (4, _AHEAD)
+    word, ahead = (2, {}) if near else (4, _AHEAD)
     row_bytes, run_bytes = word * len(kinds), 4 + masks
+    rows_ahead = max(ahead.values(), default=0) * row_bytes + _BYTES_AHEAD
     runs, count = f.field("%step", Field.MASKS, "ptr"), f.field("%step", Field.COUNT)
     base = f.at("%planes", f.field("%step", Field.BASE))
     first = f.field("%step", Field.ROWS, "ptr")
@@ -60,11 +61,11 @@ def tree_kernel(name: str, expr: Expr, near: bool, *, ternary: bool) -> str:
         rows, results = outer.carried
         with f.loop(trees) as loop:
             row = f.at(rows, f.let(f"mul i64 {loop.index}, {row_bytes}"))
-            later = f.at(row, str(ahead * row_bytes))
-            f.prefetch(f.at(later, str(_BYTES_AHEAD)))
-            if not near:
+            f.prefetch(f.at(row, str(rows_ahead)))
+            for level, trees_ahead in ahead.items():
+                later = f.at(row, str(trees_ahead * row_bytes))
                 for i in range(len(kinds)):
-                    f.prefetch(leaf(later, i))
+                    f.prefetch(leaf(later, i), level)
             leaves = [(kind, leaf(row, i)) for i, kind in enumerate(kinds)]
             value = evaluate_tree(f, expr, leaves, list(mask), {"tap": "0", "cut": "0"})
             place = f.let(f"mul i64 {loop.index}, {PLANE_BYTES}")
@@ -84,7 +85,8 @@ def tree_rows(leaves: npt.NDArray[np.int64]) -> tuple[Words, int, bool]:
     first = int(leaves.min())
     if int(leaves.max()) - first < _NEAR:
         return (leaves - first).astype(np.uint16), first, True
-    return np.pad(leaves - first, ((0, _AHEAD), (0, 0))).astype(np.uint32), first, False
+    ahead = max(_AHEAD.values())
+    return np.pad(leaves - first, ((0, ahead), (0, 0))).astype(np.uint32), first, False
 
 
 def mask_runs(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
