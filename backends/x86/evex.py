@@ -175,10 +175,10 @@ class Sequences:
         self.put([0x0F, 0x85, *_word(-back - _JUMP)])
 
     def push(self, register: Gpr) -> None:
-        self.put([0x40 | register >> 3, 0x50 | register & 7])
+        self.put([*_REX_B[register > 7], 0x50 | register & 7])
 
     def pop(self, register: Gpr) -> None:
-        self.put([0x40 | register >> 3, 0x58 | register & 7])
+        self.put([*_REX_B[register > 7], 0x58 | register & 7])
 
     def leave(self) -> None:
         """vzeroupper; ret"""
@@ -186,6 +186,8 @@ class Sequences:
 
 
 _JUMP: Final = 6
+_REX_B: Final = ([], [0x41])
+"""The prefix that a register of the second eight needs."""
 
 
 def _word(value: Ints | int) -> list[Ints]:
