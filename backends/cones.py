@@ -22,6 +22,8 @@ from lgir.ops import depends_on, swap_inputs
 LEAF_TAP: Final = 0
 LEAF_CUT: Final = 1
 
+_MOST_NUMBERS: Final = 1 << 16
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -116,6 +118,7 @@ class ConeCutter:
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
         self.by_level = body.gates_by_level()
+        self.pairs = _narrow_to_two(body.table.astype(np.uint64), body.k)
         self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
         self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
 
@@ -196,11 +199,9 @@ class ConeCutter:
 
     def _classes(self) -> Ints:
         """Per gate: 0 AND-like, 1 XOR-like (two inputs), 2 + k for a general k-input table."""
-        table = self.body.table.astype(np.uint64)
         kind = 2 + self.arity
         two = self.arity == 2
-        narrow = _narrow_to_two(table, self.body.k)
-        ones = np.bitwise_count(narrow)
+        ones = np.bitwise_count(self.pairs)
         kind[two & ((ones == 1) | (ones == 3))] = 0
         kind[two & (ones == 2)] = 1
         return kind
@@ -216,7 +217,8 @@ class ConeCutter:
             )
             rows[two, 0], rows[two, 1] = high, low
         keys = np.column_stack([kinds, rows])
-        unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+        first, inverse = _distinct_rows(keys + 1)
+        unique = keys[first]
         ids = np.empty(len(unique), np.int64)
         for i, (kind, *args) in enumerate(unique.tolist()):
             name = ("and", "xor")[kind] if kind < 2 else "lut"
@@ -225,7 +227,7 @@ class ConeCutter:
                 self._expr_ids[expr] = len(self._exprs)
                 self._exprs.append(expr)
             ids[i] = self._expr_ids[expr]
-        return ids[inverse.ravel()]
+        return ids[inverse]
 
     def _cone_levels(self, cut: Bools, roots: Ints) -> Ints:
         """Order of the cones: 1 + the highest order of the cones that a cone reads."""
@@ -285,7 +287,7 @@ class ConeCutter:
                 bit = table >> ((i << spread) ^ cell).astype(np.uint64)
                 masks.append((bit & np.uint64(1)).astype(bool))
             return np.zeros(len(nets), bool)
-        pair: Ints = _narrow_to_two(self.body.table[gates].astype(np.uint64), self.body.k)
+        pair = self.pairs[gates]
         swap = ref[fanin[:, 0]] < ref[fanin[:, 1]]
         fanin = np.where(swap[:, None], fanin[:, ::-1], fanin)
         pair = np.where(swap, swap_inputs(pair), pair)
@@ -302,6 +304,26 @@ class ConeCutter:
         masks += [m1, m2]
         changed: Bools = negated ^ inverted_out
         return changed
+
+
+def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
+    """Indices of distinct rows (n, c) of small numbers from 0 on, in lexicographic order, and which
+    of these each row equals: as numbers with a digit a column, which a table can tell apart.
+    """
+    number, count = np.zeros(len(rows), np.int64), 1
+    for column in rows.T:
+        digits = int(column.max(initial=0)) + 1
+        if count * digits > _MOST_NUMBERS:
+            distinct, number = np.unique(number, return_inverse=True)
+            count = len(distinct)
+        number, count = number * digits + column, count * digits
+    if count > _MOST_NUMBERS:
+        _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+        return first, inverse
+    index = np.full(count, -1)
+    index[number[::-1]] = np.arange(len(rows))[::-1]
+    first = index[index >= 0]
+    return first, (np.cumsum(index >= 0) - 1)[number]
 
 
 def _narrow_to_two(table: npt.NDArray[np.uint64], k: int) -> Ints:
