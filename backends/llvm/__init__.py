@@ -289,7 +289,8 @@ class LlvmExecutable(Executable):
 
     def step_costs(self, samples: list[Array]) -> list[StepCost]:
         """What each step does for a block of `samples`; see `lgir.roofline`."""
-        return step_costs(self.plan, samples, ternary=self.target.ternary)
+        own_code = self._program.own_code
+        return step_costs(self.plan, samples, ternary=self.target.ternary, own_code=own_code)
 
     def measure_machine(self) -> Machine:
         """The roofs of this CPU as the executable's target uses it."""

@@ -28,6 +28,7 @@ from lgir.backends.steps import (
     Step,
     SumStep,
 )
+from lgir.backends.x86.trees import geometry_of, tree_work
 from lgir.executable import Array
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic
 
@@ -50,9 +51,21 @@ def three_inputs(ternary: bool) -> int:
     return 1 if ternary else 2
 
 
-def step_costs(plan: Plan, samples: list[Array], *, ternary: bool) -> list[StepCost]:
-    """One per step, for these samples, (N, *shape) an input, of which blocks are read in turn."""
-    return [_cost(step, samples, three_inputs(ternary)) for step in plan.steps]
+def step_costs(
+    plan: Plan, samples: list[Array], *, ternary: bool, own_code: bool = False
+) -> list[StepCost]:
+    """One per step, for these samples, (N, *shape) an input, of which blocks are read in turn.
+
+    Args:
+        own_code: whether trees have code of their own where they can, see `Program`.
+    """
+    three = three_inputs(ternary)
+    return [
+        _own_code(step, three)
+        if own_code and isinstance(step, ConeStep) and geometry_of(step)
+        else _cost(step, samples, three)
+        for step in plan.steps
+    ]
 
 
 def _cost(step: Step, samples: list[Array], three: int) -> StepCost:
@@ -128,6 +141,14 @@ def _cones(step: ConeStep, three: int) -> StepCost:
         cells += len(np.unique(np.concatenate([(p + walk[kind]).ravel() for p, kind in read])))
     loads = rows * cells / len(picked)
     return StepCost("cone", n, logic, (near, Traffic(loads, n, _cone_footprint(step, positions))))
+
+
+def _own_code(step: ConeStep, three: int) -> StepCost:
+    """As above, but what copies and neighbours read again is mostly in registers."""
+    loads, logic = tree_work(step)
+    cost = _cones(step, three)
+    near, *far = cost.traffic
+    return replace(cost, logic=logic, traffic=(replace(near, loads=loads), *far))
 
 
 def _cone_footprint(step: ConeStep, positions: int) -> int:

@@ -127,7 +127,8 @@ class Program:
         self.workspace_bytes = self.scratch
         graph = plan.graph
         self.context_words = self.wide_slot(len(graph.inputs))
-        self._inner = self._lower_all(own_code)
+        self.own_code = own_code and self.scratch < 1 << 31  # the reach of an instruction's offset
+        self._inner = self._lower_all()
         self.logic = [x for i, x in self._inner.items() if not isinstance(plan.steps[i], CountStep)]
         self._ends: dict[tuple[int, str], list[StepRecord]] = {}
         for step in plan.steps:
@@ -198,13 +199,12 @@ class Program:
         """As `input_slot`, for samples after they are widened."""
         return self.output_slot(len(self.plan.graph.outputs)) + 2 * index
 
-    def _lower_all(self, own_code: bool) -> dict[int, StepRecord]:
+    def _lower_all(self) -> dict[int, StepRecord]:
         """Records of all steps that evaluate gates or count, by the index of the first of the steps
         that each one stands for.
         """
         steps = self.plan.steps
-        reach = self.workspace_bytes < 1 << 31  # of an offset in an instruction
-        runs = _tree_runs(steps) if own_code and reach else {}
+        runs = _tree_runs(steps) if self.own_code else {}
         functions = tree_functions(list(runs.values()))
         starts = np.cumsum([0, *map(len, functions)]).tolist()
         self.code = np.concatenate([np.zeros(0, np.uint8), *functions])
@@ -429,7 +429,7 @@ def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
     runs: dict[int, list[ConeStep]] = {}
     before = None
     for i, step in enumerate(steps):
-        geometry = geometry_of(step) if isinstance(step, ConeStep) and step.batch >= 0 else None
+        geometry = geometry_of(step) if isinstance(step, ConeStep) else None
         if geometry is None:
             before = None
             continue

@@ -10,7 +10,6 @@ that this costs tens of microseconds a tree, much as in copy-and-patch (Xu and K
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,8 +20,15 @@ from lgir.backends.cones import Expr, Ints
 from lgir.backends.steps import ConeStep, Planes
 from lgir.backends.x86.evex import LINE, Bytes, Gpr, Sequences
 from lgir.backends.x86.registers import PositionCode
-from lgir.backends.x86.selection import ACCUMULATOR, Shape, gate_tables, select, shape_of
-from lgir.backends.x86.windows import find_windows
+from lgir.backends.x86.selection import (
+    ACCUMULATOR,
+    Instruction,
+    Shape,
+    gate_tables,
+    select,
+    shape_of,
+)
+from lgir.backends.x86.windows import Windows, find_windows
 
 MAX_LEAVES: Final = 16
 MAX_COPIES: Final = 8
@@ -71,7 +77,8 @@ def geometry_of(step: ConeStep) -> Geometry | None:
     """The geometry of a step whose trees can have code of their own; None for others."""
     rows, columns = step.space[1:]
     small = len(step.expr.leaves()) <= MAX_LEAVES and len(step.shifts) <= MAX_COPIES
-    if step.space[0] != 1 or rows * columns == 1 or not small or not _binary(step.expr):
+    flat = step.space[0] == 1 and rows * columns > 1
+    if step.batch < 0 or not flat or not small or not _binary(step.expr):
         return None
     (_, in_row, in_column), (_, out_row, out_column) = step.in_step, step.out_step
     shifts = tuple(step.shifts.tolist())
@@ -173,21 +180,48 @@ def _function(code: Bytes) -> Bytes:
     return np.concatenate([head.finish(), code, tail.finish()])
 
 
+def tree_work(step: ConeStep) -> tuple[int, int]:
+    """Lines loaded and vector instructions of a step's trees, of all positions, if there are
+    registers for everything that is read again.
+    """
+    g = geometry_of(step)
+    assert g is not None
+    copies = _select(shape_of(step.expr), gate_tables(step.expr, step.masks[:1]), g)
+    windows = _windows(copies[0], step.leaves, g)
+    cells, kept = windows.cell.max(axis=1) + 1, windows.early.sum(axis=1)
+    loads = int((kept + g.columns * (cells - kept)).sum()) * g.rows
+    positions = len(step.leaves) * g.rows * g.columns
+    return loads, positions * sum(map(len, copies))
+
+
+def _select(shape: Shape, tables: Ints, geometry: Geometry) -> list[list[Instruction]]:
+    """The instructions of each copy. Neighbouring ones have registers of their own, and so need not
+    wait for each other.
+    """
+    free = 1 + ACCUMULATOR
+    copies = [select(shape, tables, free, pooled=False)]
+    temporaries = 1 + max(i.target for i in copies[0]) - free
+    for copy in range(1, len(geometry.shifts)):
+        copies.append(select(shape, tables, free + copy % 2 * temporaries, pooled=True))
+    return copies
+
+
+def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> Windows:
+    """What trees read that have copies such as `copy`."""
+    order = [-1 - x for i in copy for x in (i.second, i.third) if x < 0]
+    reads = leaves[:, None, order] + np.array(geometry.shifts)[:, None]
+    return find_windows(reads.reshape(len(leaves), -1), geometry.kept)
+
+
 def _rows_of(
     shape: Shape, leaves: Planes, tables: Ints, out: Planes, geometry: Geometry
 ) -> tuple[Bytes, Ints]:
     """The code of n trees for one row of positions, and how long each is, (n,)."""
     g = geometry
-    free = 1 + ACCUMULATOR
-    copies = [select(shape, tables, free, pooled=False)]
-    temporaries = 1 + max(i.target for i in copies[0]) - free
-    for copy in range(1, len(g.shifts)):
-        # Neighbouring copies have registers of their own, and so need not wait for each other.
-        copies.append(select(shape, tables, free + copy % 2 * temporaries, pooled=True))
-    order = [-1 - x for i in copies[0] for x in (i.second, i.third) if x < 0]
-    reads = leaves[:, None, order] + np.array(g.shifts)[:, None]
-    windows = find_windows(reads.reshape(len(leaves), -1), g.kept)
-    trees = PositionCode(windows, free + 2 * temporaries)
+    copies = _select(shape, tables, g)
+    instructions = [instruction for copy in copies for instruction in copy]
+    scratch = 1 + max(instruction.target for instruction in instructions)
+    trees = PositionCode(_windows(copies[0], leaves, g), scratch)
     s = trees.sequences
     if g.whole:
         _begin_rows(s, g)
@@ -197,7 +231,7 @@ def _rows_of(
         s.set(_POSITIONS, g.columns)
         trees.load_early()
     position = s.length.copy()
-    for instruction in itertools.chain(*copies):
+    for instruction in instructions:
         trees.emit(instruction)
     trees.store()
     if g.columns > 1:
