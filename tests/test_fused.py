@@ -99,10 +99,13 @@ def test_words_say_what_every_pair_of_tables_does() -> None:
     at = rng.integers(64, size=(len(pairs), 3))
     words, masks, constant = fused_words((64 * at).astype(np.uint32), inner, outer)
     assert constant
-    assert masks.shape == (64, 8)
+    assert masks.shape == (64, 32)
+    assert masks.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(masks[:, :16], np.tile(masks[:, :4], 4))
     before = wanted_before = np.zeros(64, np.int64)
     for word, i, o, (first, second, _) in zip(words, inner, outer, at, strict=True):
-        m1, m2, m3, m4, m5, m6 = masks[word[0] & 63].view(np.int32)[:6].astype(np.int64)
+        entry = masks[word[0] & 63].view(np.int32).astype(np.int64)
+        (m1, m2, m3, m4), (m5, m6) = entry[:4], entry[16:18]
         a, b = planes[word[0] >> 6], planes[word[1] >> 6]
         x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3
         found = (before & (x | m4)) ^ (x & m5) ^ m6

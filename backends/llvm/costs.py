@@ -34,6 +34,8 @@ from lgir.roofline import BLOCK, LINE, StepCost, Traffic
 
 _CHAIN_TABLE_LOADS: Final = 2
 """A chain's masks: one vector, and two broadcasts, which load twice as fast as whole vectors."""
+_FUSED_TABLE_LOADS: Final = 1.5
+"""Those of a fused row: one vector, and one broadcast; constant terms are another."""
 _EXCHANGES: Final = 8 * 3 * 4
 """Of pairs of vectors, that transpose a tile's bytes in words: vectors in eights, distances, pairs.
 As many shuffles of pairs transpose the words.
@@ -112,11 +114,11 @@ def _chain(step: ChainStep, three: int) -> StepCost:
 
 
 def _fused(step: FusedStep, three: int) -> StepCost:
-    """Five functions a row, each with a mask that is broadcast, and an XOR as in a chain."""
+    """Five functions a row, and an XOR as in a chain."""
     n, planes = len(step.rows), step.rows[:, :2]
     constant = int(THREE_ONES[step.tables[:, 1]].any())
     again = int((planes[:, 0] == planes[:, 1]).sum())
-    near = Traffic((2 + (5 + constant) / 2) * n, n)
+    near = Traffic((2 + _FUSED_TABLE_LOADS + constant / 2) * n, n)
     far = Traffic(2 * n - again, n, _footprint(step.rows))
     return StepCost("fused", n, n * (5 * three + constant), (near, far))
 

@@ -1,8 +1,9 @@
 """The kernel of fused levels: rows that evaluate a gate in registers and one that reads it.
 
-Loads are what limits, so a row should have few masks. Only its own outer gate and the next row's
-read an inner gate: kept inverted where its outer gate inverts it, and with operands in either
-order, three masks do for it and two for the outer gate.
+Loads are what limits, so a row should have few masks, most of which are taken from one load by
+shuffles. Only its own outer gate and the next row's read an inner gate: kept inverted where its
+outer gate inverts it, and with operands in either order, three masks do for it and two for the
+outer gate.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from lgir.backends.llvm.ir import (
     AND_XOR,
     NOT_AND_OR,
     PLANE,
+    PLANE_BYTES,
     SUM,
     XOR_AND,
     Function,
 )
-from lgir.backends.llvm.records import PARAMS, Field
+from lgir.backends.llvm.records import PARAMS, Field, mask_table
 from lgir.ops import swap_inputs
 
 FUSED_ROWS: Final = 4
 """Rows in one round of the kernel's loop."""
-_ENTRY_SHIFT: Final = 5
+_AT_ONCE: Final = 4
+"""Masks that are taken from one load, of a line that repeats them; the others follow it."""
+_ENTRY_SHIFT: Final = 7
 _M3: Final = 1 << 2
 _M4: Final = 1 << 3
 _M5: Final = 1 << 4
@@ -45,7 +49,8 @@ def fused_kernel(name: str, constant: bool, *, ternary: bool) -> str:
     """Rows (offsets of planes a and b, output offset), COUNT being a multiple of FUSED_ROWS.
 
     The low six bits of the first offset are free and are the masks m1 to m6 of the row, for which
-    the table at MASKS has words of as many ones or zeros. The inner gate is
+    the table at MASKS has an entry of two lines: the first repeats m1 to m4 as words of as many
+    ones or zeros, and the second begins with m5 and m6. The inner gate is
     x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3, and the outer one (w & (x | m4)) ^ (x & m5) ^ m6 with
     the x of the row before as w. Without `constant`, m6 is 0 in every row and left out.
     """
@@ -64,9 +69,9 @@ def fused_kernel(name: str, constant: bool, *, ternary: bool) -> str:
             first, second, out = words[3 * r : 3 * r + 3]
             index = f.let(f"and i64 {first}, 63")
             entry = f.at(table, f.let(f"shl i64 {index}, {_ENTRY_SHIFT}"))
-            mask = [
-                f.broadcast(f.load("i32", f.at(entry, str(4 * i)), 4)) for i in range(5 + constant)
-            ]
+            rest = [f.at(entry, str(PLANE_BYTES + 4 * i)) for i in range(1 + constant)]
+            mask = f.splats(entry, _AT_ONCE)
+            mask += [f.broadcast(f.load("i32", word, 4)) for word in rest]
             a = f.load_plane("%planes", f.let(f"and i64 {first}, -64"))
             b = f.load_plane("%planes", second)
             inner = f.ternary(f.ternary(a, b, mask[0], AND_XOR), b, mask[1], NOT_AND_OR)
@@ -94,8 +99,9 @@ def fused_words(
     words[:, 0] |= masks.astype(np.uint32)
     constant = bool((masks & _M6).any())
     entries = np.arange(64 if constant else 32)
-    bits = entries[:, None] >> np.arange(1 << _ENTRY_SHIFT >> 2) & 1
-    return words, np.where(bits == 1, np.uint32(0xFFFF_FFFF), np.uint32(0)), constant
+    line = np.arange(PLANE_BYTES // 4)
+    bit = np.concatenate([line % _AT_ONCE, line + _AT_ONCE])
+    return words, mask_table((entries[:, None] >> bit & 1).astype(bool)), constant
 
 
 def _outer_masks(table: Ints) -> tuple[Bools, Ints]:

@@ -141,22 +141,24 @@ class Function:
         copies = self.let(f"shufflevector {vector} {one}, {vector} poison, {lanes}")
         return self.let(f"bitcast {vector} {copies} to {PLANE}")
 
-    def splat_two(self, pointer: str) -> tuple[str, str]:
-        """Planes of copies of the first and the second i32 of 64 bytes that repeat four of them:
-        one load and two shuffles within lanes, where registers are that wide.
+    def splats(self, pointer: str, count: int) -> list[str]:
+        """Planes of copies of the first `count` of four i32, from 64 bytes that repeat the four:
+        one load and shuffles within lanes, where registers are that wide.
         """
         if not self.ternary_instruction:
-            words = [self.load("i32", self.at(pointer, str(4 * i)), 4) for i in range(2)]
-            return self.broadcast(words[0]), self.broadcast(words[1])
+            return [
+                self.broadcast(self.load("i32", self.at(pointer, str(4 * i)), 4))
+                for i in range(count)
+            ]
         four = self.load(_DWORDS, pointer, 4)
         planes = []
-        for i in range(2):
+        for i in range(count):
             lanes = ", ".join(f"i32 {lane // 4 * 4 + i}" for lane in range(16))
             one = self.let(
                 f"shufflevector {_DWORDS} {four}, {_DWORDS} poison, <16 x i32> <{lanes}>"
             )
             planes.append(self.let(f"bitcast {_DWORDS} {one} to {PLANE}"))
-        return planes[0], planes[1]
+        return planes
 
     def ternary(self, a: str, b: str, c: str, table: int) -> str:
         """Any function of three planes: one instruction on AVX-512, its formula elsewhere."""

@@ -13,11 +13,10 @@ from lgir.backends.llvm.ir import (
     AND_XOR,
     OR_XOR,
     PLANE,
-    PLANE_BYTES,
     XOR_AND,
     Function,
 )
-from lgir.backends.llvm.records import PARAMS, Field
+from lgir.backends.llvm.records import PARAMS, Field, mask_table
 
 CHAIN_ROWS: Final = 4
 """Rows of a chain in one round of its loop."""
@@ -91,7 +90,7 @@ def chain_kernel(name: str, constant: bool, *, ternary: bool) -> str:
             word = f.load_u32(f.at(row, str(8 * r)))
             low = f.let(f"and i64 {word}, {63 >> shift << shift}")
             entry = f.at(masks, f.let(f"shl i64 {low}, {6 - shift}"))
-            m1, m2 = f.splat_two(entry)
+            m1, m2 = f.splats(entry, 2)
             m3, m4 = (f.broadcast(f.load("i32", f.at(entry, str(4 * i)), 4)) for i in (2, 3))
             current = f.load_plane("%planes", f.let(f"and i64 {word}, -64"))
             value = f.ternary(before, current, m1, AND_OR)
@@ -119,11 +118,7 @@ def chain_words(
     f0, f1, f2, f3 = ((entries >> i & 1).astype(bool) for i in range(4))
     single = ~(f0 ^ f1 ^ f2 ^ f3)
     masks = np.stack([single, f0 ^ f1, f0 ^ f2 ^ single, f0] * 4, axis=1)
-    # On a cache line each: an entry that straddles two would cost two loads.
-    room = np.empty(masks.size + 16, np.uint32)
-    table = room[-room.ctypes.data % PLANE_BYTES // 4 :][: masks.size].reshape(masks.shape)
-    table[:] = np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
-    return words, table, constant
+    return words, mask_table(masks), constant
 
 
 def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:

@@ -11,6 +11,9 @@ import ctypes
 from enum import IntEnum
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from lgir.backends.llvm.ir import (
     BLOCK,
     ONES,
@@ -103,3 +106,13 @@ def call_kernel(name: str, *, ternary: bool) -> str:
     f.emit(f"call x86_64_sysvcc void {f.field('%step', Field.ROWS, 'ptr')}(ptr %planes)")
     f.emit("ret void")
     return f.text()
+
+
+def mask_table(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """A table of masks as words of 0 or -1. It begins a cache line: an entry of whole lines that
+    straddled others would cost more loads.
+    """
+    room = np.empty(masks.size + PLANE_BYTES // 4, np.uint32)
+    table = room[-room.ctypes.data % PLANE_BYTES // 4 :][: masks.size].reshape(masks.shape)
+    table[:] = np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
+    return table
