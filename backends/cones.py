@@ -106,15 +106,17 @@ def legal_for_cones(body: Body) -> bool:
 class ConeCutter:
     """Analyses one legal body; `groups()` gives its cones by template.
 
-    A body evaluated `once` has no positions to walk: no pools are sought, and no gate is computed
-    twice. Otherwise a gate of two leaves that several cones share is computed in each.
+    A body evaluated `once` has no positions to walk: no pools are sought, no gate is computed
+    twice, and roots of other cones are leaves as taps are. Otherwise a gate of two leaves that
+    several cones share is computed in each. Nets of `cuts` (num_nets,) are roots in any case.
 
     Raises nothing: any legal body has a cut, at worst one gate a cone.
     """
 
-    def __init__(self, body: Body, *, once: bool = False) -> None:
+    def __init__(self, body: Body, *, once: bool = False, cuts: Bools | None = None) -> None:
         self.body = body
         self.once = once
+        self.cuts = np.zeros(body.num_nets, bool) if cuts is None else cuts
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
         self.by_level = body.gates_by_level()
@@ -126,7 +128,7 @@ class ConeCutter:
         roots = np.unique(self.body.outputs[self.body.outputs >= self.first]).astype(np.int64)
         pools = no_pools(self.body.rank) if self.once else find_pools(self.body, roots)
         pooled, operands = pools.roots, pools.operands
-        cut = np.zeros(self.body.num_nets, bool)
+        cut = self.cuts.copy()
         cut[np.setdiff1d(roots, pooled)] = True
         reach = self._reachable(np.concatenate([np.setdiff1d(roots, pooled), operands]))
         own, ref = self._shapes(cut, reach, pooled, operands)
@@ -178,6 +180,7 @@ class ConeCutter:
         ref = own.copy()
         kinds = self._classes()
         shared_leaves = 2 if self.once else 3
+        leaf = LEAF_TAP if self.once else LEAF_CUT
         for gates in self.by_level:
             gates = gates[reach[self.first + gates]]
             nets = self.first + gates
@@ -188,13 +191,13 @@ class ConeCutter:
             inner = fanin[big][used[big]]
             inner = np.unique(inner[(inner >= self.first) & ~whole[inner]])
             cut[inner[~is_pooled[inner]]] = True
-            ref[inner], leaves[inner] = LEAF_CUT, 1
+            ref[inner], leaves[inner] = leaf, 1
             leaves[nets] = (leaves[fanin] * used).sum(axis=1)
             own[nets] = ref[nets] = self._intern(kinds[gates], ref[fanin], self.arity[gates])
             shared = nets[(uses[nets] > 1) & (leaves[nets] >= shared_leaves) & ~whole[nets]]
             cut[shared[~is_pooled[shared]]] = True
             roots = nets[(cut[nets] & ~whole[nets]) | is_pooled[nets]]
-            ref[roots], leaves[roots] = LEAF_CUT, 1
+            ref[roots], leaves[roots] = leaf, 1
         return own, ref
 
     def _classes(self) -> Ints:

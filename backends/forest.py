@@ -7,6 +7,7 @@ and its planes serve again.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ from lgir.body import Body
 MIN_INNER: Final = 0.5
 """Share of gates with a single reader from which a body is evaluated as a forest."""
 MAX_TEMPLATES: Final = 64
-"""Templates that a forest may cost; a millisecond or ten each, once per machine."""
+"""Shapes of trees that get a template, at a millisecond or ten each, once per machine."""
 CHUNK: Final = 4096
 """Results that are counted together, 256 KiB."""
 
@@ -34,7 +35,9 @@ class Slots(Protocol):
 
 
 def find_forest(body: Body) -> list[ConeGroup]:
-    """The cones of a body where most gates have one reader, if a few templates do for all."""
+    """The cones of a body where most gates have one reader, or none. Trees that do not have one of
+    the most frequent shapes are cut into their gates.
+    """
     uses = np.zeros(body.num_nets, np.int64)
     arity = body.arity()
     for column in range(body.k):
@@ -44,8 +47,16 @@ def find_forest(body: Body) -> list[ConeGroup]:
     if inner < MIN_INNER * body.num_gates or not legal_for_cones(body):
         return []
     groups = ConeCutter(body, once=True).groups()
-    if len({g.expr for g in groups}) > MAX_TEMPLATES:
-        return []
+    trees: Counter[Expr] = Counter()
+    for group in groups:
+        trees[group.expr] += len(group.roots)
+    usual = {expr for expr, _ in trees.most_common(MAX_TEMPLATES)}
+    if len(usual) < len(trees):
+        rare = np.concatenate([g.roots for g in groups if g.expr not in usual])
+        cuts = _inside(body, rare, np.concatenate([g.roots for g in groups]))
+        groups = ConeCutter(body, once=True, cuts=cuts).groups()
+        if sum(len(g.roots) for g in groups) > (1 - MIN_INNER) * body.num_gates:
+            return []
     return [_sorted(group) for group in groups]
 
 
@@ -81,6 +92,17 @@ def schedule_forest(
         return steps, None
     steps += counter.flush()
     return steps, counter.counts
+
+
+def _inside(body: Body, some: Ints, roots: Ints) -> Bools:
+    """Nets of the cones of `some` of the roots, (num_nets,), these included."""
+    inside, is_root = np.zeros((2, body.num_nets), bool)
+    inside[some], is_root[roots] = True, True
+    for gates in reversed(body.gates_by_level()):
+        live = gates[inside[body.first_gate + gates]]
+        operands = np.unique(body.fanin[live])
+        inside[operands[(operands >= body.first_gate) & ~is_root[operands]]] = True
+    return inside
 
 
 def _sorted(group: ConeGroup) -> ConeGroup:

@@ -75,6 +75,31 @@ def test_counted_chunks(
     assert_same(graph, exe)
 
 
+@pytest.mark.parametrize("most", [1, 5])
+def test_trees_of_rare_shapes_are_cut_into_gates(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forest, "MAX_TEMPLATES", most)
+    monkeypatch.setattr(forest, "MIN_INNER", 0.1)
+    graph = head(2000, None)
+    exe = lgir.compile(graph, latency=False)
+    cones = [s for s in exe.plan.steps if isinstance(s, ConeStep)]
+    kinds = {str(s.expr) for s in cones}
+    assert kinds >= {"&(t,t)", "^(t,t)"}
+    assert len(kinds) == most + 2
+    assert sum(len(s.out) for s in cones if len(s.expr.leaves()) == 8) < 2000
+    assert_same(graph, exe)
+
+
+def test_rare_shapes_make_no_forest_where_they_are_most() -> None:
+    graph = head(2000, None)
+    body = graph.nodes[0].op.body
+    assert len({g.expr for g in forest.find_forest(body)}) > 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forest, "MAX_TEMPLATES", 1)
+        assert not forest.find_forest(body)
+
+
 def test_every_class_is_in_every_chunk_also_of_equal_trees() -> None:
     graph = head(5 * forest.CHUNK, 10, ops=ONLY_AND)
     counts = [s for s in make_plan(graph, chains=True).steps if isinstance(s, CountStep)]
