@@ -9,29 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
+from lgir.backends import counted
 from lgir.backends.cones import Bools, ConeCutter, ConeGroup, Expr, Ints, legal_for_cones
-from lgir.backends.steps import ZERO_PLANE, ConeStep, CountStep, Planes, Step
+from lgir.backends.counted import ChunkCounter, Slots
+from lgir.backends.steps import ConeStep, Planes, Step
 from lgir.body import Body
 
 MIN_INNER: Final = 0.5
 """Share of gates with a single reader from which a body is evaluated as a forest."""
 MAX_TEMPLATES: Final = 64
 """Shapes of trees that get a template, at a millisecond or ten each, once per machine."""
-CHUNK: Final = 4096
-"""Results that are counted together, 256 KiB."""
 
 _NOWHERE: Final = (0, 0, 0)
 _ONCE: Final = np.zeros(1, np.int64)
-
-
-class Slots(Protocol):
-    """Hands out single planes."""
-
-    def take(self, count: int) -> Planes: ...
 
 
 def find_forest(body: Body) -> list[ConeGroup]:
@@ -76,8 +70,8 @@ def schedule_forest(
     """
     steps: list[Step] = []
     counter = None
-    if classes is not None and len(body.outputs) > CHUNK:
-        counter = _Counter(body, plane, slots, classes)
+    if classes is not None and len(body.outputs) > counted.CHUNK:
+        counter = ChunkCounter(body.outputs, classes, plane, slots)
     read = np.zeros(body.num_nets, bool)
     for group in groups:
         read[group.leaves] = True
@@ -87,11 +81,15 @@ def schedule_forest(
         if kept.any():
             steps.append(_cones(group, np.flatnonzero(kept), plane))
         if counter is not None:
-            steps += counter.evaluate(group, np.flatnonzero(~kept))
+            rows = np.flatnonzero(~kept)
+            while len(rows):
+                now, rows = np.split(rows, [counter.room])
+                counter.place(group.roots[now])
+                steps.append(_cones(group, now, plane))
+                steps += counter.count_full()
     if counter is None:
         return steps, None
-    steps += counter.flush()
-    return steps, counter.counts
+    return [*steps, *counter.count()], counter.counts
 
 
 def _inside(body: Body, some: Ints, roots: Ints) -> Bools:
@@ -115,7 +113,7 @@ def _sorted(group: ConeGroup) -> ConeGroup:
     leaves, masks, key = _in_order(group.expr, list(group.leaves.T), list(group.masks.T[:-1]))
     inverted = group.masks[:, -1]
     row = np.arange(len(key))
-    order = np.lexsort((row % -(-len(row) // CHUNK), inverted, key))
+    order = np.lexsort((row % -(-len(row) // counted.CHUNK), inverted, key))
     return replace(
         group,
         leaves=np.stack([x[order] for x in leaves], axis=1),
@@ -160,58 +158,3 @@ def _cones(group: ConeGroup, rows: Ints, plane: Planes) -> ConeStep:
     leaves, out = plane[group.leaves[rows]], plane[group.roots[rows]]
     masks = group.masks[rows]
     return ConeStep(group.expr, leaves, masks, out, (1, 1, 1), _NOWHERE, _NOWHERE, _ONCE)
-
-
-class _Counter:
-    """Evaluates roots into the planes of one chunk and counts it whenever it is full."""
-
-    def __init__(self, body: Body, plane: Planes, slots: Slots, classes: Ints) -> None:
-        self._plane = plane
-        order = np.argsort(body.outputs, kind="stable")
-        self._outputs = body.outputs[order].astype(np.int64)
-        self._classes = classes[order]
-        sizes = np.bincount(classes)
-        width = int(sizes.max()).bit_length()
-        self._start = np.full((len(sizes), width), ZERO_PLANE)
-        self.counts = slots.take(len(sizes) * width).reshape(len(sizes), width)
-        self._chunk = slots.take(CHUNK)
-        self._nets: list[Ints] = []
-        self._filled = 0
-
-    def evaluate(self, group: ConeGroup, rows: Ints) -> list[Step]:
-        steps: list[Step] = []
-        while len(rows):
-            now, rows = np.split(rows, [CHUNK - self._filled])
-            nets = group.roots[now]
-            self._plane[nets] = self._chunk[self._filled : self._filled + len(now)]
-            steps.append(_cones(group, now, self._plane))
-            self._nets.append(nets)
-            self._filled += len(now)
-            if self._filled == CHUNK:
-                steps += self.flush()
-        return steps
-
-    def flush(self) -> list[Step]:
-        """Counts the outputs that the chunk holds; a net may be several of them."""
-        if not self._filled:
-            return []
-        nets = np.concatenate(self._nets)
-        first = np.searchsorted(self._outputs, nets)
-        often = np.searchsorted(self._outputs, nets, side="right") - first
-        which = np.repeat(first - np.cumsum(often) + often, often) + np.arange(often.sum())
-        planes = np.repeat(self._plane[nets], often)
-        table = ragged(planes, self._classes[which], len(self.counts))
-        step = CountStep(self._start, table, self.counts)
-        self._plane[nets] = -1
-        self._start, self._nets, self._filled = self.counts, [], 0
-        return [step]
-
-
-def ragged(planes: Planes, classes: Ints, count: int) -> Planes:
-    """(count, most of one class) planes by class, short rows filled with planes that are False."""
-    order = np.argsort(classes, kind="stable")
-    sizes = np.bincount(classes, minlength=count)
-    table = np.full((count, int(sizes.max(initial=0))), ZERO_PLANE)
-    column = np.arange(len(planes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    table[classes[order], column] = planes[order]
-    return table

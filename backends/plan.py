@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.cones import ConeCutter, legal_for_cones
-from lgir.backends.forest import ragged
+from lgir.backends.counted import ragged
 from lgir.backends.groups import split_groups
 from lgir.backends.schedule import schedule_gates
 from lgir.backends.steps import (

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 import lgir
-from lgir.backends import forest
+from lgir.backends import counted, forest
 from lgir.backends.llvm import trees
 from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.plan import make_plan
@@ -68,7 +68,7 @@ def test_near_and_far_trees(
 def test_counted_chunks(
     ops: npt.NDArray[np.integer], kernels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forest, "CHUNK", 64)
+    monkeypatch.setattr(counted, "CHUNK", 64)
     graph = head(kernels, 10, ops=ops)
     exe = lgir.compile(graph, latency=False)
     assert any(isinstance(step, CountStep) for step in exe.plan.steps)
@@ -101,11 +101,11 @@ def test_rare_shapes_make_no_forest_where_they_are_most() -> None:
 
 
 def test_every_class_is_in_every_chunk_also_of_equal_trees() -> None:
-    graph = head(5 * forest.CHUNK, 10, ops=ONLY_AND)
+    graph = head(5 * counted.CHUNK, 10, ops=ONLY_AND)
     counts = [s for s in make_plan(graph, chains=True).steps if isinstance(s, CountStep)]
     assert len(counts) == 5
     for step in counts:
-        assert step.planes.shape[1] <= forest.CHUNK / 10 + 1
+        assert step.planes.shape[1] <= counted.CHUNK / 10 + 1
 
 
 def test_equal_masks_are_together_over_chunks() -> None:
