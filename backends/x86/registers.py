@@ -87,6 +87,12 @@ class PositionCode:
     def emit(self, instruction: Instruction) -> None:
         s = self.sequences
         begin = self.read
+        if instruction.table is None:
+            source, cell = self._operand(instruction.third, begin)
+            s.move(np.full(s.n, instruction.target), source, self._memory(cell))
+            if instruction.third < 0:
+                self._release(cell)
+            return
         second, second_cell = self._operand(instruction.second, begin)
         third, third_cell = self._operand(instruction.third, begin)
         # One operand can be in memory, the third.

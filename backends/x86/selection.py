@@ -1,8 +1,8 @@
-"""Instruction selection: a tree of two-input gates as three-input instructions, two gates to most.
+"""Instruction selection: a tree of gates as three-input instructions, two gates to most.
 
 A target register is also the first operand. With the deeper operand of a gate in the target, and
 those of the other operand as second and third, the seven gates of a perfect tree and the OR that
-pools it take five instructions.
+pools it take five instructions. Tables of more than three inputs are multiplexers (Shannon, 1949).
 """
 
 from __future__ import annotations
@@ -11,23 +11,29 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lgir.backends.cones import Bools, Expr, Ints
 from lgir.ops import XOR, swap_inputs
 
 ACCUMULATOR: Final = 0
 
-_AND_TABLES: Final = np.array([0b1000, 0b0010, 0b0100, 0b1110])
+_AND_TABLES: Final = np.array([0b1000, 0b0010, 0b0100, 0b1110], np.uint64)
 """Tables of an AND-like gate by its masks, m1 << 1 | m2; see `lgir.backends.cones.and_masks`."""
 _FIRST: Final = 0xF0
+_THIRD: Final = 0xAA
+_SELECT: Final = 0xD8
+"""third ? second : first"""
 
+Tables = npt.NDArray[np.uint64]
 Shape = tuple["Shape", ...]
-"""A tree without its operations, which are data here: nested pairs, a leaf being empty."""
+"""A tree without its operations, which are data here: nested tuples, a leaf being empty."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """`target = table(target, second, third)`, bit `target << 2 | second << 1 | third` of `table`.
+    """`target = table(target, second, third)`, bit `target << 2 | second << 1 | third` of `table`;
+    without one, `target = third`.
 
     Operands are registers, 0 and up, or leaves, leaf l being -1 - l; `table` (n,) has a row a tree.
     """
@@ -35,61 +41,81 @@ class Instruction:
     target: int
     second: int
     third: int
-    table: Ints
+    table: Ints | None
 
 
 @dataclass(frozen=True)
 class _Gate:
-    """`table` (n,) of two operands, the first the more significant. Leaves are -1 and down."""
+    """`table` (n,) of arguments, the first the most significant. Leaves are -1 and down."""
 
-    first: _Gate | int
-    second: _Gate | int
-    table: Ints
+    args: tuple[_Gate | int, ...]
+    table: Tables
 
 
 def shape_of(expr: Expr) -> Shape:
-    """The shape of a template of two-input gates."""
-    return tuple(shape_of(arg) for arg in expr.args)
+    """The shape of a template. One that is a leaf has a gate of one input."""
+    return _shape(expr) or ((),)
 
 
-def gate_tables(expr: Expr, masks: Bools) -> Ints:
+def _shape(expr: Expr) -> Shape:
+    return tuple(_shape(arg) for arg in expr.args)
+
+
+def gate_tables(expr: Expr, masks: Bools) -> Tables:
     """(n, gates) truth tables of each gate, children first, left to right, from a template's masks
     (n, M + 1).
     """
-    tables: list[Ints] = []
-    *columns, inverted = masks.T.astype(np.int64)
+    tables: list[Tables] = []
+    *columns, inverted = masks.T.astype(np.uint64)
 
     def walk(node: Expr) -> None:
         for arg in node.args:
             walk(arg)
+        own = [columns.pop(0) for _ in range(node.masks)]
         if node.kind == "and":
-            m1, m2 = columns.pop(0), columns.pop(0)
-            tables.append(_AND_TABLES[m1 << 1 | m2])
+            tables.append(_AND_TABLES[(own[0] << np.uint64(1) | own[1]).astype(np.int64)])
         elif node.kind == "xor":
-            tables.append(np.full(len(masks), XOR))
+            tables.append(np.full(len(masks), XOR, np.uint64))
+        elif node.kind == "lut":
+            table = np.zeros(len(masks), np.uint64)
+            for i, bit in enumerate(own):
+                table |= bit << np.uint64(i)
+            tables.append(table)
 
     walk(expr)
-    tables[-1] = tables[-1] ^ inverted * 0xF
+    if not expr.args:
+        tables.append(np.full(len(masks), 0b10, np.uint64))
+    ones = np.uint64((1 << (1 << max(1, len(expr.args)))) - 1)
+    tables[-1] = np.where(inverted == 1, tables[-1] ^ ones, tables[-1])
     return np.stack(tables, axis=1)
 
 
-def select(shape: Shape, tables: Ints, free: int, *, pooled: bool) -> list[Instruction]:
+def select(shape: Shape, tables: Tables, free: int, *, pooled: bool) -> list[Instruction]:
     """The instructions of one copy of a tree with the gates `tables`, which may use registers from
     `free` on. Its result goes to the accumulator; if `pooled`, it is ORed into it.
     """
-    leaves, gates = iter(range(-1, -tables.shape[1] - 2, -1)), iter(tables.T)
+    gates = iter(tables.T)
+    leaves = 0
 
     def operand(shape: Shape) -> _Gate | int:
+        nonlocal leaves
         if not shape:
-            return next(leaves)
-        first, second = operand(shape[0]), operand(shape[1])
-        return _Gate(first, second, next(gates))
+            leaves += 1
+            return -leaves
+        return _Gate(tuple(operand(arg) for arg in shape), next(gates))
 
     root = operand(shape)
     assert isinstance(root, _Gate)
     selector = _Selector()
-    table = root.table | root.table << 4
-    selector.emit(ACCUMULATOR, root, free, table | _FIRST if pooled else table)
+    if len(root.args) == 2:
+        table = _merged(np.full(len(tables), 0b1110 if pooled else 0b1010), _ints(root.table))
+        selector.combine(ACCUMULATOR, root.args, free, table)
+    elif pooled:
+        selector.evaluate(root, free)
+        table = np.full(len(tables), _FIRST | _THIRD)
+        selector.done.append(Instruction(ACCUMULATOR, free, free, table))
+    else:
+        selector.evaluate(root, ACCUMULATOR, free)
     return selector.done
 
 
@@ -97,36 +123,83 @@ class _Selector:
     def __init__(self) -> None:
         self.done: list[Instruction] = []
 
-    def emit(self, target: int, gate: _Gate, free: int, table: Ints) -> None:
-        """The instruction whose second and third operands are those of `gate`."""
-        operands = []
-        for arg in (gate.first, gate.second):
+    def combine(
+        self, target: int, args: tuple[_Gate | int, ...], free: int, table: Ints | None
+    ) -> None:
+        """The instruction of `table` with `args`, two, as its second and third operand."""
+        (second, third), _ = self.operands(args, free)
+        self.done.append(Instruction(target, second, third, table))
+
+    def operands(self, args: tuple[_Gate | int, ...], free: int) -> tuple[list[int], int]:
+        """Where `args` are: leaves where they are, gates in registers from `free` on; and the next
+        free register.
+        """
+        found = []
+        for arg in args:
             if isinstance(arg, _Gate):
                 self.evaluate(arg, free)
-                operands.append(free)
-                free += 1
-            else:
-                operands.append(arg)
-        self.done.append(Instruction(target, operands[0], operands[1], table))
+                arg, free = free, free + 1
+            found.append(arg)
+        return found, free
 
-    def evaluate(self, gate: _Gate, target: int) -> None:
-        """`gate` into the register `target`; those behind it are free."""
-        deep, other, table = gate.first, gate.second, gate.table
+    def evaluate(self, gate: _Gate, target: int, free: int | None = None) -> None:
+        """`gate` into the register `target`; those from `free` on, or behind it, are free."""
+        free = target + 1 if free is None else free
+        if len(gate.args) == 1:
+            self.copy(target, gate.args[0], free)
+            ints = _ints(gate.table)
+            ignoring = (ints & 1) * 0x0F | (ints >> 1) * 0xF0
+            self.done.append(Instruction(target, target, target, ignoring))
+        elif len(gate.args) == 2:
+            self._two(gate, target, free)
+        elif len(gate.args) == 3:
+            self.copy(target, gate.args[0], free)
+            self.combine(target, gate.args[1:], free, _ints(gate.table))
+        else:
+            operands, free = self.operands(gate.args, free)
+            self._wide(operands, gate.table, target, free)
+
+    def copy(self, target: int, arg: _Gate | int, free: int) -> None:
+        if isinstance(arg, _Gate):
+            self.evaluate(arg, target, free)
+        else:
+            self.done.append(Instruction(target, target, arg, None))
+
+    def _two(self, gate: _Gate, target: int, free: int) -> None:
+        (deep, other), table = gate.args, _ints(gate.table)
         if _depth(deep) < _depth(other):
             deep, other, table = other, deep, swap_inputs(table)
         if not isinstance(deep, _Gate):
-            self.emit(target, gate, target, gate.table | gate.table << 4)
+            self.combine(target, gate.args, free, _merged(np.full_like(table, 0b1010), table))
             return
-        self.evaluate(deep, target)
-        if isinstance(other, _Gate):
-            self.emit(target, other, target + 1, _merged(table, other.table))
+        self.evaluate(deep, target, free)
+        if isinstance(other, _Gate) and len(other.args) == 2:
+            self.combine(target, other.args, free, _merged(table, _ints(other.table)))
         else:
+            (third,), _ = self.operands((other,), free)
             ignoring = _merged(table, np.full_like(table, 0b1010))
-            self.done.append(Instruction(target, target, other, ignoring))
+            self.done.append(Instruction(target, target, third, ignoring))
+
+    def _wide(self, operands: list[int], table: Tables, target: int, free: int) -> None:
+        """A table of three operands or more, by its cofactors in the first."""
+        if len(operands) == 3:
+            self.done.append(Instruction(target, target, operands[0], None))
+            self.done.append(Instruction(target, operands[1], operands[2], _ints(table)))
+            return
+        first, *rest = operands
+        half = np.uint64(1 << len(rest))
+        low = table & np.uint64((1 << (1 << len(rest))) - 1)
+        self._wide(rest, low, target, free)
+        self._wide(rest, table >> half, free, free + 1)
+        self.done.append(Instruction(target, free, first, np.full(len(table), _SELECT)))
+
+
+def _ints(table: Tables) -> Ints:
+    return table.astype(np.int64)
 
 
 def _depth(arg: _Gate | int) -> int:
-    return 0 if isinstance(arg, int) else 1 + max(_depth(arg.first), _depth(arg.second))
+    return 0 if isinstance(arg, int) else 1 + max(map(_depth, arg.args))
 
 
 def _merged(outer: Ints, inner: Ints) -> Ints:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
 
-from lgir.backends.cones import Expr, Ints
+from lgir.backends.cones import Ints
 from lgir.backends.steps import ConeStep, Planes
 from lgir.backends.x86.evex import LINE, Bytes, Gpr, Sequences
 from lgir.backends.x86.registers import PositionCode
@@ -24,14 +25,12 @@ from lgir.backends.x86.selection import (
     ACCUMULATOR,
     Instruction,
     Shape,
+    Tables,
     gate_tables,
     select,
     shape_of,
 )
 from lgir.backends.x86.windows import Windows, find_windows
-
-MAX_LEAVES: Final = 16
-MAX_COPIES: Final = 8
 
 _PLANES, _ROW, _OUT_ROW = Gpr.RDI, Gpr.R15, Gpr.R14
 """All planes, and these as inputs and outputs of a row of positions see them."""
@@ -42,6 +41,8 @@ _NEAR_LINES: Final = 128
 """Lines of a channel's rows, of which two or more channels are to stay in the first-level cache."""
 _NEAR_CODE: Final = 1 << 14
 """Bytes of code that are to stay in the first-level cache over all rows."""
+_MOST_REGISTERS: Final = 16
+"""For values between a tree's gates, of 32."""
 _AT_ONCE: Final = 4096
 """Trees whose code is made together."""
 
@@ -76,18 +77,26 @@ class Geometry:
 def geometry_of(step: ConeStep) -> Geometry | None:
     """The geometry of a step whose trees can have code of their own; None for others."""
     rows, columns = step.space[1:]
-    small = len(step.expr.leaves()) <= MAX_LEAVES and len(step.shifts) <= MAX_COPIES
     flat = step.space[0] == 1 and rows * columns > 1
-    if step.batch < 0 or not flat or not small or not _binary(step.expr):
+    if step.batch < 0 or not flat or "cut" in step.expr.leaves():
+        return None
+    if _registers(shape_of(step.expr)) > _MOST_REGISTERS:
         return None
     (_, in_row, in_column), (_, out_row, out_column) = step.in_step, step.out_step
     shifts = tuple(step.shifts.tolist())
     return Geometry(rows, columns, in_row, in_column, out_row, out_column, shifts)
 
 
-def _binary(expr: Expr) -> bool:
-    """Whether a template is a tree of two-input gates over taps."""
-    return expr.kind in ("and", "xor") and all(a.kind == "tap" or _binary(a) for a in expr.args)
+@cache
+def _registers(shape: Shape) -> int:
+    """Registers that a copy of a tree takes, beside the accumulator."""
+    tables = np.zeros((1, _gates(shape)), np.uint64)
+    copies = [select(shape, tables, 1 + ACCUMULATOR, pooled=pooled) for pooled in (False, True)]
+    return max(i.target for copy in copies for i in copy) - ACCUMULATOR
+
+
+def _gates(shape: Shape) -> int:
+    return 1 + sum(map(_gates, shape)) if shape else 0
 
 
 def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
@@ -191,19 +200,20 @@ def tree_work(step: ConeStep) -> tuple[int, int]:
     cells, kept = windows.cell.max(axis=1) + 1, windows.early.sum(axis=1)
     loads = int((kept + g.columns * (cells - kept)).sum()) * g.rows
     positions = len(step.leaves) * g.rows * g.columns
-    return loads, positions * sum(map(len, copies))
+    logic = sum(i.table is not None for copy in copies for i in copy)
+    return loads, positions * logic
 
 
-def _select(shape: Shape, tables: Ints, geometry: Geometry) -> list[list[Instruction]]:
-    """The instructions of each copy. Neighbouring ones have registers of their own, and so need not
-    wait for each other.
+def _select(shape: Shape, tables: Tables, geometry: Geometry) -> list[list[Instruction]]:
+    """The instructions of each copy. Neighbouring ones have registers of their own where there are
+    enough, and so need not wait for each other.
     """
-    free = 1 + ACCUMULATOR
-    copies = [select(shape, tables, free, pooled=False)]
-    temporaries = 1 + max(i.target for i in copies[0]) - free
-    for copy in range(1, len(geometry.shifts)):
-        copies.append(select(shape, tables, free + copy % 2 * temporaries, pooled=True))
-    return copies
+    registers = _registers(shape)
+    turns = 2 if registers <= _MOST_REGISTERS // 2 else 1
+    return [
+        select(shape, tables, 1 + ACCUMULATOR + copy % turns * registers, pooled=copy > 0)
+        for copy in range(len(geometry.shifts))
+    ]
 
 
 def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> Windows:
@@ -214,13 +224,13 @@ def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> Win
 
 
 def _rows_of(
-    shape: Shape, leaves: Planes, tables: Ints, out: Planes, geometry: Geometry
+    shape: Shape, leaves: Planes, tables: Tables, out: Planes, geometry: Geometry
 ) -> tuple[Bytes, Ints]:
     """The code of n trees for one row of positions, and how long each is, (n,)."""
     g = geometry
     copies = _select(shape, tables, g)
     instructions = [instruction for copy in copies for instruction in copy]
-    scratch = 1 + max(instruction.target for instruction in instructions)
+    scratch = 1 + max(ACCUMULATOR, *(i.target for i in instructions))
     trees = PositionCode(_windows(copies[0], leaves, g), scratch)
     s = trees.sequences
     if g.whole:
