@@ -175,10 +175,14 @@ class Sequences:
         self.put([0x0F, 0x85, *_word(-back - _JUMP)])
 
     def push(self, register: Gpr) -> None:
-        self.put([*_REX_B[register > 7], 0x50 | register & 7])
+        self._one_byte(0x50, register)
 
     def pop(self, register: Gpr) -> None:
-        self.put([*_REX_B[register > 7], 0x58 | register & 7])
+        self._one_byte(0x58, register)
+
+    def _one_byte(self, opcode: int, register: Gpr) -> None:
+        prefix: list[Ints | int] = [0x41] if register > 7 else []
+        self.put([*prefix, opcode | register & 7])
 
     def leave(self) -> None:
         """vzeroupper; ret"""
@@ -186,10 +190,8 @@ class Sequences:
 
 
 _JUMP: Final = 6
-_REX_B: Final = ([], [0x41])
-"""The prefix that a register of the second eight needs."""
 
 
-def _word(value: Ints | int) -> list[Ints]:
+def _word(value: Ints | int) -> list[Ints | int]:
     """The bytes of 32-bit numbers."""
     return [np.asarray(value, np.int64) >> s & 0xFF for s in (0, 8, 16, 24)]
