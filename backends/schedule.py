@@ -3,10 +3,10 @@
 On dense layers the cost is cache traffic, not logic. The two-input gates of a level are evaluated
 along trails, so that one plane is loaded a gate instead of two, and results take the places of
 planes that were read for the last time, in cache lines that are there already. Two levels may be
-fused, the gates of one evaluated in registers by the trails of the next. Gates that form no long
-trails, and wider ones, are grouped by truth table. Where most gates have one reader, as in the
-dense head of the paper's convolutional networks, the body is a forest and whole trees are evaluated
-at once.
+fused, the gates of one evaluated in registers by the trails of the next. Where classes only count
+many results, a chunk of them is counted at a time. Gates that form no long trails, and wider ones,
+are grouped by truth table. Where most gates have one reader, as in the dense head of the paper's
+convolutional networks, the body is a forest and whole trees are evaluated at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends import counted
+from lgir.backends.counted import ChunkCounter
 from lgir.backends.forest import find_forest, schedule_forest
 from lgir.backends.fused import THREE_ONES, fuse_gates
 from lgir.backends.steps import (
@@ -36,6 +38,8 @@ from lgir.ops import swap_inputs
 
 MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
+MIN_CHUNKS: Final = 4
+"""Chunks of results from which trails count them: fewer are in the second-level cache anyway."""
 
 _AND: Final = 0b1000
 _NONE: Final = np.zeros(0, np.int64)
@@ -117,6 +121,8 @@ class _Scheduler:
         self.plane[FIRST_TAP : body.first_gate] = taps
         self.inverted = np.zeros(body.num_nets, bool)
         self.free = self.inverted
+        self.counter: ChunkCounter | None = None
+        self.counted = np.zeros(body.num_nets, bool)
 
     @cached_property
     def keys(self) -> TableKeys:
@@ -129,7 +135,7 @@ class _Scheduler:
         if forest:
             self.steps, counts = schedule_forest(body, forest, self.plane, self.slots, self.classes)
         else:
-            self._by_level()
+            counts = self._by_level()
         outputs = self.plane[body.outputs]
         # Outputs that are taps would share planes that die with their source: copy those.
         copied = np.flatnonzero((body.outputs >= FIRST_TAP) & (body.outputs < body.first_gate))
@@ -139,12 +145,19 @@ class _Scheduler:
             outputs[copied] = fresh
         return Scheduled(self.steps, outputs, self.slots.blocks, counts)
 
-    def _by_level(self) -> None:
+    def _by_level(self) -> Planes | None:
+        """The count of outputs that trails counted, if any did."""
+        body = self.body
         stages = self._stages()
-        self.last_stage = _last_use(self.body, self.stage)
+        self.last_stage = _last_use(body, self.stage)
         self.free = self._free_polarity(stages)
+        self._count_in_chunks(stages)
         for stage in stages:
             self._evaluate(stage)
+        if self.counter is None:
+            return None
+        self.steps += self.counter.count()
+        return self.counter.counts
 
     def _stages(self) -> list[_Stage]:
         """Two a level: the gates of the level, and those of it that are fused. Numbers `stage`."""
@@ -192,6 +205,20 @@ class _Scheduler:
         free[body.fanin[~chained].ravel()] = False
         return free
 
+    def _count_in_chunks(self, stages: list[_Stage]) -> None:
+        """Lets results of trails that nobody reads be `counted`, where they are many."""
+        if self.classes is None:
+            return
+        body = self.body
+        along = [stage.trails.gates for stage in stages if stage.trails is not None]
+        found = np.zeros(body.num_nets, bool)
+        found[body.first_gate + np.concatenate([_NONE, *along])] = True
+        found &= np.isin(np.arange(body.num_nets), body.outputs)
+        found[body.fanin.ravel()] = False
+        if found.sum() >= MIN_CHUNKS * counted.CHUNK:
+            self.counted = found
+            self.counter = ChunkCounter(body.outputs, self.classes, self.plane, self.slots)
+
     def _evaluate(self, stage: _Stage) -> None:
         first, gates, trails = self.body.first_gate, stage.gates, stage.trails
         number = int(self.stage[first + gates[0]])
@@ -219,8 +246,8 @@ class _Scheduler:
             self.steps.append(GateStep(fanin, table, rows, tables))
 
     def _along(self, trails: Trails, inner: Ints, number: int) -> Ints:
-        """Emits the trails as one step, which evaluates `inner` gates where it meets them; returns
-        the nets whose planes results have taken.
+        """Emits the trails, which evaluate `inner` gates where they meet them; returns the nets
+        whose planes results have taken.
         """
         body = self.body
         own = body.first_gate + trails.gates
@@ -239,16 +266,37 @@ class _Scheduler:
         current[at], tables[at] = after, table
         current[at[trails.starts] - 1] = before[trails.starts]
         operands, inner_tables = self._operands(current, inner)
-        taken = self._place(own, at, operands, number)
-        out = np.full(trails.rows, DUMP_PLANE)
-        out[at] = self.plane[own]
-        rows = np.column_stack([self.plane[operands], out])
-        gates = len(own) + len(inner)
-        if len(inner):
-            self.steps.append(FusedStep(rows, np.column_stack([inner_tables, tables]), gates))
-        else:
-            self.steps.append(ChainStep(rows, tables, gates))
+        kept = ~self.counted[own]
+        taken = self._place(own[kept], at[kept], operands, number)
+        rows = np.column_stack([self.plane[operands], np.full(trails.rows, DUMP_PLANE)])
+        rows[at[kept], -1] = self.plane[own[kept]]
+        every = np.column_stack([inner_tables, tables] if len(inner) else [tables])
+        self._emit(rows, every, own[~kept], at[~kept])
         return taken
+
+    def _emit(self, rows: Planes, tables: Ints, results: Ints, at: Ints) -> None:
+        """Emits the rows of trails, with tables (rows, 1 or 2), as a step that ends where
+        `results`, those of the rows `at`, fill a chunk, which is then counted, and so on.
+        """
+        first = 0
+        while first < len(rows):
+            stop, again = len(rows), max(first - 1, 0)
+            if self.counter is not None:
+                now, results = np.split(results, [self.counter.room])
+                places, at = np.split(at, [self.counter.room])
+                self.counter.place(now)
+                rows[places, -1] = self.plane[now]
+                stop = int(places[-1]) + 1 if len(at) else stop
+            part, these = rows[again:stop].copy(), tables[again:stop].copy()
+            if first:  # the row before is read again, as one that begins a trail
+                part[0, -1], these[0, -1] = DUMP_PLANE, _AND
+            if these.shape[1] == 2:
+                self.steps.append(FusedStep(part, these))
+            else:
+                self.steps.append(ChainStep(part, these[:, 0]))
+            if self.counter is not None:
+                self.steps += self.counter.count_full()
+            first = stop
 
     def _place(self, own: Ints, at: Ints, operands: Ints, number: int) -> Ints:
         """Gives the nets `own`, results of the rows `at`, the planes of operands (rows, 1 or 2)

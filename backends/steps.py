@@ -56,12 +56,11 @@ class ChainStep:
 
     Row (current plane, output plane) computes `table(previous row's current, current)`; tables (n,)
     are 0..15. Rows run in order: an output may replace a plane that a row before has read. A row
-    that begins a trail writes DUMP_PLANE; `gates` counts the others.
+    that begins a trail writes DUMP_PLANE.
     """
 
     rows: Planes
     tables: npt.NDArray[np.int64]
-    gates: int
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,11 @@ class FusedStep:
     Row (plane a, plane b, output plane) computes `current = inner(a, b)` and
     `outer(previous row's current, current)`; tables (n, 2) are inner and outer ones, 0..15, and
     depend on both inputs. A row that begins a trail has an AND as its outer gate and writes
-    DUMP_PLANE. Otherwise as a ChainStep; `gates` counts those of both levels.
+    DUMP_PLANE. Otherwise as a ChainStep.
     """
 
     rows: Planes
     tables: npt.NDArray[np.int64]
-    gates: int
 
 
 @dataclass(frozen=True)

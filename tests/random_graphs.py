@@ -17,6 +17,8 @@ from lgir.builder import GraphBuilder
 from lgir.graph import Graph, Threshold, Value
 from lgir.ops import full_mask, table_dtype, widen_table
 
+PROPER = (1, 2, 4, 6, 7, 8, 9, 11, 13, 14)
+"""Two-input tables that depend on both inputs."""
 _SIMPLE_TABLES = (0b1000, 0b1110, 0b0110, 0b1001, 0b0111, 0b0001, 0b0010, 0b1011)
 _DEGENERATE_TABLES = (0b0000, 0b1111, 0b1100, 0b1010, 0b0011, 0b0101)
 
@@ -139,6 +141,48 @@ def random_body(
         nets[deep] = rng.integers(first, FIRST_TAP + num_taps + gates, size=int(deep.sum()))
     nets[rng.random(outputs) < odd / 4] = int(rng.integers(2))
     return Body.build(taps, fanin, table, nets, rank=rank)
+
+
+def layered_graph(seed: int) -> Graph:
+    """Layers of two-input gates, most wired evenly to the layer before, with what fusing must heed:
+    gates of other fan-in, outputs from all layers, constants, operands twice, skips, many readers.
+    """
+    rng = np.random.default_rng(seed)
+    taps = int(rng.integers(5, 40))
+    fanin, table, layers = [], [], [np.arange(FIRST_TAP, FIRST_TAP + taps)]
+    odd = rng.choice([0.0, 0.02, 0.2])
+    for _ in range(int(rng.integers(2, 7))):
+        width = int(rng.integers(20, 120))
+        below, first = layers[-1], layers[-1][-1] + 1
+        wires = np.concatenate([rng.permutation(below) for _ in range(2 * width // len(below) + 1)])
+        rows = np.zeros((width, 3), np.int64)
+        rows[:, :2] = wires[: 2 * width].reshape(width, 2)
+        two = rng.choice(PROPER, width)
+        tables = sum((two >> (i >> 1) & 1) << i for i in range(8))  # the third input is ignored
+        strange = np.flatnonzero(rng.random(width) < odd)
+        for i in strange:
+            kind = rng.integers(5)
+            if kind == 0:
+                rows[i] = rng.choice(below, 3)
+                tables[i] = rng.integers(1, 255)
+            elif kind == 1:
+                rows[i, 1] = rows[i, 0]
+            elif kind == 2:
+                rows[i, :2] = rng.integers(first, size=2)
+            elif kind == 3:
+                rows[i, 0] = below[0]
+            else:
+                tables[i] = rng.choice([0b11110000, 0b00110011, 0, 255])
+        fanin.append(rows)
+        table.append(tables)
+        layers.append(np.arange(first, first + width))
+    inside = np.concatenate(layers[1:-1]) if len(layers) > 2 else np.zeros(0, np.int64)
+    outputs = np.concatenate([layers[-1], inside[rng.random(len(inside)) < odd]])
+    tap_rows = np.stack([np.zeros(taps, np.int64), np.arange(taps)], axis=1)
+    body = Body.build(tap_rows, np.concatenate(fanin), np.concatenate(table), outputs)
+    b = GraphBuilder(f"layered-{seed}")
+    x = b.input("x", "bit", (taps,))
+    return b.build(b.logic([x], body, ()))
 
 
 def random_inputs(graph: Graph, n: int, seed: int = 0) -> list[npt.NDArray[Any]]:

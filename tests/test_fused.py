@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import pytest
+from random_graphs import PROPER, layered_graph
 
 import lgir
 from lgir.backends.fused import fuse_gates
@@ -15,53 +16,9 @@ from lgir.backends.plan import make_plan
 from lgir.backends.schedule import table_keys
 from lgir.backends.steps import FusedStep
 from lgir.backends.trails import latest_place
-from lgir.body import FIRST_TAP, Body
 from lgir.zoo import dense_net
 
-PROPER = (1, 2, 4, 6, 7, 8, 9, 11, 13, 14)
 TARGETS = ("native", "avx512", "avx2", "generic")
-
-
-def layered_graph(seed: int) -> lgir.Graph:
-    """Layers of two-input gates, most wired evenly to the layer before, with what fusing must heed:
-    gates of other fan-in, outputs from all layers, constants, operands twice, skips, many readers.
-    """
-    rng = np.random.default_rng(seed)
-    taps = int(rng.integers(5, 40))
-    fanin, table, layers = [], [], [np.arange(FIRST_TAP, FIRST_TAP + taps)]
-    odd = rng.choice([0.0, 0.02, 0.2])
-    for _ in range(int(rng.integers(2, 7))):
-        width = int(rng.integers(20, 120))
-        below, first = layers[-1], layers[-1][-1] + 1
-        wires = np.concatenate([rng.permutation(below) for _ in range(2 * width // len(below) + 1)])
-        rows = np.zeros((width, 3), np.int64)
-        rows[:, :2] = wires[: 2 * width].reshape(width, 2)
-        two = rng.choice(PROPER, width)
-        tables = sum((two >> (i >> 1) & 1) << i for i in range(8))  # the third input is ignored
-        strange = np.flatnonzero(rng.random(width) < odd)
-        for i in strange:
-            kind = rng.integers(5)
-            if kind == 0:
-                rows[i] = rng.choice(below, 3)
-                tables[i] = rng.integers(1, 255)
-            elif kind == 1:
-                rows[i, 1] = rows[i, 0]
-            elif kind == 2:
-                rows[i, :2] = rng.integers(first, size=2)
-            elif kind == 3:
-                rows[i, 0] = below[0]
-            else:
-                tables[i] = rng.choice([0b11110000, 0b00110011, 0, 255])
-        fanin.append(rows)
-        table.append(tables)
-        layers.append(np.arange(first, first + width))
-    inside = np.concatenate(layers[1:-1]) if len(layers) > 2 else np.zeros(0, np.int64)
-    outputs = np.concatenate([layers[-1], inside[rng.random(len(inside)) < odd]])
-    tap_rows = np.stack([np.zeros(taps, np.int64), np.arange(taps)], axis=1)
-    body = Body.build(tap_rows, np.concatenate(fanin), np.concatenate(table), outputs)
-    b = lgir.GraphBuilder(f"layered-{seed}")
-    x = b.input("x", "bit", (taps,))
-    return b.build(b.logic([x], body, ()))
 
 
 def same_as_reference(graph: lgir.Graph, target: str, seed: int) -> None:
