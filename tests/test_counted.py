@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from c_library import Library, assert_matches, needs_cc
 from random_graphs import layered_graph
 
 import lgir
@@ -129,3 +131,15 @@ def test_nothing_is_counted_for_targets_without_chains(
 ) -> None:
     small_chunks(7)
     assert not is_counted(make_plan(dense_net(3, 200), chains=False))
+
+
+@needs_cc
+@pytest.mark.parametrize("seed", range(4))
+def test_libraries_count_in_chunks(
+    seed: int, small_chunks: Callable[[int], None], tmp_path: Path
+) -> None:
+    small_chunks(32)
+    graph = scored_graph(seed)
+    path = tmp_path / "counted.so"
+    lgir.export(graph, path)
+    assert_matches(Library(graph, path), samples(graph, 513))
