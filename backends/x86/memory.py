@@ -19,11 +19,12 @@ class ExecutableMemory:
     """
 
     def __init__(self, code: Bytes) -> None:
-        # Code that is read once a block misses small pages: huge ones make it a tenth faster.
         size = -(-len(code) // _HUGE_PAGE) * _HUGE_PAGE
         self._pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(AttributeError, OSError):  # where there are none
-            self._pages.madvise(mmap.MADV_HUGEPAGE)
+        if len(code) > _HUGE_PAGE // 2:
+            # Small pages are looked up anew as code is read through, which takes a tenth of the time.
+            with contextlib.suppress(AttributeError, OSError):  # where there are no others
+                self._pages.madvise(mmap.MADV_HUGEPAGE)
         self._pages[: len(code)] = code.tobytes()
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
         protect = ctypes.CDLL(None, use_errno=True).mprotect
