@@ -61,6 +61,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         graph = self.graph
+        self.memory.gather(graph)
         gates = 0
         for i, value in enumerate(graph.inputs):
             if value.dtype == "bit":
@@ -150,7 +151,8 @@ class _Planner:
     def _cones(self, node: Node, op: Logic) -> None:
         body = op.body
         sources = [self._regular(name) for name in node.inputs]
-        out = self.memory.allocate(self.graph.values[node.output])
+        value = self.graph.values[node.output]
+        out = self.memory.values.get(node.output) or self.memory.allocate(value)
         assert out.strides is not None
         taps = _tap_planes(body, sources)
         place = np.full(body.num_nets, -1, np.int64)

@@ -101,6 +101,20 @@ class Memory:
         """Planes that were ever used."""
         return self._all.size
 
+    def gather(self, graph: Graph) -> None:
+        """Planes, next to each other, for convolutions that one body evaluated once reads: a target
+        may tell near planes apart by fewer bytes.
+        """
+        for reader, op in graph.of_type(Logic):
+            if op.positions > 1 or len(reader.inputs) == 1:
+                continue
+            for name in reader.inputs:
+                source = graph.producer(self._root[name])
+                if source is None or source.output in self.values:
+                    continue
+                if isinstance(source.op, Logic) and source.op.positions > 1:
+                    self.allocate(graph.values[source.output])
+
     def allocate(self, value: Value) -> Storage:
         """Planes for `value`.
 

@@ -1,4 +1,4 @@
-"""Forests on the LLVM backend: near and far leaves, runs of equal masks, results in chunks."""
+"""Forests on the LLVM backend: leaves near and far, runs of equal masks, results in chunks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 import lgir
-from lgir.backends import counted, forest
+from lgir.backends import counted, forest, groups
 from lgir.backends.llvm import trees
 from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.plan import make_plan
@@ -15,7 +15,7 @@ from lgir.backends.steps import ConeStep, CountStep
 from lgir.builder import tree_body
 from lgir.errors import BackendError
 from lgir.ops import OP_TABLES
-from lgir.zoo import TWO_INPUT_OPS
+from lgir.zoo import TWO_INPUT_OPS, logictreenet
 
 ONLY_AND = np.array([1])
 
@@ -46,20 +46,20 @@ def assert_same(graph: lgir.Graph, exe: lgir.Executable) -> None:
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])
-@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("reach", ["near", "new", "far"])
 @pytest.mark.parametrize("leaves", [4, 8])
-def test_near_and_far_trees(
-    target: str, near: bool, leaves: int, monkeypatch: pytest.MonkeyPatch
+def test_trees_of_every_reach(
+    target: str, reach: str, leaves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
         resolve_target(target)
     except BackendError:
         pytest.skip(f"this CPU cannot run {target}")
-    if not near:
-        monkeypatch.setattr(trees, "_NEAR", 100)
+    if reach != "near":
+        monkeypatch.setattr(trees, {"new": "_NEAREST", "far": "_NEAR"}[reach], 100)
     graph = head(700, None, leaves=leaves, seed=leaves)
     exe = lgir.compile(graph, target=target, latency=False)
-    assert ('@"near tree' if near else '@"far tree') in exe.asm["llvm"]
+    assert f'@"{reach} tree' in exe.asm["llvm"]
     assert_same(graph, exe)
 
 
@@ -124,12 +124,27 @@ def test_runs_of_masks() -> None:
 
 
 def test_rows_count_from_the_lowest_leaf() -> None:
-    rows, first, near = trees.tree_rows(np.array([[70_000, 70_003], [135_535, 70_001]]))
-    assert (rows.tolist(), first, near) == ([[0, 3], [65_535, 1]], 70_000, True)
-    rows, first, near = trees.tree_rows(np.array([[70_000, 70_003], [135_536, 70_001]]))
-    assert (rows[:2].tolist(), first, near) == ([[0, 3], [65_536, 1]], 70_000, False)
+    read = np.zeros(200_000, bool)
+    rows, first, reach = trees.tree_rows(np.array([[70_000, 70_003], [135_535, 70_001]]), read)
+    assert (rows[:2].tolist(), first, reach) == ([[0, 3], [65_535, 1]], 70_000, "new")
+    assert rows.dtype == np.uint16
+    rows, first, reach = trees.tree_rows(np.array([[70_000, 70_003], [135_535, 70_001]]), read)
+    assert (rows.tolist(), first, reach) == ([[0, 3], [65_535, 1]], 70_000, "near")
+    rows, first, reach = trees.tree_rows(np.array([[70_000, 70_003], [135_536, 70_001]]), read)
+    assert (rows[:2].tolist(), first, reach) == ([[0, 3], [65_536, 1]], 70_000, "far")
     assert rows.dtype == np.uint32
     assert not rows[2:].any()
+
+
+def test_what_bundles_of_channels_give_a_forest_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "BUNDLE_PLANES", 200)
+    graph, _ = lgir.optimize(logictreenet(32), verify=None)
+    plan = make_plan(graph, chains=True)
+    heads = [s for s in plan.steps if isinstance(s, ConeStep) and s.space == (1, 1, 1)]
+    leaves = np.concatenate([s.leaves.ravel() for s in heads])
+    read = np.unique(leaves[leaves < min(s.out.min() for s in heads)])
+    assert len(read) > 3000
+    assert read[-1] - read[0] < 32 * 32 * 4
 
 
 def test_results_that_do_not_follow_one_another() -> None:

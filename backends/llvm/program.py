@@ -128,6 +128,7 @@ class Program:
         graph = plan.graph
         self.context_words = self.wide_slot(len(graph.inputs))
         self.own_code = own_code and self.scratch < 1 << 31  # the reach of an instruction's offset
+        self._read = np.zeros(plan.num_planes, bool)  # by trees so far
         self._inner = self._lower_all()
         self.logic = [x for i, x in self._inner.items() if not isinstance(plan.steps[i], CountStep)]
         self._ends: dict[tuple[int, str], list[StepRecord]] = {}
@@ -289,9 +290,9 @@ class Program:
         return StepRecord(name, fields, {Field.ROWS: rows})
 
     def _trees(self, step: ConeStep) -> StepRecord:
-        rows, first, near = tree_rows(step.leaves)
-        name = f'"{"near" if near else "far"} tree {step.expr}"'
-        self._use(name, tree_kernel, step.expr, near)
+        rows, first, reach = tree_rows(step.leaves, self._read)
+        name = f'"{reach} tree {step.expr}"'
+        self._use(name, tree_kernel, step.expr, reach)
         runs = mask_runs(step.masks)
         fields = _fields(
             {

@@ -16,11 +16,18 @@ from lgir.backends.cones import Expr
 from lgir.backends.llvm.ir import PLANE_BYTES, Function
 from lgir.backends.llvm.kernels import evaluate_tree
 from lgir.backends.llvm.records import PARAMS, Field
+from lgir.backends.steps import Planes
 
 _NEAR: Final = 1 << 16
 """Planes that two bytes can tell apart: 4 MiB."""
-_AHEAD: Final = {2: 24, 1: 2}
-"""Trees between asking for far leaves and reading them, by the level of the cache they come to."""
+_NEAREST: Final = 1 << 14
+"""Planes that a second-level cache may hold: 1 MiB."""
+_NEW: Final = 0.02
+"""Share of leaves that no tree has read before from which these limit."""
+_AHEAD: Final[dict[str, dict[int, int]]] = {"near": {}, "new": {2: 24}, "far": {2: 24, 1: 2}}
+"""Trees between asking for leaves and reading them, by the level of the cache they come to: the
+second-level cache can wait for more lines at once than the first.
+"""
 _BYTES_AHEAD: Final = 512
 """Of tables, between asking for them and reading them."""
 _PLANE_SHIFT: Final = PLANE_BYTES.bit_length() - 1
@@ -28,18 +35,18 @@ _PLANE_SHIFT: Final = PLANE_BYTES.bit_length() - 1
 Words = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
-def tree_kernel(name: str, expr: Expr, near: bool, *, ternary: bool) -> str:
+def tree_kernel(name: str, expr: Expr, reach: str, *, ternary: bool) -> str:
     """COUNT runs of trees: for each, at MASKS, a u32, how many trees, and a byte a mask; at ROWS a
     row a tree: the planes of its leaves, counted from the offset BASE. Results go to planes that
     follow one another, from the offset OUT.
 
-    Leaves that are `near` are u16. The caches hold these close enough for the processor to run
-    ahead by itself. Others are u32 and asked for twice, since the second-level cache can wait for
-    more lines at once than the first: the table of rows must go on for as many as _AHEAD says.
+    Where their `reach` is "near", leaves are u16, and the caches hold them close enough for the
+    processor to run ahead by itself. "new" ones are u16 and come from further away; "far" ones are
+    u32. Both are asked for: the table of rows goes on for as many as _AHEAD says.
     """
     f = Function(name, PARAMS, ternary=ternary)
     kinds, masks = expr.leaves(), expr.num_masks() + 1
-    word, ahead = (2, {}) if near else (4, _AHEAD)
+    word, ahead = 4 if reach == "far" else 2, _AHEAD[reach]
     row_bytes, run_bytes = word * len(kinds), 4 + masks
     rows_ahead = max(ahead.values(), default=0) * row_bytes + _BYTES_AHEAD
     runs, count = f.field("%step", Field.MASKS, "ptr"), f.field("%step", Field.COUNT)
@@ -78,15 +85,18 @@ def tree_kernel(name: str, expr: Expr, near: bool, *, ternary: bool) -> str:
     return f.text()
 
 
-def tree_rows(leaves: npt.NDArray[np.int64]) -> tuple[Words, int, bool]:
-    """For trees of `leaves` (n, L): the table of rows, the plane that these count from, and whether
-    leaves are near, see `tree_kernel`.
+def tree_rows(leaves: Planes, read: npt.NDArray[np.bool_]) -> tuple[Words, int, str]:
+    """For trees of `leaves` (n, L): the table of rows, the plane that these count from, and how far
+    leaves reach, see `tree_kernel`. `read` (planes,) marks what trees have read, these included.
     """
+    new = 1 - float(read[leaves].mean())
+    read[leaves] = True
     first = int(leaves.min())
-    if int(leaves.max()) - first < _NEAR:
-        return (leaves - first).astype(np.uint16), first, True
-    ahead = max(_AHEAD.values())
-    return np.pad(leaves - first, ((0, ahead), (0, 0))).astype(np.uint32), first, False
+    span = int(leaves.max()) - first + 1
+    reach = "far" if span > _NEAR else "new" if new > _NEW and span > _NEAREST else "near"
+    ahead = max(_AHEAD[reach].values(), default=0)
+    rows = np.pad(leaves - first, ((0, ahead), (0, 0)))
+    return rows.astype(np.uint32) if reach == "far" else rows.astype(np.uint16), first, reach
 
 
 def mask_runs(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
