@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from lgir.backends.steps import ZERO_PLANE, CountStep, Planes, Step
+from lgir.body import IntArray
 
 CHUNK: Final = 4096
 """Results that are counted together, 256 KiB."""
@@ -33,7 +34,7 @@ class ChunkCounter:
         room: results that the chunk has planes for.
     """
 
-    def __init__(self, outputs: Planes, classes: Planes, plane: Planes, slots: Slots) -> None:
+    def __init__(self, outputs: IntArray, classes: Planes, plane: Planes, slots: Slots) -> None:
         self._plane = plane
         order = np.argsort(outputs, kind="stable")
         self._outputs = outputs[order].astype(np.int64)
