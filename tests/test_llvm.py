@@ -268,6 +268,18 @@ def test_stages_can_be_read(dense) -> None:
     _, exe, _ = dense
     assert "define void @lgir_run" in exe.asm["llvm"]
     assert "lgir_run:" in exe.asm["asm"]
+    assert exe.asm["code"] == ""
+
+
+def test_only_avx512_has_code_for_trees() -> None:
+    graph, _ = lgir.optimize(build_net("logictreenet-8"))
+    for target in ("native", "avx512", "avx2", "generic"):
+        try:
+            exe = lgir.compile(graph, "llvm", target=target)
+        except BackendError:
+            continue  # not this CPU
+        code = bytes.fromhex(exe.asm["code"])
+        assert code.endswith(b"\xc5\xf8\x77\xc3") if exe.target.ternary else not code
 
 
 def test_code_does_not_grow_with_the_model() -> None:

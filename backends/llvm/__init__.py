@@ -103,8 +103,11 @@ class LlvmExecutable(Executable):
 
     @property
     def asm(self) -> dict[str, str]:
-        """Texts of the stages: "llvm" as generated and "asm", the machine's."""
-        return {"llvm": self._program.text, "asm": assembly(self._program.text, self.target)}
+        """Texts of the stages: "llvm" as generated, "asm", the machine's, and "code", in hexadecimal
+        digits, of trees that have their own.
+        """
+        text, code = self._program.text, self._program.code
+        return {"llvm": text, "asm": assembly(text, self.target), "code": code.tobytes().hex()}
 
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
         threads = self._threads(threads)
