@@ -29,8 +29,9 @@ def assert_same(
     """The latency path's outputs, whatever its estimate would choose, are the reference's."""
     latency = Latency(graph, resolve_target(target), ObjectCache(cache))
     expected = lgir.compile(graph, "reference")(*samples)
-    for n in (len(samples[0]), 1):
-        found = latency([a[:n] for a in samples], n)
+    packed = [lgir.pack(a).words if a.dtype == np.bool_ else a for a in samples]
+    for given, n in ((samples, len(samples[0])), (samples, 1), (packed, 2)):
+        found = latency([a[:n] for a in given], n)
         assert found is not None
         every = expected if isinstance(expected, tuple) else (expected,)
         for got, want in zip(found, every, strict=True):
@@ -179,6 +180,7 @@ def test_every_dtype_and_layout(dense, dtype: type) -> None:
     exe, reference = dense
     x = np.random.default_rng(1).random((5, 784)) < 0.4
     expected = reference(x)
+    np.testing.assert_array_equal(exe(lgir.pack(x)[:3]), expected[:3])
     x = x.astype(dtype)
     np.testing.assert_array_equal(exe(np.asfortranarray(x)[:2]), expected[:2])
     np.testing.assert_array_equal(exe(x[::-4]), expected[::-4])
@@ -281,7 +283,7 @@ def test_kernels_do_not_depend_on_the_network() -> None:
     for graph in nets:
         for name, text in LatencyPlan(graph, resolve_target("native")).modules.items():
             assert found.setdefault(name, text) == text
-    assert len(found) < 16
+    assert len(found) <= 16
 
 
 def test_kernels_come_from_the_cache(tmp_path: Path) -> None:

@@ -36,8 +36,7 @@ from lgir.backends.plan import make_plan
 from lgir.backends.x86.memory import ExecutableMemory
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
-from lgir.graph import Graph, Value
-from lgir.packed import Packed
+from lgir.graph import Graph
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
 from lgir.simulate import group_scores
@@ -103,8 +102,8 @@ class LlvmExecutable(Executable):
 
     @property
     def asm(self) -> dict[str, str]:
-        """Texts of the stages: "llvm" as generated, "asm", the machine's, and "code", in hexadecimal
-        digits, of trees that have their own.
+        """Texts of the stages: "llvm" as generated, "asm", the machine's, and "code", in
+        hexadecimal digits, of trees that have their own.
         """
         text, code = self._program.text, self._program.code
         return {"llvm": text, "asm": assembly(text, self.target), "code": code.tobytes().hex()}
@@ -115,8 +114,7 @@ class LlvmExecutable(Executable):
             if self._latency is None:
                 self._prepare_latency()
             if self._latency is not None and n <= self._few:
-                plain = [_unpacked(v, a) for v, a in zip(self.graph.inputs, samples, strict=True)]
-                return self._latency(plain, n) or self._explain(samples)
+                return self._latency(samples, n) or self._explain(samples)
         results = [self._result(i, n) for i in range(len(self.graph.outputs))]
         self._run_blocks(samples, results, n, threads, "scores")
         return [self._finish(i, r, n) for i, r in enumerate(results)]
@@ -360,10 +358,6 @@ def _rows(array: Array) -> Array:
 def _kind(array: Array) -> str:
     """See `lgir.backends.llvm.program.Program`."""
     return {"float32": "f32", "uint64": "bits"}.get(array.dtype.name, "u8")
-
-
-def _unpacked(value: Value, array: Array) -> Array:
-    return Packed(array, value.shape).unpack() if array.dtype == np.uint64 else array
 
 
 def _scattered(array: Array) -> bool:

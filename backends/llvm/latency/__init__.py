@@ -18,14 +18,14 @@ from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
 from lgir.backends.llvm.program import Record, link
 from lgir.backends.llvm.records import Context, RunLoop
 from lgir.executable import Array
-from lgir.graph import Graph, Logic, Reshape
+from lgir.graph import Graph, Logic, Reshape, Value
 
 MOST: Final = 16
 """Samples of a call at most."""
 
 # Cycles of the block path, whatever the number of samples.
 _CALL: Final = 40_000
-"""A call takes, beyond what few samples take."""
+"""A call from Python takes, beyond what few samples take."""
 _GATE: Final = 1.7
 """A two-input gate at a position."""
 _GATE_ONCE: Final = 3.5
@@ -50,7 +50,7 @@ class Latency:
 
     def __init__(self, graph: Graph, target: Target, cache: ObjectCache | None) -> None:
         self.plan = LatencyPlan(graph, target)
-        self.most = min(MOST, int(_block_cycles(graph, target) / self.plan.cycles))
+        self.most = crossover(graph, self.plan, _CALL)
         self._functions = Functions(self.plan.modules, target, cache)
         self._address = {name: self._functions.address(name) for name in self.plan.modules}
         self._run = RunLoop(self._address[RUN])
@@ -58,10 +58,10 @@ class Latency:
         self._idle: dict[tuple[str, ...], list[_Call]] = {}
 
     def __call__(self, samples: Sequence[Array], n: int) -> list[Array] | None:
-        """Outputs of `n` <= MOST samples, bool, uint8 or float32 as checked; None where a bit is
-        neither 0 nor 1 or a float is NaN.
+        """Outputs of `n` <= MOST samples, bool, uint8 or float32 as checked, or uint64 words; None
+        where a bit is neither 0 nor 1 or a float is NaN.
         """
-        kinds = tuple(["f32" if a.dtype == np.float32 else "u8" for a in samples])
+        kinds = tuple([_kind(a) for a in samples])
         idle = self._idle.setdefault(kinds, [])
         try:
             call = idle.pop()
@@ -92,10 +92,7 @@ class _Call:
 
     def __init__(self, plan: LatencyPlan, kinds: tuple[str, ...], records: Record) -> None:
         graph = plan.graph
-        self.samples: list[Array] = [
-            np.zeros((MOST, *value.shape), np.float32 if kind == "f32" else np.uint8)
-            for value, kind in zip(graph.inputs, kinds, strict=True)
-        ]
+        self.samples = [_room(v, k) for v, k in zip(graph.inputs, kinds, strict=True)]
         outputs = [graph.values[name] for name in graph.outputs]
         self.results: list[Array] = [
             np.zeros((MOST, *value.shape), np.bool_ if value.dtype == "bit" else np.float32)
@@ -114,9 +111,30 @@ class _Call:
         )
 
 
+def _kind(array: Array) -> str:
+    """See `LatencyPlan.sequence`."""
+    if array.dtype == np.float32:
+        return "f32"
+    return "bits" if array.dtype == np.uint64 else "u8"
+
+
+def _room(value: Value, kind: str) -> Array:
+    """For samples of an input."""
+    if kind == "bits":
+        return np.zeros((MOST, -(-value.size // 64)), np.uint64)
+    return np.zeros((MOST, *value.shape), np.float32 if kind == "f32" else np.uint8)
+
+
+def crossover(graph: Graph, plan: LatencyPlan, call: float = 0) -> int:
+    """The largest batch that `plan` evaluates faster than the block path does, 0 to MOST, where a
+    call takes that `call` cycles more, whatever the network.
+    """
+    return min(MOST, int((call + _block_cycles(graph, plan.target)) / plan.cycles))
+
+
 def _block_cycles(graph: Graph, target: Target) -> float:
-    """What a call takes, for few samples, with blocks more than without; as measured, roughly."""
-    cycles = float(_CALL)
+    """What a block takes, of however few samples; as measured, roughly."""
+    cycles = 0.0
     slower = 1 if target.ternary else _NARROW
     for node in graph.nodes:
         if isinstance(node.op, Logic):

@@ -20,17 +20,16 @@ def load_kernel(name: str, dtype: str, check: str, *, ternary: bool) -> str:
     """Copies a sample of COUNT numbers to OUT, where it may be read beyond its end.
 
     `dtype` is "u8" or "f32"; `check` is "" or what sets the error flag: "bits" for what is neither
-    0 nor 1, "nan". The numbers must be followed by zeros.
+    0 nor 1, "nan".
     """
     f = Function(name, PARAMS, ternary=ternary)
-    count, slot = f.field("%step", Item.COUNT), f.field("%step", Item.SLOT)
-    entry = f.at("%context", f.let(f"mul i64 {slot}, 8"))
-    stride = f.load("i64", f.at(entry, "8"), 8)
-    first = f.let(f"mul i64 {f.field('%context', Context.START)}, {stride}")
-    source = f.at(f.load("ptr", entry, 8), first)
+    count, source = f.field("%step", Item.COUNT), _sample(f)
     out = f.at("%planes", f.field("%step", Item.OUT))
-    _copy(f, out, source, f.let(f"mul i64 {count}, {_SIZES[dtype]}"))
-    if check:
+    size = f.let(f"mul i64 {count}, {_SIZES[dtype]}")
+    _copy(f, out, source, size)
+    if check:  # of whole vectors; a sample of another kind may have been there
+        numbers = f"<{NUMBERS} x {'float' if dtype == 'f32' else 'i8'}>"
+        f.store(numbers, "zeroinitializer", f.at(out, size), 1)
         with f.loop(count, ("i32", "0"), step=NUMBERS) as i:
             numbers = _load_numbers(f, out, i.index, dtype)
             if check == "nan":
@@ -46,6 +45,20 @@ def load_kernel(name: str, dtype: str, check: str, *, ternary: bool) -> str:
         error = f.at("%context", str(8 * Context.ERROR))
         flags = f.let(f"zext i32 {i.result[0]} to i64")
         f.store("i64", f.let(f"or i64 {f.load('i64', error, 8)}, {flags}"), error, 8)
+    f.emit("ret void")
+    return f.text()
+
+
+def load_words_kernel(name: str, *, ternary: bool) -> str:
+    """Spreads a sample of COUNT bits in words of 64 to bytes of 0 or another number at OUT."""
+    f = Function(name, PARAMS, ternary=ternary)
+    source, out = _sample(f), f.at("%planes", f.field("%step", Item.OUT))
+    lanes = ", ".join(f"i32 {lane // 8}" for lane in range(LANES))
+    places = ", ".join(f"i8 {1 << lane % 8}" for lane in range(LANES))
+    with f.loop(f.field("%step", Item.COUNT), step=LANES) as i:
+        word = f.load("<8 x i8>", f.at(source, f.let(f"lshr i64 {i.index}, 3")), 1)
+        each = f.let(f"shufflevector <8 x i8> {word}, <8 x i8> poison, <{LANES} x i32> <{lanes}>")
+        f.store(BYTES, f.let(f"and {BYTES} {each}, <{places}>"), f.at(out, i.index), 1)
     f.emit("ret void")
     return f.text()
 
@@ -134,6 +147,15 @@ def _load_numbers(f: Function, base: str, index: str, dtype: str) -> str:
     size = _SIZES[dtype]
     kind = _FLOATS if dtype == "f32" else f"<{NUMBERS} x i8>"
     return f.load(kind, f.at(base, f.let(f"mul i64 {index}, {size}")), size)
+
+
+def _sample(f: Function) -> str:
+    """Where this sample of the input at SLOT begins."""
+    slot = f.let(f"mul i64 {f.field('%step', Item.SLOT)}, 8")
+    entry = f.at("%context", slot)
+    stride = f.load("i64", f.at(entry, "8"), 8)
+    first = f.let(f"mul i64 {f.field('%context', Context.START)}, {stride}")
+    return f.at(f.load("ptr", entry, 8), first)
 
 
 def _result(f: Function, size: str) -> str:

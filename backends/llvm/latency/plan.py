@@ -21,6 +21,7 @@ from lgir.backends.llvm.latency.ends import (
     export_kernel,
     level_kernel,
     load_kernel,
+    load_words_kernel,
     sum_kernel,
 )
 from lgir.backends.llvm.latency.kernels import (
@@ -52,6 +53,9 @@ RUN: Final = "lgir_run_samples"
 MAX_SPAN: Final = 1 << 14
 """Bytes within which permutations find what one by one takes longer."""
 
+INPUT_KINDS: Final = {"bit": ("u8", "f32", "bits"), "u8": ("u8",), "f32": ("f32",)}
+"""Kinds of samples by the dtype of an input."""
+
 Fields = dict[int, int]
 
 # Cycles, as measured.
@@ -65,7 +69,7 @@ class LatencyPlan:
     """Steps and kernels that evaluate `graph` for one sample at a time.
 
     Attributes:
-        modules: LLVM text by the name of the kernel that it defines.
+        kernels: LLVM text of functions by name, of which none is a name of the block path's.
         workspace: bytes; those of `ones` are to be -1 and all others 0 at first.
         context_words: length of a call's context: `Context`, then a pointer and a stride for each
             input, then a pointer for each output.
@@ -79,7 +83,7 @@ class LatencyPlan:
             graph = PASSES.get("fold")(graph)
         self.graph = graph
         self.target = target
-        self.modules: dict[str, str] = {}
+        self.kernels: dict[str, str] = {}
         self._use(RUN, run_kernel)
         self.cycles = 0.0
         self.context_words = self.output_slot(len(graph.outputs))
@@ -100,8 +104,16 @@ class LatencyPlan:
         if self.workspace >= 1 << 32:
             raise BackendError(f"one sample takes {self.workspace:,} bytes; at most 4 GiB")
 
+    @property
+    def modules(self) -> dict[str, str]:
+        """Each kernel's own module, by name."""
+        ternary = self.target.ternary
+        return {name: module(text, ternary=ternary) for name, text in self.kernels.items()}
+
     def sequence(self, kinds: Sequence[str]) -> list[StepRecord]:
-        """The records of a call, in order, for inputs of these kinds: "u8" or "f32"."""
+        """The records of a call, in order, for inputs of these kinds: "u8" or "f32", or "bits" in
+        rows of 64-bit words.
+        """
         return [s if isinstance(s, StepRecord) else s[1][kinds[s[0]]] for s in self._steps]
 
     def _lower(self) -> None:
@@ -131,9 +143,8 @@ class LatencyPlan:
         self.cycles += _STEP + cycles
 
     def _use(self, name: str, kernel: Callable[..., str], *args: Any) -> None:
-        if name not in self.modules:
-            ternary = self.target.ternary
-            self.modules[name] = module(kernel(name, *args, ternary=ternary), ternary=ternary)
+        if name not in self.kernels:
+            self.kernels[name] = kernel(name, *args, ternary=self.target.ternary)
 
     def _record(
         self,
@@ -143,6 +154,7 @@ class LatencyPlan:
         fields: Fields,
         tables: Tables | None = None,
     ) -> StepRecord:
+        name = f"sample_{name}"
         self._use(name, kernel, *args)
         numbers = np.zeros(Field.SIZE, np.int64)
         numbers[list(fields)] = list(fields.values())
@@ -182,12 +194,13 @@ class LatencyPlan:
             self._places[name] = (rows + np.arange(width)[:, None]).ravel()
         kinds = {}
         dtype = self.graph.inputs[index].dtype
-        for kind in ("u8", "f32") if dtype == "bit" else (dtype,):
+        for kind in INPUT_KINDS[dtype]:
+            form = "u8" if kind == "bits" else kind
             tables: Tables = {Item.ROWS: _u32(rows), Item.VALID: _valid(width, NUMBERS)}
             if levels is not None:
                 by_row = np.moveaxis(levels.reshape(channels, each, width, count), -1, 1).ravel()
                 by_row = np.concatenate([by_row, np.zeros(NUMBERS, np.float32)])
-                if kind == "u8":
+                if form == "u8":
                     by_row = np.clip(np.floor(by_row), -1, 255).astype(np.int16)
                 tables[Item.LEVEL_TABLE] = by_row
             fields: Fields = {
@@ -197,9 +210,9 @@ class LatencyPlan:
                 Item.WIDTH: width,
                 Item.NUMBERS: self._sample(index),
             }
-            form = f"{'bits' if levels is None else 'levels'}_{kind}"
             bits = levels is None
-            kinds[kind] = self._record(form, level_kernel, kind, bits, fields=fields, tables=tables)
+            name = f"{'bits' if bits else 'levels'}_{form}"
+            kinds[kind] = self._record(name, level_kernel, form, bits, fields=fields, tables=tables)
         self._add((index, kinds), channels * each * count * (4 + 2 * -(-width // NUMBERS)))
 
     def _sample(self, index: int) -> int:
@@ -209,15 +222,18 @@ class LatencyPlan:
         value = self.graph.inputs[index]
         self._samples[index] = out = self._bytes.take(4 * (value.size + NUMBERS))
         kinds = {}
-        for kind in ("u8", "f32") if value.dtype == "bit" else (value.dtype,):
+        for kind in INPUT_KINDS[value.dtype]:
             check = {"bit": "bits", "f32": "nan", "u8": ""}[value.dtype]
             fields: Fields = {
                 Item.COUNT: value.size,
                 Item.SLOT: self.input_slot(index),
                 Item.OUT: out,
             }
-            name = f"load_{kind}_{check}"
-            kinds[kind] = self._record(name, load_kernel, kind, check, fields=fields)
+            if kind == "bits":
+                kinds[kind] = self._record("load_words", load_words_kernel, fields=fields)
+            else:
+                name = f"load_{kind}_{check}"
+                kinds[kind] = self._record(name, load_kernel, kind, check, fields=fields)
         self._add((index, kinds), value.size / 16)
         return out
 

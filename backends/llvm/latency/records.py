@@ -63,10 +63,14 @@ class Item(IntEnum):
     BETA = 7
 
 
+def declarations(*, ternary: bool) -> str:
+    """What kernels declare beyond those of the block path."""
+    return _DECLARATIONS + (_PERMUTE_DECLARATIONS if ternary else "")
+
+
 def module(kernel: str, *, ternary: bool) -> str:
     """A kernel with all that it may declare, as LLVM text."""
-    head = _DECLARATIONS + (_PERMUTE_DECLARATIONS if ternary else "")
-    return module_text([head + kernel], ternary=ternary)
+    return module_text([declarations(ternary=ternary) + kernel], ternary=ternary)
 
 
 def run_kernel(name: str, *, ternary: bool) -> str:
