@@ -165,8 +165,8 @@ class ConeCutter:
         """Decides the cuts (in place) and gives each net's template as a root and as an operand.
 
         A net is cut where it is shared and large enough, and operands are cut where a
-        cone would pass MAX_LEAVES. Cones under a pool are never cut: they are evaluated at shifts.
-        Pools come first of all, so that other cones can read them.
+        cone would pass MAX_LEAVES. Cones under a pool are never cut, nor are pools inside them:
+        they are evaluated at shifts. Pools come first of all, so that other cones can read them.
         """
         body = self.body
         whole = self._reachable(operands)
@@ -186,17 +186,18 @@ class ConeCutter:
             nets = self.first + gates
             fanin = body.fanin[gates].astype(np.int64)
             used = np.arange(body.k) < self.arity[gates][:, None]
-            total = (leaves[fanin] * used).sum(axis=1)
-            big = (total > MAX_LEAVES) & ~whole[nets]
+            # A gate of one input counts as a leaf, or chains of these would be trees of any depth.
+            alone = self.arity[gates] == 1
+            big = ((leaves[fanin] * used).sum(axis=1) + alone > MAX_LEAVES) & ~whole[nets]
             inner = fanin[big][used[big]]
             inner = np.unique(inner[(inner >= self.first) & ~whole[inner]])
             cut[inner[~is_pooled[inner]]] = True
             ref[inner], leaves[inner] = leaf, 1
-            leaves[nets] = (leaves[fanin] * used).sum(axis=1)
+            leaves[nets] = (leaves[fanin] * used).sum(axis=1) + alone
             own[nets] = ref[nets] = self._intern(kinds[gates], ref[fanin], self.arity[gates])
             shared = nets[(uses[nets] > 1) & (leaves[nets] >= shared_leaves) & ~whole[nets]]
             cut[shared[~is_pooled[shared]]] = True
-            roots = nets[(cut[nets] & ~whole[nets]) | is_pooled[nets]]
+            roots = nets[(cut[nets] | is_pooled[nets]) & ~whole[nets]]
             ref[roots], leaves[roots] = leaf, 1
         return own, ref
 

@@ -135,11 +135,11 @@ def translation_classes(body: Body) -> tuple[Ints, Ints]:
 
 
 def _tree_leaves(body: Body, by_level: list[Ints], nets: Ints) -> Ints:
-    """Leaves of the full tree expansion of each net, saturating."""
+    """Leaves and gates of one input of the full tree expansion of each net, saturating."""
     arity = body.arity()
     count = np.ones(body.num_nets, np.int64)
     for gates in by_level:
-        total = np.zeros(len(gates), np.int64)
+        total = (arity[gates] == 1).astype(np.int64)
         for column in range(body.k):
             total += count[body.fanin[gates, column]] * (arity[gates] > column)
         count[body.first_gate + gates] = np.minimum(total, 1 << 40)
