@@ -333,15 +333,6 @@ def test_runs_mix_templates_and_geometries() -> None:
     check(runs, 0)
 
 
-@needs_avx512
-def test_loops_over_rows_are_cut_where_the_code_is_long() -> None:
-    rng = np.random.default_rng(4)
-    step = random_step(rng, perfect(3), (15, 3), (2, 2), [0, 1, 12, 13], 120, 3)
-    (code,) = tree_functions([[step]])
-    assert len(code) > 2 * (1 << 14)
-    check([[step]], 4)
-
-
 def test_other_steps_keep_their_tables() -> None:
     rng = np.random.default_rng(5)
     step = random_step(rng, perfect(3), (4, 4), (1, 1), [0], 1, 2)

@@ -37,10 +37,6 @@ _PLANES, _ROW, _OUT_ROW = Gpr.RDI, Gpr.R15, Gpr.R14
 _POSITIONS, _ROWS = Gpr.RCX, Gpr.RBP
 """Those to go."""
 _SAVED: Final = (Gpr.RBX, Gpr.RBP, Gpr.R13, Gpr.R14, Gpr.R15)
-_NEAR_LINES: Final = 128
-"""Lines of a channel's rows, of which two or more channels are to stay in the first-level cache."""
-_NEAR_CODE: Final = 1 << 14
-"""Bytes of code that are to stay in the first-level cache over all rows."""
 _MOST_REGISTERS: Final = 16
 """For values between a tree's gates, of 32."""
 _AT_ONCE: Final = 4096
@@ -67,11 +63,6 @@ class Geometry:
         that does not pay.
         """
         return self.in_column if self.columns > 2 else 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether a tree is evaluated at all rows before the next one is at any."""
-        return self.rows * self.in_row <= _NEAR_LINES
 
 
 def geometry_of(step: ConeStep) -> Geometry | None:
@@ -101,7 +92,7 @@ def _gates(shape: Shape) -> int:
 
 def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
     """For each run of steps a function `void (planes)`, position-independent, in the System V
-    convention, that evaluates their trees: row by row of positions, tree by tree.
+    convention, that evaluates their trees, one after the other.
 
     Steps of a run have one geometry, and do not depend on each other.
     """
@@ -134,7 +125,7 @@ def _functions(runs: list[Sequence[ConeStep]], geometry: Geometry) -> Iterator[B
         keys.append(leaves.min(axis=1))
         for i in range(0, len(leaves), _AT_ONCE):
             j = i + _AT_ONCE
-            code, size = _rows_of(shape, leaves[i:j], tables[i:j], out[i:j], geometry)
+            code, size = _evaluation(shape, leaves[i:j], tables[i:j], out[i:j], geometry)
             parts.append(code)
             sizes.append(size)
     code, size = np.concatenate(parts), np.concatenate(sizes)
@@ -144,49 +135,17 @@ def _functions(runs: list[Sequence[ConeStep]], geometry: Geometry) -> Iterator[B
     for mine in np.split(order, np.cumsum(np.bincount(owner))[:-1]):
         own = size[mine]
         offset = np.repeat(start[mine] - np.cumsum(own) + own, own)
-        trees = code[np.arange(len(offset)) + offset]
-        yield _function(trees if geometry.whole else _for_rows(trees, own, geometry))
+        yield _function(code[np.arange(len(offset)) + offset])
 
 
-def _for_rows(trees: Bytes, size: Ints, geometry: Geometry) -> Bytes:
-    """Loops over rows around as many trees as the instruction cache holds."""
-    edges = np.concatenate([[0], np.cumsum(size)])
-    parts, first = [], 0
-    while first < len(size):
-        fit = np.searchsorted(edges, edges[first] + _NEAR_CODE, side="right") - 1
-        last = max(int(fit), first + 1)
-        code = trees[edges[first] : edges[last]]
-        head, tail = Sequences(1), Sequences(1)
-        _begin_rows(head, geometry)
-        _end_rows(tail, geometry, len(code))
-        parts += [head.finish(), code, tail.finish()]
-        first = last
-    return np.concatenate(parts)
-
-
-def _begin_rows(s: Sequences, geometry: Geometry) -> None:
-    s.copy(_ROW, _PLANES)
-    s.copy(_OUT_ROW, _PLANES)
-    s.set(_ROWS, geometry.rows)
-
-
-def _end_rows(s: Sequences, geometry: Geometry, size: Ints | int) -> None:
-    """The end of a loop of `size` bytes so far, of which those in `s` are not counted."""
-    before = s.length.copy()
-    s.add(_ROW, geometry.in_row * LINE)
-    s.add(_OUT_ROW, geometry.out_row * LINE)
-    s.count_down(_ROWS)
-    s.jump(back=size + s.length - before)
-
-
-def _function(code: Bytes) -> Bytes:
+def _function(trees: Bytes) -> Bytes:
     head, tail = Sequences(1), Sequences(1)
     for register in _SAVED:
         head.push(register)
     for register in reversed(_SAVED):
         tail.pop(register)
     tail.leave()
-    return np.concatenate([head.finish(), code, tail.finish()])
+    return np.concatenate([head.finish(), trees, tail.finish()])
 
 
 def tree_work(step: ConeStep) -> tuple[int, int]:
@@ -223,18 +182,19 @@ def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> Win
     return find_windows(reads.reshape(len(leaves), -1), geometry.kept)
 
 
-def _rows_of(
+def _evaluation(
     shape: Shape, leaves: Planes, tables: Tables, out: Planes, geometry: Geometry
 ) -> tuple[Bytes, Ints]:
-    """The code of n trees for one row of positions, and how long each is, (n,)."""
+    """The code of n trees, and how long each is, (n,)."""
     g = geometry
     copies = _select(shape, tables, g)
     instructions = [instruction for copy in copies for instruction in copy]
     scratch = 1 + max(ACCUMULATOR, *(i.target for i in instructions))
     trees = PositionCode(_windows(copies[0], leaves, g), scratch)
     s = trees.sequences
-    if g.whole:
-        _begin_rows(s, g)
+    s.copy(_ROW, _PLANES)
+    s.copy(_OUT_ROW, _PLANES)
+    s.set(_ROWS, g.rows)
     row = s.length.copy()
     trees.begin(_ROW, _OUT_ROW, out)
     if g.columns > 1:
@@ -248,6 +208,8 @@ def _rows_of(
         trees.move_on(g.in_column, g.out_column)
         s.count_down(_POSITIONS)
         s.jump(back=s.length - position)
-    if g.whole:
-        _end_rows(s, g, s.length - row)
+    s.add(_ROW, g.in_row * LINE)
+    s.add(_OUT_ROW, g.out_row * LINE)
+    s.count_down(_ROWS)
+    s.jump(back=s.length - row)
     return s.finish(), s.length
