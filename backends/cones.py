@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.pools import MAX_LEAVES, find_pools, no_pools
+from lgir.backends.pools import MAX_LEAVES, find_pools, no_pools, tree_leaves
 from lgir.body import FIRST_TAP, Body
 from lgir.ops import depends_on, swap_inputs
 
@@ -116,37 +116,38 @@ class ConeCutter:
     def __init__(self, body: Body, *, once: bool = False, cuts: Bools | None = None) -> None:
         self.body = body
         self.once = once
-        self.cuts = np.zeros(body.num_nets, bool) if cuts is None else cuts
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
         self.by_level = body.gates_by_level()
         self.pairs = _narrow_to_two(body.table.astype(np.uint64), body.k)
+        outputs = np.unique(body.outputs[body.outputs >= self.first]).astype(np.int64)
+        self.pools = no_pools(body.rank) if once else find_pools(body, outputs)
+        self.whole = self._reachable(self.pools.operands)
+        self.is_root = np.zeros(body.num_nets, bool) if cuts is None else cuts.copy()
+        self.is_root[outputs] = True
+        self.reach = self.whole | self._reachable(np.setdiff1d(outputs, self.pools.roots))
         self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
         self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
 
     def groups(self) -> list[ConeGroup]:
-        roots = np.unique(self.body.outputs[self.body.outputs >= self.first]).astype(np.int64)
-        pools = no_pools(self.body.rank) if self.once else find_pools(self.body, roots)
-        pooled, operands = pools.roots, pools.operands
-        cut = self.cuts.copy()
-        cut[np.setdiff1d(roots, pooled)] = True
-        reach = self._reachable(np.concatenate([np.setdiff1d(roots, pooled), operands]))
-        own, ref = self._shapes(cut, reach, pooled, operands)
+        self._add_roots()
+        own = self._shapes()
+        pooled, operands = self.pools.roots, self.pools.operands
         found: list[ConeGroup] = []
-        plain = np.flatnonzero(cut)
+        plain = np.setdiff1d(np.flatnonzero(self.is_root), pooled)
         plain = plain[plain >= self.first]
         zero = np.zeros((1, self.body.rank), np.int64)
-        depth = self._cone_levels(cut, plain)
+        depth = self._cone_levels(plain)
         for level in np.unique(depth[plain]):
             batch = plain[depth[plain] == level]
             for shape in np.unique(own[batch]):
                 nets = batch[own[batch] == shape]
-                found.append(self._extract(int(shape), nets, nets, zero, int(level), ref))
-        for shifts, indices in pools.by_shift():
+                found.append(self._extract(int(shape), nets, nets, zero, int(level), own))
+        for shifts, indices in self.pools.by_shift():
             for shape in np.unique(own[operands[indices]]):
                 some = indices[own[operands[indices]] == shape]
                 found.append(
-                    self._extract(int(shape), operands[some], pooled[some], shifts, -1, ref)
+                    self._extract(int(shape), operands[some], pooled[some], shifts, -1, own)
                 )
         return found
 
@@ -161,45 +162,52 @@ class ConeCutter:
             seen[self.body.fanin[live].ravel()] = True
         return seen
 
-    def _shapes(self, cut: Bools, reach: Bools, pooled: Ints, operands: Ints) -> tuple[Ints, Ints]:
-        """Decides the cuts (in place) and gives each net's template as a root and as an operand.
-
-        A net is cut where it is shared and large enough, and operands are cut where a
-        cone would pass MAX_LEAVES. Cones under a pool are never cut, nor are pools inside them:
-        they are evaluated at shifts. Pools come first of all, so that other cones can read them.
+    def _add_roots(self) -> None:
+        """Makes nets roots where they are shared and large enough, and operands where a cone would
+        pass MAX_LEAVES. Cones under a pool stay whole: they are evaluated at shifts.
         """
         body = self.body
-        whole = self._reachable(operands)
-        is_pooled = np.zeros(body.num_nets, bool)
-        is_pooled[pooled] = True
         uses = np.zeros(body.num_nets, np.int64)
-        live = np.flatnonzero(reach[self.first :])
+        live = np.flatnonzero(self.reach[self.first :])
         np.add.at(uses, body.fanin[live].ravel(), 1)
         leaves = np.ones(body.num_nets, np.int64)
-        own = np.full(body.num_nets, LEAF_TAP, np.int64)
-        ref = own.copy()
-        kinds = self._classes()
+        if self.whole.any():
+            inside = self.whole & ~self.is_root
+            leaves[inside] = tree_leaves(body, self.by_level)[inside]
         shared_leaves = 2 if self.once else 3
-        leaf = LEAF_TAP if self.once else LEAF_CUT
+        divisible = self.reach & ~self.whole
         for gates in self.by_level:
-            gates = gates[reach[self.first + gates]]
+            gates = gates[divisible[self.first + gates]]
             nets = self.first + gates
-            fanin = body.fanin[gates].astype(np.int64)
+            fanin = body.fanin[gates]
             used = np.arange(body.k) < self.arity[gates][:, None]
-            # A gate of one input counts as a leaf, or chains of these would be trees of any depth.
+            # As in `tree_leaves`, a gate of one input counts as a leaf.
             alone = self.arity[gates] == 1
-            big = ((leaves[fanin] * used).sum(axis=1) + alone > MAX_LEAVES) & ~whole[nets]
+            big = (leaves[fanin] * used).sum(axis=1) + alone > MAX_LEAVES
             inner = fanin[big][used[big]]
-            inner = np.unique(inner[(inner >= self.first) & ~whole[inner]])
-            cut[inner[~is_pooled[inner]]] = True
-            ref[inner], leaves[inner] = leaf, 1
+            inner = inner[inner >= self.first]
+            self.is_root[inner], leaves[inner] = True, 1
             leaves[nets] = (leaves[fanin] * used).sum(axis=1) + alone
-            own[nets] = ref[nets] = self._intern(kinds[gates], ref[fanin], self.arity[gates])
-            shared = nets[(uses[nets] > 1) & (leaves[nets] >= shared_leaves) & ~whole[nets]]
-            cut[shared[~is_pooled[shared]]] = True
-            roots = nets[(cut[nets] | is_pooled[nets]) & ~whole[nets]]
-            ref[roots], leaves[roots] = leaf, 1
-        return own, ref
+            self.is_root[nets] |= (uses[nets] > 1) & (leaves[nets] >= shared_leaves)
+            leaves[nets[self.is_root[nets]]] = 1
+
+    def _shapes(self) -> Ints:
+        """Each net's template as a root."""
+        own = np.full(self.body.num_nets, LEAF_TAP, np.int64)
+        kinds = self._classes()
+        for gates in self.by_level:
+            gates = gates[self.reach[self.first + gates]]
+            nets, fanin = self.first + gates, self.body.fanin[gates]
+            operands = self._as_operands(nets, fanin, own)
+            own[nets] = self._intern(kinds[gates], operands, self.arity[gates])
+        return own
+
+    def _as_operands(self, nets: Ints, fanin: npt.NDArray[np.integer], own: Ints) -> Ints:
+        """Templates of the operands (n, k) of `nets`: roots of other cones are leaves, but not
+        under a pool. Pools come first of all, so that other cones can read them.
+        """
+        leaf = LEAF_TAP if self.once else LEAF_CUT
+        return np.where(self.is_root[fanin] & ~self.whole[nets][:, None], leaf, own[fanin])
 
     def _classes(self) -> Ints:
         """Per gate: 0 AND-like, 1 XOR-like (two inputs), 2 + k for a general k-input table."""
@@ -233,7 +241,7 @@ class ConeCutter:
             ids[i] = self._expr_ids[expr]
         return ids[inverse]
 
-    def _cone_levels(self, cut: Bools, roots: Ints) -> Ints:
+    def _cone_levels(self, roots: Ints) -> Ints:
         """Order of the cones: 1 + the highest order of the cones that a cone reads."""
         order = np.zeros(self.body.num_nets, np.int64)
         inside = np.zeros(self.body.num_nets, np.int64)  # highest cut net's order below
@@ -249,12 +257,12 @@ class ConeCutter:
     # -- extraction ------------------------------------------------------------------------------
 
     def _extract(
-        self, shape: int, nets: Ints, roots: Ints, shifts: Ints, level: int, ref: Ints
+        self, shape: int, nets: Ints, roots: Ints, shifts: Ints, level: int, own: Ints
     ) -> ConeGroup:
         expr = self._exprs[shape]
         leaves: list[Ints] = []
         masks: list[Bools] = []
-        polarity = self._walk(expr, nets, ref, leaves, masks)
+        polarity = self._walk(expr, nets, own, leaves, masks)
         masks.append(polarity)
         return ConeGroup(
             expr, np.stack(leaves, axis=1), np.stack(masks, axis=1), roots, shifts, level
@@ -264,13 +272,13 @@ class ConeCutter:
         self,
         expr: Expr,
         nets: Ints,
-        ref: Ints,
+        own: Ints,
         leaves: list[Ints],
         masks: list[Bools],
     ) -> Bools:
         """Collects leaves and masks of `nets`, all of template `expr`; returns the inversions
-        between what the template computes and the nets' values. Recursion follows the template's
-        depth, at most log2 to MAX_LEAVES deep in leaves.
+        between what the template computes and the nets' values. Recursion is at most MAX_LEAVES
+        deep.
         """
         if not expr.args:
             leaves.append(nets)
@@ -280,7 +288,7 @@ class ConeCutter:
         fanin = self.body.fanin[gates, :k].astype(np.int64)
         if expr.kind == "lut":
             inverted = [
-                self._walk(a, fanin[:, c], ref, leaves, masks) for c, a in enumerate(expr.args)
+                self._walk(a, fanin[:, c], own, leaves, masks) for c, a in enumerate(expr.args)
             ]
             table = self.body.table[gates].astype(np.uint64)
             cell = np.zeros(len(nets), np.int64)
@@ -292,11 +300,12 @@ class ConeCutter:
                 masks.append((bit & np.uint64(1)).astype(bool))
             return np.zeros(len(nets), bool)
         pair = self.pairs[gates]
-        swap = ref[fanin[:, 0]] < ref[fanin[:, 1]]
+        first, second = self._as_operands(nets, fanin, own).T
+        swap = first < second
         fanin = np.where(swap[:, None], fanin[:, ::-1], fanin)
         pair = np.where(swap, swap_inputs(pair), pair)
-        flip_a = self._walk(expr.args[0], fanin[:, 0], ref, leaves, masks)
-        flip_b = self._walk(expr.args[1], fanin[:, 1], ref, leaves, masks)
+        flip_a = self._walk(expr.args[0], fanin[:, 0], own, leaves, masks)
+        flip_b = self._walk(expr.args[1], fanin[:, 1], own, leaves, masks)
         if expr.kind == "xor":
             flipped: Bools = flip_a ^ flip_b ^ (pair == 0b1001)
             return flipped

@@ -97,8 +97,7 @@ def find_pools(body: Body, roots: Ints) -> Pools:
         (members >= 0)[..., None], anchor[np.maximum(members, 0)] - anchor[first][:, None], 0
     )
     shifts[:, MAX_POOL, 0] = filled
-    leaves = _tree_leaves(body, by_level, first)
-    small = leaves <= MAX_LEAVES
+    small = tree_leaves(body, by_level)[first] <= MAX_LEAVES
     return Pools(pooled[small], first[small], shifts[small])
 
 
@@ -134,8 +133,10 @@ def translation_classes(body: Body) -> tuple[Ints, Ints]:
     return cls, anchor
 
 
-def _tree_leaves(body: Body, by_level: list[Ints], nets: Ints) -> Ints:
-    """Leaves and gates of one input of the full tree expansion of each net, saturating."""
+def tree_leaves(body: Body, by_level: list[Ints]) -> Ints:
+    """Leaves of the full tree expansion of each net (num_nets,), saturating. A gate of one input
+    counts as a leaf: chains of these would else be trees of any depth.
+    """
     arity = body.arity()
     count = np.ones(body.num_nets, np.int64)
     for gates in by_level:
@@ -143,7 +144,7 @@ def _tree_leaves(body: Body, by_level: list[Ints], nets: Ints) -> Ints:
         for column in range(body.k):
             total += count[body.fanin[gates, column]] * (arity[gates] > column)
         count[body.first_gate + gates] = np.minimum(total, 1 << 40)
-    return count[nets]
+    return count
 
 
 def _dense_ids(rows: Ints) -> Ints:

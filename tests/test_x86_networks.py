@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import lgir
+from lgir.backends.cones import ConeCutter
 from lgir.backends.llvm.jit import resolve_target
+from lgir.backends.pools import MAX_LEAVES
 from lgir.body import FIRST_TAP, Body
 from lgir.errors import BackendError
-from lgir.graph import Shape
+from lgir.graph import Logic, Shape
 
-AND, OR, NOT, NOT_FIRST = 0b1000, 0b1110, 0b01, 0b0011
+AND, XOR, OR, NOT, NOT_FIRST = 0b1000, 0b0110, 0b1110, 0b01, 0b0011
 
 
 def runnable(target: str) -> bool:
@@ -72,3 +74,48 @@ def test_a_long_chain_of_inverters_under_a_pool_is_cut(target: str) -> None:
     fanin = [*two_chains, (last, last + 1)]
     body = Body.build(taps, fanin, [NOT_FIRST] * (2 * n) + [OR], [last + 2], rank=2)
     assert_same(graph_of(body, (1, 3, 4), (3, 3)), target)
+
+
+class Gates:
+    """A body of two-input gates over taps (0, channel, 0, x), one by one."""
+
+    def __init__(self, taps: int) -> None:
+        self.taps = [(0, i % 40, 0, i // 40) for i in range(taps)]
+        self.fanin: list[tuple[int, int]] = []
+        self.table: list[int] = []
+
+    def gate(self, table: int, a: int, b: int) -> int:
+        self.fanin.append((a, b))
+        self.table.append(table)
+        return FIRST_TAP + len(self.taps) + len(self.fanin) - 1
+
+    def tree(self, nets: range) -> int:
+        level = list(nets)
+        while len(level) > 1:
+            level = [*level[2:], self.gate(AND if len(level) % 3 else OR, *level[:2])]
+        return level[0]
+
+    def graph(self, *outputs: int) -> lgir.Graph:
+        body = Body.build(self.taps, self.fanin, self.table, list(outputs), rank=2)
+        return graph_of(body, (40, 3, 4), (3, 4))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_operands_cut_after_other_cones_have_read_them(target: str) -> None:
+    """A pair of leaves in small cones, which a cone of too many leaves then makes a root."""
+    g = Gates(40)
+    a, x = g.gate(AND, 2, 3), g.gate(XOR, 4, 5)
+    small = [g.gate(AND, a, x), g.gate(AND, x, a)]
+    large = g.gate(OR, g.tree(range(6, 37)), x)
+    assert_same(g.graph(*small, large), target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_cones_under_pools_that_together_are_too_large(target: str) -> None:
+    g = Gates(80)
+    here, beside = ([g.tree(range(i, i + 20)) for i in (at, at + 20)] for at in (2, 42))
+    pools = [g.gate(OR, a, b) for a, b in zip(here, beside, strict=True)]
+    graph = g.graph(*pools, g.gate(XOR, *here))
+    assert_same(graph, target)
+    (op,) = (op for _, op in graph.of_type(Logic))
+    assert max(len(c.expr.leaves()) for c in ConeCutter(op.body).groups()) <= MAX_LEAVES
