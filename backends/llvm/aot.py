@@ -1,14 +1,15 @@
 """Ahead-of-time compilation: a graph as an object file, static archive or shared library.
 
-The module is the just-in-time one made self-contained: kernels are internal, row tables are
-constant data, step records are constant structures that point to both, and a few C functions
-(`lgir.backends.c_interface`) call the run loop. Nothing in it is written to, so it is thread-safe.
+The modules are the just-in-time ones made one and self-contained: kernels are internal, row tables
+are constant data, step records are constant structures that point to both, and a few C functions
+(`lgir.backends.c_interface`) call a run loop, of blocks or, for few samples, of samples. Nothing in
+it is written to, so it is thread-safe.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,20 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.c_compiler import link_shared
-from lgir.backends.c_interface import (
-    ABI_VERSION,
-    BAD_ARGUMENT,
-    BAD_VALUES,
-    NO_MEMORY,
-    OK,
-    Entry,
-    Interface,
-)
+from lgir.backends.c_interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interface
 from lgir.backends.llvm.archive import static_archive
 from lgir.backends.llvm.ir import PLANE_BYTES
 from lgir.backends.llvm.jit import TARGETS, Target, resolve_target
+from lgir.backends.llvm.latency import crossover
+from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
+from lgir.backends.llvm.latency.records import declarations
 from lgir.backends.llvm.program import Program, StepRecord
 from lgir.backends.llvm.records import Context, Field
+from lgir.backends.llvm.workspace import MARK_BYTES, Area, Workspace
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, unknown_name
 from lgir.exporter import Export
@@ -62,6 +59,7 @@ class ObjectCode:
         header: the C header: prototypes, sizes, how to call.
         llvm: the text that was compiled.
         triple: the machine it is for, as LLVM and C compilers name it.
+        crossover: samples of a call, at most, that are evaluated one after another.
     """
 
     data: bytes
@@ -69,6 +67,7 @@ class ObjectCode:
     header: str
     llvm: str
     triple: str
+    crossover: int = 0
 
     def archive(self) -> bytes:
         """The object in a static library."""
@@ -90,7 +89,12 @@ class ObjectCode:
 
 
 def compile_object(
-    graph: Graph, *, target: str = "native", features: str = "", prefix: str | None = None
+    graph: Graph,
+    *,
+    target: str = "native",
+    features: str = "",
+    prefix: str | None = None,
+    latency: bool = True,
 ) -> ObjectCode:
     """Compile `graph` for another process or another machine.
 
@@ -99,6 +103,8 @@ def compile_object(
             "avx512", "aarch64" (with NEON). The operating system is this one's.
         features: LLVM feature flags to add, such as "-avx512f".
         prefix: what the functions' names begin with; the graph's name where None.
+        latency: with code and tables for few samples, which are evaluated one after another as far
+            as that is faster than a block; a library without them is about half as large.
 
     Raises:
         UnknownNameError: another target. BackendError: the graph or prefix does not work in C.
@@ -110,16 +116,16 @@ def compile_object(
     plan = make_plan(graph, chains=True)
     own_code = cpu.ternary and triple.startswith("x86_64") and "linux" in triple
     program = Program(plan, ternary=cpu.ternary, byte_output=True, own_code=own_code)
-    module = _Module(interface, program)
+    module = _Module(interface, program, _latency_plan(graph, cpu) if latency else None)
     header = interface.header(
         f"{graph.name}: a logic gate network, compiled by lgir {__version__} for {triple}, CPU "
         f"{cpu.cpu}.",
-        module.workspace_bytes,
+        module.workspace.size,
         allocates=True,
     )
     symbols = tuple(module.symbols)
     data = _emit(module.text, symbols, triple, cpu)
-    return ObjectCode(data, symbols, header, module.text, triple)
+    return ObjectCode(data, symbols, header, module.text, triple, module.crossover)
 
 
 def _resolve(name: str, features: str) -> tuple[str, Target]:
@@ -131,6 +137,15 @@ def _resolve(name: str, features: str) -> tuple[str, Target]:
         raise unknown_name("target", name, AOT_TARGETS)
     arch, cpu = _CPUS[name]
     return "-".join([arch, *host.split("-")[1:]]), Target(cpu, features)
+
+
+def _latency_plan(graph: Graph, target: Target) -> LatencyPlan | None:
+    """None where the network is too large for it, or a block is faster than one sample."""
+    try:
+        plan = LatencyPlan(graph, target)
+    except BackendError:
+        return None
+    return plan if crossover(graph, plan) else None
 
 
 def _emit(text: str, symbols: Sequence[str], triple: str, target: Target) -> bytes:
@@ -152,30 +167,60 @@ def _emit(text: str, symbols: Sequence[str], triple: str, target: Target) -> byt
     return bytes(machine.emit_object(module))
 
 
-class _Module:
-    """The text of the LLVM module of `program` behind `interface`."""
+@dataclass(frozen=True)
+class _Way:
+    """How samples are evaluated: the steps for some kinds of them, and what these work in."""
 
-    def __init__(self, interface: Interface, program: Program) -> None:
+    area: Area
+    sequence: Callable[[Sequence[str]], list[StepRecord]]
+
+
+class _Module:
+    """The text of the LLVM module behind `interface`: of `program` and, for as few samples as it is
+    faster for, of `latency`.
+
+    Attributes:
+        crossover: samples of a call, at most, that `latency` evaluates.
+        workspace: of a call.
+        symbols: the names of C functions.
+    """
+
+    def __init__(self, interface: Interface, program: Program, latency: LatencyPlan | None) -> None:
         self.interface = interface
         self.program = program
         self._tables: dict[bytes, str] = {}
-        self._sequences: dict[tuple[str, ...], str] = {}
-        # A cache line before the planes marks a workspace that is prepared; before it, room to
-        # align what the caller gives.
-        self.workspace_bytes = -(-(program.workspace_bytes + 2 * PLANE_BYTES) // 8) * 8
         self.symbols: list[str] = []
+        blocks = _Way(Area("blocks", "lgir_run", program.workspace_bytes), program.sequence)
+        size = len(program.code) + self._table_bytes(blocks)
+        if size > _MAX_TABLES:
+            raise BackendError(
+                f"the network's tables have {size:,} bytes, more than the {_MAX_TABLES:,} that a "
+                "library can address; compile it in the process that runs it"
+            )
+        self._ways = [blocks]
+        self.crossover = 0
+        kernels = [program.text]  # all, now that the sequences have been asked for
+        if latency is not None:
+            samples = _Way(Area("samples", RUN, latency.workspace, latency.ones), latency.sequence)
+            if size + self._table_bytes(samples) <= _MAX_TABLES:
+                self._ways = [samples, blocks]
+                self.crossover = crossover(interface.graph, latency)
+                kernels += [declarations(ternary=program.ternary), *latency.kernels.values()]
+        self.workspace = Workspace([way.area for way in self._ways])
         functions = [self._describing(), *map(self._entry, interface.entries)]
         data = [self._data(table, name) for table, name in self._tables.items()]
         if len(program.code):
             # Linkers gather sections by name, and what is in this one is executed.
             data.append(self._data(program.code.tobytes(), _CODE, ', section ".text"'))
-        total = sum(map(len, self._tables)) + len(program.code)
-        if total > _MAX_TABLES:
-            raise BackendError(
-                f"the network's tables have {total:,} bytes, more than the {_MAX_TABLES:,} that a "
-                "library can address; compile it in the process that runs it"
-            )
-        self.text = "\n".join([program.text, *data, self._call(), *functions])
+        calls = self.workspace.text(self._mark([*kernels, *functions]))
+        self.text = "\n".join([*kernels, *data, calls, *functions])
+
+    def _mark(self, texts: Sequence[str]) -> bytes:
+        """Of a workspace that is prepared for this model."""
+        mark = hashlib.sha256("\n".join(texts).encode())
+        for table in [*self._tables, self.program.code.tobytes()]:
+            mark.update(table)
+        return mark.digest()[:MARK_BYTES]
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -188,10 +233,17 @@ class _Module:
         kind = f"[{len(data)} x i8]"
         return f"{name} = internal constant {kind} {_bytes(data)}{section}, align {PLANE_BYTES}"
 
-    def _steps(self, kinds: tuple[str, ...]) -> tuple[str, str, int]:
+    def _table_bytes(self, way: _Way) -> int:
+        """Of the distinct tables."""
+        entries = [way.sequence(entry.kinds) for entry in self.interface.entries]
+        return sum(
+            map(len, {t.tobytes() for steps in entries for s in steps for t in s.tables.values()})
+        )
+
+    def _steps(self, way: _Way, kinds: tuple[str, ...]) -> tuple[str, str, int]:
         """(definition, name, length) of the records for samples of `kinds`."""
-        steps = self.program.sequence(kinds)
-        name = "@steps." + ".".join(kinds)
+        steps = way.sequence(kinds)
+        name = f"@{way.area.name}.{'.'.join(kinds)}"
         records = [self._record(step) for step in steps]
         kind = f"<{{ {', '.join(kind for kind, _ in records)} }}>"
         value = f"<{{ {', '.join(f'{kind} {value}' for kind, value in records)} }}>"
@@ -223,7 +275,7 @@ class _Module:
                 f"define i32 {self._name(f'{prefix}_abi_version')}() #0 {{",
                 f"  ret i32 {ABI_VERSION}\n}}",
                 f"define i64 {self._name(f'{prefix}_workspace_bytes')}() #0 {{",
-                f"  ret i64 {self.workspace_bytes}\n}}",
+                f"  ret i64 {self.workspace.size}\n}}",
                 self._values("input", graph.inputs),
                 self._values("output", outputs),
             ]
@@ -255,8 +307,7 @@ class _Module:
         )
 
     def _entry(self, entry: Entry) -> str:
-        """Checks arguments, fills a context on the stack and calls the run loop."""
-        steps, name, count = self._steps(entry.kinds)
+        """Checks arguments, fills a context on the stack and calls a run loop."""
         program = self.program
         words: dict[int, str] = {Context.SAMPLES: "%n", Context.START: "0", Context.ERROR: "0"}
         pointers: dict[int, str] = {}
@@ -268,7 +319,6 @@ class _Module:
         inputs = [f"ptr %x{i}" for i in range(len(entry.inputs))]
         outputs = [f"ptr %y{i}" for i in range(len(entry.outputs))]
         lines = [
-            steps,
             f"define i32 {self._name(entry.name)}"
             f"({', '.join([*inputs, 'i64 %n', *outputs, 'ptr %workspace'])}) #0 {{",
             "  %wrong.0 = icmp slt i64 %n, 0",
@@ -293,87 +343,26 @@ class _Module:
                 f"  %at.{at} = getelementptr i64, ptr %context, i64 {at}",
                 f"  store {kind} {value}, ptr %at.{at}, align 8",
             ]
+        first, last = self._ways[0].area.name, self._ways[-1].area.name
         lines += [
-            f"  %code = call i32 @lgir_call(ptr {name}, i64 {count}, ptr %context, i64 %n, "
-            "ptr %workspace)",
-            "  ret i32 %code\n}",
+            f"  %few = icmp sle i64 %n, {self.crossover}",
+            f"  br i1 %few, label %{first}, label %{last}",
         ]
-        return "\n".join(lines)
-
-    def _call(self) -> str:
-        """`lgir_call`: finds a workspace, runs the steps, and gives the return code.
-
-        A workspace is cleared unless it bears this model's mark: planes of halos must be False, and
-        stay so.
-        """
-        mark = hashlib.sha256(self.program.text.encode())
-        for table in [*self._tables, self.program.code.tobytes()]:
-            mark.update(table)
-        low, high = np.frombuffer(mark.digest()[:16], np.int64).tolist()
-        return _CALL.format(
-            size=self.workspace_bytes,
-            cleared=self.workspace_bytes - PLANE_BYTES,
-            low=low,
-            high=high,
-            line=PLANE_BYTES,
-            up=PLANE_BYTES - 1,
-            error=8 * Context.ERROR,
-            ok=OK,
-            bad_values=BAD_VALUES,
-            no_memory=NO_MEMORY,
-        )
+        for way in self._ways:
+            definition, steps, count = self._steps(way, entry.kinds)
+            arguments = f"ptr {steps}, i64 {count}, ptr %context, i64 %n, ptr %workspace"
+            name, code = way.area.name, f"%code.{way.area.name}"
+            lines.insert(0, definition)
+            lines += [
+                f"{name}:",
+                f"  {code} = call i32 @{way.area.function}({arguments})",
+                f"  ret i32 {code}",
+            ]
+        return "\n".join([*lines, "}"])
 
 
 _CODE: Final = "@code"
 _VALUE: Final = "{ ptr, ptr, i64, i64, ptr }"
-
-_CALL: Final = """\
-declare ptr @calloc(i64, i64)
-declare void @free(ptr)
-declare void @llvm.memset.p0.i64(ptr, i8, i64, i1 immarg)
-define i32 @lgir_call(ptr %steps, i64 %count, ptr %context, i64 %n, ptr %given) #0 {{
-start:
-  %none = icmp eq ptr %given, null
-  br i1 %none, label %allocate, label %align
-allocate:
-  %own = call ptr @calloc(i64 1, i64 {size})
-  %failed = icmp eq ptr %own, null
-  br i1 %failed, label %no_memory, label %align
-no_memory:
-  ret i32 {no_memory}
-align:
-  %space = phi ptr [ %given, %start ], [ %own, %allocate ]
-  %address = ptrtoint ptr %space to i64
-  %above = add i64 %address, {up}
-  %aligned = and i64 %above, -{line}
-  %mark = inttoptr i64 %aligned to ptr
-  %mark.high = getelementptr i8, ptr %mark, i64 8
-  %low = load i64, ptr %mark, align 8
-  %high = load i64, ptr %mark.high, align 8
-  %same.low = icmp eq i64 %low, {low}
-  %same.high = icmp eq i64 %high, {high}
-  %prepared = and i1 %same.low, %same.high
-  br i1 %prepared, label %run, label %prepare
-prepare:
-  call void @llvm.memset.p0.i64(ptr %mark, i8 0, i64 {cleared}, i1 false)
-  store i64 {low}, ptr %mark, align 8
-  store i64 {high}, ptr %mark.high, align 8
-  br label %run
-run:
-  %planes = getelementptr i8, ptr %mark, i64 {line}
-  call void @lgir_run(ptr %steps, i64 %count, ptr %context, ptr %planes, i64 0, i64 %n)
-  %error.at = getelementptr i8, ptr %context, i64 {error}
-  %error = load i64, ptr %error.at, align 8
-  %bad = icmp ne i64 %error, 0
-  %code = select i1 %bad, i32 {bad_values}, i32 {ok}
-  br i1 %none, label %release, label %done
-release:
-  call void @free(ptr %space)
-  br label %done
-done:
-  ret i32 %code
-}}
-"""
 
 _HEX: Final = np.array([f"\\{byte:02X}".encode() for byte in range(256)])
 
@@ -385,19 +374,29 @@ def _bytes(data: bytes) -> str:
 
 @register_exporter("o")
 def export_object(
-    graph: Graph, *, target: str = "native", features: str = "", prefix: str | None = None
+    graph: Graph,
+    *,
+    target: str = "native",
+    features: str = "",
+    prefix: str | None = None,
+    latency: bool = True,
 ) -> Export:
     """Object file to link into a program: machine code, no dependency but libc."""
-    code = compile_object(graph, target=target, features=features, prefix=prefix)
+    code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
     return Export(code.data, code.header)
 
 
 @register_exporter("a")
 def export_archive(
-    graph: Graph, *, target: str = "native", features: str = "", prefix: str | None = None
+    graph: Graph,
+    *,
+    target: str = "native",
+    features: str = "",
+    prefix: str | None = None,
+    latency: bool = True,
 ) -> Export:
     """Static library: the object file in an archive."""
-    code = compile_object(graph, target=target, features=features, prefix=prefix)
+    code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
     return Export(code.archive(), code.header)
 
 
@@ -408,8 +407,9 @@ def export_library(
     target: str = "native",
     features: str = "",
     prefix: str | None = None,
+    latency: bool = True,
     cc: str = "cc",
 ) -> Export:
     """Shared library, linked by the system's C compiler."""
-    code = compile_object(graph, target=target, features=features, prefix=prefix)
+    code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
     return Export(code.shared_library(cc), code.header)

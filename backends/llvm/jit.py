@@ -47,6 +47,15 @@ class Target:
         return self.cpu == "x86-64-v4" or {"+avx512f", "+avx512bw"} <= flags
 
     @property
+    def vector_bits(self) -> int:
+        """Bits of its widest registers."""
+        if self.ternary:
+            return 512
+        flags = self.features.split(",")
+        wide = self.cpu in ("x86-64-v3", "x86-64-v4") or "+avx2" in flags
+        return 256 if wide and not {"-avx", "-avx2"} & set(flags) else 128
+
+    @property
     def permutes(self) -> int:
         """Bits of the lanes that an instruction permutes between two 512-bit registers, 8 or 16; 0
         where there is none.

@@ -24,16 +24,20 @@ MOST: Final = 16
 """Samples of a call at most."""
 
 # Cycles of the block path, whatever the number of samples.
-_CALL: Final = 40_000
-"""A call from Python takes, beyond what few samples take."""
-_GATE: Final = 1.7
+_CALL: Final = 20_000
+"""A call takes, beyond what few samples take."""
+_PYTHON: Final = 60_000
+"""A call from Python takes as well: arrays for a block and for what it packs."""
+_GATE: Final = 1.5
 """A two-input gate at a position."""
-_GATE_ONCE: Final = 3.5
+_GATE_OWN: Final = 0.9
+"""The same where trees have code of their own."""
+_GATE_ONCE: Final = 2.5
 """A gate of a dense layer, which moves lines between caches."""
-_NARROW: Final = 1.4
-"""As many times as long a gate takes in narrower registers."""
-_BIT: Final = 10
+_BIT: Final = 8
 """A bit packed, or counted."""
+_SLOWER: Final = {512: 1.0, 256: 1.8, 128: 3.2}
+"""As many times as long all that takes, by the bits of registers."""
 _EXPORTED: Final = 100
 """A bit that is an output."""
 
@@ -50,7 +54,7 @@ class Latency:
 
     def __init__(self, graph: Graph, target: Target, cache: ObjectCache | None) -> None:
         self.plan = LatencyPlan(graph, target)
-        self.most = crossover(graph, self.plan, _CALL)
+        self.most = crossover(graph, self.plan, _PYTHON)
         self._functions = Functions(self.plan.modules, target, cache)
         self._address = {name: self._functions.address(name) for name in self.plan.modules}
         self._run = RunLoop(self._address[RUN])
@@ -127,21 +131,21 @@ def _room(value: Value, kind: str) -> Array:
 
 def crossover(graph: Graph, plan: LatencyPlan, call: float = 0) -> int:
     """The largest batch that `plan` evaluates faster than the block path does, 0 to MOST, where a
-    call takes that `call` cycles more, whatever the network.
+    call takes that `call` cycles more than from C.
     """
-    return min(MOST, int((call + _block_cycles(graph, plan.target)) / plan.cycles))
+    return min(MOST, int((_CALL + call + _block_cycles(graph, plan.target)) / plan.cycles))
 
 
 def _block_cycles(graph: Graph, target: Target) -> float:
     """What a block takes, of however few samples; as measured, roughly."""
     cycles = 0.0
-    slower = 1 if target.ternary else _NARROW
+    gate = _GATE_OWN if target.ternary else _GATE
     for node in graph.nodes:
         if isinstance(node.op, Logic):
             gates = (1 << node.op.body.arity().astype(np.int64)).sum() / 4  # of two inputs
-            each = _GATE * node.op.positions if node.op.positions > 1 else _GATE_ONCE
-            cycles += slower * each * gates
+            cycles += gates * (gate * node.op.positions if node.op.positions > 1 else _GATE_ONCE)
         elif not isinstance(node.op, Reshape):
             cycles += _BIT * graph.values[node.inputs[0]].size
     outputs = (graph.values[name] for name in graph.outputs)
-    return cycles + _EXPORTED * sum(value.size for value in outputs if value.dtype == "bit")
+    cycles += _EXPORTED * sum(value.size for value in outputs if value.dtype == "bit")
+    return _SLOWER[target.vector_bits] * cycles
