@@ -55,6 +55,7 @@ from lgir.backends.steps import (
     Step,
     SumStep,
 )
+from lgir.backends.x86.registers import MOST_PLANES
 from lgir.backends.x86.trees import geometry_of, tree_functions
 from lgir.errors import BackendError
 
@@ -127,7 +128,7 @@ class Program:
         self.workspace_bytes = self.scratch
         graph = plan.graph
         self.context_words = self.wide_slot(len(graph.inputs))
-        self.own_code = own_code and self.scratch < 1 << 31  # the reach of an instruction's offset
+        self.own_code = own_code and plan.num_planes <= MOST_PLANES
         self._read = np.zeros(plan.num_planes, bool)  # by trees so far
         self._inner = self._lower_all()
         self.logic = [x for i, x in self._inner.items() if not isinstance(plan.steps[i], CountStep)]

@@ -25,6 +25,8 @@ MOST_KEPT: Final = 12
 
 _NEAR: Final = 256
 """Lines that an offset of one byte reaches, half of them before its base."""
+MOST_PLANES: Final = (1 << 31) // LINE - _NEAR
+"""Planes that offsets of 32 bits reach, bases being up to half of `_NEAR` above what is read."""
 _REGISTERS: Final = 32
 
 
