@@ -271,6 +271,18 @@ def test_stages_can_be_read(dense) -> None:
     assert exe.asm["code"] == ""
 
 
+def test_planes_out_of_reach_leave_trees_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, _ = lgir.optimize(build_net("logictreenet-8"))
+    x = np.random.default_rng(0).integers(0, 256, (600, 3, 32, 32), dtype=np.uint8)
+    expected = lgir.compile(graph, "reference")(x)
+    planes = lgir.compile(graph, "llvm").plan.num_planes
+    for most in (planes - 1, planes):
+        monkeypatch.setattr("lgir.backends.llvm.program.MOST_PLANES", most)
+        exe = lgir.compile(graph, "llvm")
+        assert bool(exe.asm["code"]) == (exe.target.ternary and planes <= most)
+        np.testing.assert_array_equal(exe(x), expected)
+
+
 def test_only_avx512_has_code_for_trees() -> None:
     graph, _ = lgir.optimize(build_net("logictreenet-8"))
     for target in ("native", "avx512", "avx2", "generic"):
