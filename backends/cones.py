@@ -122,10 +122,11 @@ class ConeCutter:
         self.pairs = _narrow_to_two(body.table.astype(np.uint64), body.k)
         outputs = np.unique(body.outputs[body.outputs >= self.first]).astype(np.int64)
         self.pools = no_pools(body.rank) if once else find_pools(body, outputs)
-        self.whole = self._reachable(self.pools.operands)
+        self.whole = reachable(body, self.by_level, self.pools.operands)
         self.is_root = np.zeros(body.num_nets, bool) if cuts is None else cuts.copy()
         self.is_root[outputs] = True
-        self.reach = self.whole | self._reachable(np.setdiff1d(outputs, self.pools.roots))
+        plain = np.setdiff1d(outputs, self.pools.roots)
+        self.reach = self.whole | reachable(body, self.by_level, plain)
         self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
         self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
 
@@ -152,15 +153,6 @@ class ConeCutter:
         return found
 
     # -- cuts and shapes -------------------------------------------------------------------------
-
-    def _reachable(self, roots: Ints) -> Bools:
-        """Nets in the cones of `roots`, the roots included."""
-        seen = np.zeros(self.body.num_nets, bool)
-        seen[roots] = True
-        for gates in reversed(self.by_level):
-            live = gates[seen[self.first + gates]]
-            seen[self.body.fanin[live].ravel()] = True
-        return seen
 
     def _add_roots(self) -> None:
         """Makes nets roots where they are shared and large enough, and operands where a cone would
@@ -317,6 +309,18 @@ class ConeCutter:
         masks += [m1, m2]
         changed: Bools = negated ^ inverted_out
         return changed
+
+
+def reachable(body: Body, by_level: list[Ints], roots: Ints, stop: Bools | None = None) -> Bools:
+    """Nets in the cones of `roots`, (num_nets,), these included; cones end at nets of `stop`, which
+    are not.
+    """
+    seen = np.zeros(body.num_nets, bool)
+    seen[roots] = True
+    for gates in reversed(by_level):
+        operands = body.fanin[gates[seen[body.first_gate + gates]]].ravel()
+        seen[operands if stop is None else operands[~stop[operands]]] = True
+    return seen
 
 
 def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:

@@ -14,7 +14,15 @@ from typing import Any, Final
 import numpy as np
 
 from lgir.backends import counted
-from lgir.backends.cones import Bools, ConeCutter, ConeGroup, Expr, Ints, legal_for_cones
+from lgir.backends.cones import (
+    Bools,
+    ConeCutter,
+    ConeGroup,
+    Expr,
+    Ints,
+    legal_for_cones,
+    reachable,
+)
 from lgir.backends.counted import ChunkCounter, Slots
 from lgir.backends.steps import ConeStep, Planes, Step
 from lgir.body import Body
@@ -47,7 +55,10 @@ def find_forest(body: Body) -> list[ConeGroup]:
     usual = {expr for expr, _ in trees.most_common(MAX_TEMPLATES)}
     if len(usual) < len(trees):
         rare = np.concatenate([g.roots for g in groups if g.expr not in usual])
-        cuts = _inside(body, rare, np.concatenate([g.roots for g in groups]))
+        is_root = np.zeros(body.num_nets, bool)
+        is_root[np.concatenate([g.roots for g in groups])] = True
+        cuts = reachable(body, body.gates_by_level(), rare, stop=is_root)
+        cuts[: body.first_gate] = False
         groups = ConeCutter(body, once=True, cuts=cuts).groups()
         if sum(len(g.roots) for g in groups) > (1 - MIN_INNER) * body.num_gates:
             return []
@@ -90,17 +101,6 @@ def schedule_forest(
     if counter is None:
         return steps, None
     return [*steps, *counter.count()], counter.counts
-
-
-def _inside(body: Body, some: Ints, roots: Ints) -> Bools:
-    """Nets of the cones of `some` of the roots, (num_nets,), these included."""
-    inside, is_root = np.zeros((2, body.num_nets), bool)
-    inside[some], is_root[roots] = True, True
-    for gates in reversed(body.gates_by_level()):
-        live = gates[inside[body.first_gate + gates]]
-        operands = np.unique(body.fanin[live])
-        inside[operands[(operands >= body.first_gate) & ~is_root[operands]]] = True
-    return inside
 
 
 def _sorted(group: ConeGroup) -> ConeGroup:
