@@ -425,21 +425,19 @@ def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
 
 
 def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
-    """Steps whose trees can have code of their own, as far as they follow one another, are
-    independent and have one geometry, by the index of the first.
+    """Steps whose trees can have code of their own, as far as they follow one another and are
+    independent, by the index of the first.
     """
     runs: dict[int, list[ConeStep]] = {}
-    before = None
+    batch = None
     for i, step in enumerate(steps):
-        geometry = geometry_of(step) if isinstance(step, ConeStep) else None
-        if geometry is None:
-            before = None
+        if not isinstance(step, ConeStep) or geometry_of(step) is None:
+            batch = None
             continue
-        assert isinstance(step, ConeStep)
-        if before != (step.batch, geometry):
+        if step.batch != batch:
             run = runs[i] = []
         run.append(step)
-        before = step.batch, geometry
+        batch = step.batch
     return runs
 
 

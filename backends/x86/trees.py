@@ -10,7 +10,7 @@ that this costs tens of microseconds a tree, much as in copy-and-patch (Xu and K
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -41,6 +41,7 @@ _MOST_REGISTERS: Final = 16
 """For values between a tree's gates, of 32."""
 _AT_ONCE: Final = 4096
 """Trees whose code is made together."""
+_NONE: Final = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -91,33 +92,19 @@ def _gates(shape: Shape) -> int:
 
 
 def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
-    """For each run of steps a function `void (planes)`, position-independent, in the System V
-    convention, that evaluates their trees, one after the other.
-
-    Steps of a run have one geometry, and do not depend on each other.
+    """For each run of steps, which must not depend on each other, a function `void (planes)`,
+    position-independent, in the System V convention, that evaluates their trees one after another.
     """
-    functions = [np.zeros(0, np.uint8)] * len(runs)
-    by_geometry: dict[Geometry, list[int]] = {}
-    for number, run in enumerate(runs):
-        geometry = geometry_of(run[0])
-        assert geometry is not None
-        by_geometry.setdefault(geometry, []).append(number)
-    for geometry, numbers in by_geometry.items():
-        for number, code in zip(
-            numbers, _functions([runs[i] for i in numbers], geometry), strict=True
-        ):
-            functions[number] = code
-    return functions
-
-
-def _functions(runs: list[Sequence[ConeStep]], geometry: Geometry) -> Iterator[Bytes]:
-    """Those of runs of one geometry: trees of one shape, of whatever run, are made together."""
-    by_shape: dict[Shape, list[tuple[int, ConeStep]]] = {}
+    # Trees of one shape and geometry, of whatever run, are made together.
+    alike: dict[tuple[Shape, Geometry], list[tuple[int, ConeStep]]] = {}
     for number, run in enumerate(runs):
         for step in run:
-            by_shape.setdefault(shape_of(step.expr), []).append((number, step))
-    parts, sizes, keys, owners = [], [], [], []
-    for shape, steps in by_shape.items():
+            geometry = geometry_of(step)
+            assert geometry is not None
+            alike.setdefault((shape_of(step.expr), geometry), []).append((number, step))
+    parts, sizes = [np.zeros(0, np.uint8)], [_NONE]
+    keys, owners = [_NONE], [_NONE]
+    for (shape, geometry), steps in alike.items():
         leaves = np.concatenate([step.leaves for _, step in steps])
         out = np.concatenate([step.out for _, step in steps])
         tables = np.concatenate([gate_tables(step.expr, step.masks) for _, step in steps])
@@ -128,14 +115,17 @@ def _functions(runs: list[Sequence[ConeStep]], geometry: Geometry) -> Iterator[B
             code, size = _evaluation(shape, leaves[i:j], tables[i:j], out[i:j], geometry)
             parts.append(code)
             sizes.append(size)
-    code, size = np.concatenate(parts), np.concatenate(sizes)
-    start, owner = np.cumsum(size) - size, np.concatenate(owners)
+    code, size, owner = (np.concatenate(x) for x in (parts, sizes, owners))
+    start = np.cumsum(size) - size
     # Neighbours in the code then tend to read the same channels.
     order = np.lexsort((np.concatenate(keys), owner))
-    for mine in np.split(order, np.cumsum(np.bincount(owner))[:-1]):
+    edges = np.cumsum(np.bincount(owner, minlength=len(runs)))
+    functions = []
+    for mine in np.split(order, edges)[: len(runs)]:
         own = size[mine]
         offset = np.repeat(start[mine] - np.cumsum(own) + own, own)
-        yield _function(code[np.arange(len(offset)) + offset])
+        functions.append(_function(code[np.arange(len(offset)) + offset]))
+    return functions
 
 
 def _function(trees: Bytes) -> Bytes:
