@@ -16,11 +16,11 @@ import pytest
 from c_library import STRICT, Library, assert_matches, assert_prints, expected, kinds_of, needs_cc
 from click.testing import CliRunner, Result
 from random_graphs import random_graph, random_inputs
+from targets import skip_unless_runnable
 
 import lgir
 from lgir.backends.c_interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.llvm.aot import compile_object
-from lgir.backends.llvm.jit import resolve_target
 from lgir.cli import main
 from lgir.errors import BackendError, UnknownNameError
 from lgir.graph import Graph
@@ -72,10 +72,7 @@ def test_every_batch_size_and_kind_of_bits(build: Callable[..., Library]) -> Non
 @needs_cc
 @pytest.mark.parametrize("target", ["x86-64", "avx2", "avx512"])
 def test_every_batch_size_on_a_convolution(build: Callable[..., Library], target: str) -> None:
-    try:
-        resolve_target({"x86-64": "generic"}.get(target, target))
-    except BackendError:
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable({"x86-64": "generic"}.get(target, target))
     graph, _ = lgir.optimize(logictreenet(8, seed=2), verify=None)
     library = build(graph, target=target)
     workspace = library.workspace()

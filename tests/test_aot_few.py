@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from c_library import STRICT, Library, as_kind, assert_matches, expected, kinds_of, needs_cc
 from random_graphs import random_graph, random_inputs
+from targets import skip_unless_runnable
 
 import lgir
 from lgir.backends.c_interface import BAD_VALUES, OK
 from lgir.backends.llvm import aot
 from lgir.backends.llvm.aot import compile_object
-from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.llvm.latency import MOST
 from lgir.errors import BackendError
 from lgir.graph import Graph
@@ -37,10 +37,7 @@ def build(tmp_path: Path) -> Build:
     """A library and up to how many samples it evaluates one after another."""
 
     def build_one(graph: Graph, target: str = "native") -> tuple[Library, int]:
-        try:
-            resolve_target(TARGETS[target])
-        except BackendError:
-            pytest.skip(f"this CPU cannot run {target}")
+        skip_unless_runnable(TARGETS[target])
         code = compile_object(graph, target=target)
         path = tmp_path / f"{graph.name}-{target}.so"
         path.write_bytes(code.shared_library())

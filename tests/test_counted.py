@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from c_library import Library, assert_matches, needs_cc
 from random_graphs import layered_graph
+from targets import skip_unless_runnable
 
 import lgir
 from lgir.backends import counted, schedule
-from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.plan import make_plan
 from lgir.backends.steps import ChainStep, CountStep, FusedStep, Plan, SumStep
 from lgir.body import FIRST_TAP
-from lgir.errors import BackendError
 from lgir.zoo import dense_net
 
 TARGETS = ("native", "avx512", "avx2", "generic")
@@ -74,10 +73,7 @@ def test_scores_labels_and_counts_are_the_reference_s(
     small_chunks(size)
     graph = scored_graph(seed)
     target = TARGETS[(seed + size) % len(TARGETS)]
-    try:
-        resolve_target(target)
-    except BackendError:
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     exe, reference = lgir.compile(graph, target=target), lgir.compile(graph, "reference")
     x = samples(graph)
     one = len(graph.outputs) == 1

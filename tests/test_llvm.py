@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from random_graphs import random_graph, random_inputs
+from targets import runnable, skip_unless_runnable
 
 import lgir
-from lgir.backends.llvm.jit import TARGETS, resolve_target
+from lgir.backends.llvm.jit import TARGETS
 from lgir.errors import BackendError, InputError, UnknownNameError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
@@ -30,14 +31,6 @@ def assert_same(graph: Graph, samples: list[np.ndarray], exe: lgir.Executable) -
         np.testing.assert_array_equal(got, want)
 
 
-def runnable(target: str) -> bool:
-    try:
-        resolve_target(target)
-    except BackendError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_random_graphs_match_the_reference(seed: int) -> None:
     graph = random_graph(seed)
@@ -49,8 +42,7 @@ def test_random_graphs_match_the_reference(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_many_random_graphs_match_the_reference(target: str) -> None:
-    if not runnable(target):
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     for seed in range(300):
         graph = random_graph(seed)
         assert_same(graph, random_inputs(graph, 513, seed), lgir.compile(graph, target=target))
@@ -59,8 +51,7 @@ def test_many_random_graphs_match_the_reference(target: str) -> None:
 @pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])
 @pytest.mark.parametrize("seed", range(100, 108))
 def test_targets_agree(target: str, seed: int) -> None:
-    if not runnable(target):
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     graph = random_graph(seed)
     exe = lgir.compile(graph, "llvm", target=target)
     assert_same(graph, random_inputs(graph, 65, seed), exe)
@@ -224,8 +215,7 @@ def test_a_group_sum_of_more_bits_than_a_short_counts() -> None:
 
 @pytest.mark.parametrize("target", ["avx2", "generic"])
 def test_counts_and_labels_without_avx512(target: str) -> None:
-    if not runnable(target):
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     samples = samples_of_sums(9, 300)
     exe = lgir.compile(sums(9, 300), target=target)
     counts = samples.reshape(530, 9, 300).sum(axis=2)
@@ -285,11 +275,8 @@ def test_planes_out_of_reach_leave_trees_their_tables(monkeypatch: pytest.Monkey
 
 def test_only_avx512_has_code_for_trees() -> None:
     graph, _ = lgir.optimize(build_net("logictreenet-8"))
-    for target in ("native", "avx512", "avx2", "generic"):
-        try:
-            exe = lgir.compile(graph, "llvm", target=target)
-        except BackendError:
-            continue  # not this CPU
+    for target in filter(runnable, ("native", "avx512", "avx2", "generic")):
+        exe = lgir.compile(graph, "llvm", target=target)
         code = bytes.fromhex(exe.asm["code"])
         assert code.endswith(b"\xc5\xf8\x77\xc3") if exe.target.ternary else not code
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_graphs import random_body, random_graph, random_inputs
+from targets import skip_unless_runnable
 
 import lgir
 from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.latency.plan import LatencyPlan
-from lgir.errors import BackendError, InputError
+from lgir.errors import InputError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
@@ -45,14 +46,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
 
 
-def runnable(target: str) -> bool:
-    try:
-        resolve_target(target)
-    except BackendError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("seed", range(80))
 def test_random_graphs_match_the_reference(seed: int, cache: Path) -> None:
     graph = random_graph(seed)
@@ -62,8 +55,7 @@ def test_random_graphs_match_the_reference(seed: int, cache: Path) -> None:
 @pytest.mark.parametrize("target", [t for t in TARGETS if t != "native"])
 @pytest.mark.parametrize("seed", range(100, 112))
 def test_targets_agree(target: str, seed: int, cache: Path) -> None:
-    if not runnable(target):
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     graph = random_graph(seed)
     assert_same(graph, random_inputs(graph, 3, seed), cache, target)
 
@@ -71,8 +63,7 @@ def test_targets_agree(target: str, seed: int, cache: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_many_random_graphs_match_the_reference(target: str, cache: Path) -> None:
-    if not runnable(target):
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     for seed in range(1000, 1150):
         graph = random_graph(seed)
         for g in (graph, lgir.optimize(graph, verify=None)[0]):
@@ -82,8 +73,7 @@ def test_many_random_graphs_match_the_reference(target: str, cache: Path) -> Non
 @pytest.mark.parametrize("optimised", [False, True])
 @pytest.mark.parametrize("target", ["native", "avx2"])
 def test_logictreenet_matches_the_reference(target: str, optimised: bool, cache: Path) -> None:
-    if not runnable(target):
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     graph = logictreenet(8, seed=2)
     if optimised:
         graph, _ = lgir.optimize(graph, verify=None)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from targets import skip_unless_runnable
 
 import lgir
 from lgir.backends import counted, forest, groups
 from lgir.backends.llvm import trees
-from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.plan import make_plan
 from lgir.backends.steps import ConeStep, CountStep
 from lgir.builder import tree_body
-from lgir.errors import BackendError
 from lgir.ops import OP_TABLES
 from lgir.zoo import TWO_INPUT_OPS, logictreenet
 
@@ -51,10 +50,7 @@ def assert_same(graph: lgir.Graph, exe: lgir.Executable) -> None:
 def test_trees_of_every_reach(
     target: str, reach: str, leaves: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try:
-        resolve_target(target)
-    except BackendError:
-        pytest.skip(f"this CPU cannot run {target}")
+    skip_unless_runnable(target)
     if reach != "near":
         monkeypatch.setattr(trees, {"new": "_NEAREST", "far": "_NEAR"}[reach], 100)
     graph = head(700, None, leaves=leaves, seed=leaves)

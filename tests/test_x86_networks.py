@@ -6,24 +6,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from targets import runnable
 
 import lgir
 from lgir.backends.cones import ConeCutter
-from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.pools import MAX_LEAVES
 from lgir.body import FIRST_TAP, Body
-from lgir.errors import BackendError
 from lgir.graph import Logic, Shape
 
 AND, XOR, OR, NOT, NOT_FIRST = 0b1000, 0b0110, 0b1110, 0b01, 0b0011
-
-
-def runnable(target: str) -> bool:
-    try:
-        resolve_target(target)
-    except BackendError:
-        return False
-    return True
 
 
 TARGETS = [target for target in ("native", "avx2") if runnable(target)]
