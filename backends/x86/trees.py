@@ -115,7 +115,7 @@ def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
             code, size = _evaluation(shape, leaves[i:j], tables[i:j], out[i:j], geometry)
             parts.append(code)
             sizes.append(size)
-    code, size, owner = (np.concatenate(x) for x in (parts, sizes, owners))
+    code, size, owner = np.concatenate(parts), np.concatenate(sizes), np.concatenate(owners)
     start = np.cumsum(size) - size
     # Neighbours in the code then tend to read the same channels.
     order = np.lexsort((np.concatenate(keys), owner))
