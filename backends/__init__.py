@@ -1,6 +1,13 @@
-"""Backends: each turns a Graph into an Executable. Importing this package registers them."""
+"""Backends: each turns a Graph into an Executable, and exporters one into files. Importing this
+package says where they are; each is imported when first asked for.
+"""
 
-from lgir.backends import c_native, cuda, llvm, reference
-from lgir.backends.llvm import aot
+from lgir.registry import BACKENDS, EXPORTERS
 
-__all__ = ["aot", "c_native", "cuda", "llvm", "reference"]
+BACKENDS.expect("lgir.backends.llvm", "llvm")
+BACKENDS.expect("lgir.backends.cuda", "cuda")
+BACKENDS.expect("lgir.backends.c_native", "c", "c-O1", "c-O3")
+BACKENDS.expect("lgir.backends.reference", "reference")
+EXPORTERS.expect("lgir.backends.llvm.aot", "so", "a", "o")
+EXPORTERS.expect("lgir.backends.cuda", "cuda", "cu")
+EXPORTERS.expect("lgir.backends.c_source", "c")

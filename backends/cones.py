@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lgir.backends.pools import MAX_LEAVES, find_pools, no_pools, tree_leaves
 from lgir.body import FIRST_TAP, Body
 from lgir.ops import depends_on, swap_inputs
+from lgir.sets import distinct, without
 
 LEAF_TAP: Final = 0
 LEAF_CUT: Final = 1
@@ -120,12 +121,12 @@ class ConeCutter:
         self.arity = body.arity().astype(np.int64)
         self.by_level = body.gates_by_level()
         self.pairs = _narrow_to_two(body.table.astype(np.uint64), body.k)
-        outputs = np.unique(body.outputs[body.outputs >= self.first]).astype(np.int64)
+        outputs = distinct(body.outputs[body.outputs >= self.first]).astype(np.int64)
         self.pools = no_pools(body.rank) if once else find_pools(body, outputs)
         self.whole = reachable(body, self.by_level, self.pools.operands)
         self.is_root = np.zeros(body.num_nets, bool) if cuts is None else cuts.copy()
         self.is_root[outputs] = True
-        plain = np.setdiff1d(outputs, self.pools.roots)
+        plain = without(outputs, self.pools.roots)
         self.reach = self.whole | reachable(body, self.by_level, plain)
         self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
         self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
@@ -135,7 +136,7 @@ class ConeCutter:
         own = self._shapes()
         pooled, operands = self.pools.roots, self.pools.operands
         found: list[ConeGroup] = []
-        plain = np.setdiff1d(np.flatnonzero(self.is_root), pooled)
+        plain = without(np.flatnonzero(self.is_root), pooled)
         plain = plain[plain >= self.first]
         zero = np.zeros((1, self.body.rank), np.int64)
         depth = self._cone_levels(plain)

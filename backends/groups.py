@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lgir.body import FIRST_TAP, Body
 from lgir.graph import Graph, Logic, Node, Reshape
+from lgir.sets import distinct
 
 BUNDLE_PLANES: Final = 6_000
 """Planes of intermediate values that a bundle of groups may hold: about 400 KB a block."""
@@ -227,14 +228,14 @@ class _Splitter:
 
 def _cone(body: Body, roots: npt.NDArray[np.integer]) -> Ints:
     """Taps and gates that `roots` depend on, ascending, found from the roots down."""
-    frontier = np.unique(roots[roots >= FIRST_TAP]).astype(np.int64)
+    frontier = distinct(roots[roots >= FIRST_TAP]).astype(np.int64)
     layers = [frontier]
     while len(frontier):
         gates = frontier[frontier >= body.first_gate] - body.first_gate
-        operands = np.unique(body.fanin[gates])
+        operands = distinct(body.fanin[gates])
         frontier = operands[operands >= FIRST_TAP].astype(np.int64)
         layers.append(frontier)
-    return np.unique(np.concatenate(layers))
+    return distinct(np.concatenate(layers))
 
 
 def _by_bundle(numbers: Ints, count: int) -> tuple[list[Ints], Ints]:

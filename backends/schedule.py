@@ -35,6 +35,7 @@ from lgir.backends.steps import (
 from lgir.backends.trails import Ints, Trails, find_trails, latest_place
 from lgir.body import FIRST_TAP, Body
 from lgir.ops import swap_inputs
+from lgir.sets import distinct, without
 
 MIN_TRAIL: Final = 3.0
 """Average length of trails below which gates by table are faster: a trail costs one row more."""
@@ -223,15 +224,15 @@ class _Scheduler:
         first, gates, trails = self.body.first_gate, stage.gates, stage.trails
         number = int(self.stage[first + gates[0]])
         # Steps by table go first, so that what a trail replaces in place is read by nobody else.
-        self._by_table(gates if trails is None else np.setdiff1d(gates, trails.gates))
+        self._by_table(gates if trails is None else without(gates, trails.gates))
         replaced = _NONE
         if trails is not None:
             replaced = self._along(trails, stage.inner, number)
-        read = np.unique(self.body.fanin[np.concatenate([gates, stage.inner])])
+        read = distinct(self.body.fanin[np.concatenate([gates, stage.inner])])
         dying = read[(self.last_stage[read] == number) & (read >= first)]
         unread = first + gates[self.last_stage[first + gates] == number]
         gone = np.concatenate([replaced, first + stage.inner])
-        self.slots.give(self.plane[np.concatenate([np.setdiff1d(dying, gone), unread])])
+        self.slots.give(self.plane[np.concatenate([without(dying, gone), unread])])
 
     def _by_table(self, gates: Ints) -> None:
         keys, body = self.keys, self.body
@@ -305,7 +306,7 @@ class _Scheduler:
         last_row = np.zeros(self.body.num_nets, np.int64)
         # Rows ascend, and the last assignment to an index stays.
         last_row[operands.ravel()] = np.repeat(np.arange(len(operands)), operands.shape[1])
-        dying = np.unique(operands)
+        dying = distinct(operands)
         dying = dying[(self.last_stage[dying] == number) & (dying >= self.body.first_gate)]
         dying = dying[np.argsort(last_row[dying], kind="stable")]
         place = latest_place(last_row[dying], at)

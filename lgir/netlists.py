@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lgir.atlas import Atlas, Codes, Made
 from lgir.body import FALSE, FIRST_TAP, Body
 from lgir.graph import Logic, Shape, Threshold
+from lgir.sets import distinct
 from lgir.simulate import tap_index
 from lgir.sweeping import Literals, by_level
 from lgir.windows import Chains
@@ -146,14 +147,14 @@ def at_positions(atlas: Atlas, roots: Codes, cut: int = 0, limit: int = MAX_GATE
         at = np.flatnonzero(needed[i])
         if len(at):
             reads[i] = _codes_read(atlas, made, at)
-            found = np.unique(reads[i] >> 1)
+            found = distinct(reads[i] >> 1)
             leaf = is_leaf(found)
             leaves.append(found[leaf])
             need(found[~leaf])
     total = sum(x.shape[1] * atlas.made[i].op.body.num_gates for i, x in reads.items())
     if total > limit:
         raise TooLarge(total)
-    variables = np.unique(np.concatenate(leaves))
+    variables = distinct(np.concatenate(leaves))
     variables = variables[variables > 0]
     gates = _Gates(len(variables), _widest(atlas))
     read_net = np.zeros(atlas.num_elements, np.int64)  # what readers of an element find

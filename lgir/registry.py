@@ -1,7 +1,8 @@
 """Registries of passes, backends, exporters, frontends: how the core reaches what it does not know.
 
 The packages `lgir.passes`, `lgir.backends` and `lgir.frontend` fill these when first looked into;
-installed distributions add to them through entry points of the same names.
+installed distributions add to them through entry points of the same names. A backend or exporter is
+imported when it is asked for by name, since a program mostly needs one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 class Registry(Generic[T]):
     """Named things of one kind, loaded from `package` and from entry points of group `group` (the
-    package's name where None) on first use.
+    package's name where None) when first asked for.
     """
 
     def __init__(self, kind: str, package: str, group: str | None = None) -> None:
@@ -26,7 +27,15 @@ class Registry(Generic[T]):
         self.package = package
         self.group = group or package
         self._items: dict[str, T] = {}
+        self._homes: dict[str, str] = {}
         self._loaded = False
+        self._has_entry_points = False
+
+    def expect(self, module: str, *names: str) -> None:
+        """Tells that `module`, once it is imported, registers these names."""
+        self._homes |= dict.fromkeys(names, module)
+        for name in set(names) & set(self._items):
+            self._claim(name, self._items[name])
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator: add a thing under `name`, a kebab-case word not taken yet."""
@@ -36,7 +45,8 @@ class Registry(Generic[T]):
         def add(item: T) -> T:
             known = self._items.get(name)
             if known is not None and not _same_definition(known, item):
-                raise LgirError(f"{self.kind} {name!r} is registered already; choose another name")
+                raise self._taken(name)
+            self._claim(name, item)
             self._items[name] = item
             return item
 
@@ -45,18 +55,32 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The thing called `name`; UnknownNameError with a suggestion where there is none."""
         self._load()
+        if name not in self._items and name in self._homes:
+            importlib.import_module(self._homes[name])
+        if name not in self._items:
+            self._load_entry_points()
         try:
             return self._items[name]
         except KeyError:
-            raise unknown_name(self.kind, name, self._items) from None
+            raise unknown_name(self.kind, name, self.names()) from None
 
     def names(self) -> list[str]:
         self._load()
-        return sorted(self._items)
+        self._load_entry_points()
+        return sorted({*self._items, *self._homes})
 
     def items(self) -> Iterator[tuple[str, T]]:
         for name in self.names():
-            yield name, self._items[name]
+            yield name, self.get(name)
+
+    def _claim(self, name: str, item: T) -> None:
+        """Refuses a name that another module will register."""
+        module = getattr(item, "__module__", None)
+        if self._homes.get(name, module) != module:
+            raise self._taken(name)
+
+    def _taken(self, name: str) -> LgirError:
+        return LgirError(f"{self.kind} {name!r} is registered already; choose another name")
 
     def _load(self) -> None:
         if self._loaded:
@@ -64,21 +88,25 @@ class Registry(Generic[T]):
         self._loaded = True  # at once, since what is imported may ask this registry
         try:
             importlib.import_module(self.package)
-            self._load_entry_points()
         except BaseException:
             self._loaded = False
             raise
 
     def _load_entry_points(self) -> None:
+        if self._has_entry_points:
+            return
+        found = {}
         for point in entry_points(group=self.group):
             try:
-                item = point.load()
+                found[point.name] = point.load()
             except Exception as error:
                 raise LgirError(
                     f"entry point {point.name!r} of {self.group} ({point.value}) "
                     f"cannot be loaded: {error}"
                 ) from error
-            self._items.setdefault(point.name, item)
+        for name in found.keys() - self._homes.keys():
+            self._items.setdefault(name, found[name])
+        self._has_entry_points = True
 
 
 def _same_definition(a: Any, b: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 
@@ -330,6 +332,35 @@ def test_registry_takes_entry_points_and_names_a_broken_one(
             registry.get("extra")
     points.remove(broken)
     assert registry.get("extra") is operator.add
+
+
+def test_a_name_is_imported_when_asked_for_and_never_taken_by_others() -> None:
+    code = (
+        "import sys, lgir\n"
+        "from lgir.zoo import dense_net\n"
+        "net = dense_net(1, 10, inputs=4, classes=2)\n"
+        "lgir.compile(net, backend='reference')\n"
+        "assert not {'llvmlite', 'lgir.backends.llvm', 'lgir.backends.cuda'} & set(sys.modules)\n"
+        "from lgir.registry import BACKENDS, EXPORTERS\n"
+        "assert {'c-O1', 'cuda', 'llvm'} < set(BACKENDS.names())\n"
+        "assert {'c', 'cu', 'so'} < set(EXPORTERS.names())\n"
+        "assert 'lgir.backends.llvm' not in sys.modules\n"
+        "try: lgir.register_backend('llvm')(print)\n"
+        "except lgir.LgirError as error: assert 'registered already' in str(error)\n"
+        "else: raise AssertionError\n"
+        "assert lgir.compile(net).backend == 'llvm'\n"
+        "assert 'lgir.backends.cuda' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_built_in_name_taken_before_anything_is_loaded_is_told_about() -> None:
+    registry: Registry[Callable[..., object]] = Registry("thing", "lgir.backends")
+    registry.register("one")(print)
+    with pytest.raises(LgirError, match="thing 'one' is registered already; choose another name"):
+        registry.expect("lgir.somewhere", "one", "two")
+    with pytest.raises(LgirError, match="thing 'two' is registered already"):
+        registry.register("two")(print)
 
 
 # Zoo

@@ -41,6 +41,7 @@ from lgir.backends.steps import (
 )
 from lgir.errors import BackendError
 from lgir.ops import widen_table
+from lgir.sets import distinct
 
 Ints = npt.NDArray[np.int64]
 
@@ -291,9 +292,9 @@ def touched(step: GateStep | ConeStep) -> tuple[Ints, Ints]:
         return step.rows[:, :-1], step.rows[:, -1]
     walk_in, walk_out = walk(step).T
     is_tap = np.array([kind == "tap" for kind in step.expr.leaves()])
-    taps = np.unique(step.leaves[:, is_tap])
-    window = np.unique(walk_in[:, None] + step.shifts)
-    cuts = np.unique(step.leaves[:, ~is_tap])
+    taps = distinct(step.leaves[:, is_tap])
+    window = distinct(walk_in[:, None] + step.shifts)
+    cuts = distinct(step.leaves[:, ~is_tap])
     reads = np.concatenate([(taps[:, None] + window).ravel(), (cuts[:, None] + walk_out).ravel()])
     return reads, (step.out[:, None] + walk_out).ravel()
 

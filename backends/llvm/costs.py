@@ -31,6 +31,7 @@ from lgir.backends.steps import (
 from lgir.backends.x86.trees import geometry_of, tree_work
 from lgir.executable import Array
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic
+from lgir.sets import distinct
 
 _CHAIN_TABLE_LOADS: Final = 2
 """A chain's masks: one vector, and two broadcasts, which load twice as fast as whole vectors."""
@@ -90,7 +91,7 @@ def _cost(step: Step, samples: list[Array], three: int) -> StepCost:
 
 
 def _footprint(*planes: Planes) -> int:
-    return LINE * len(np.unique(np.concatenate([p.ravel() for p in planes])))
+    return LINE * len(distinct(np.concatenate([p.ravel() for p in planes])))
 
 
 def _gates(step: GateStep, three: int) -> StepCost:
@@ -140,7 +141,7 @@ def _cones(step: ConeStep, three: int) -> StepCost:
     cells = 0
     for row in picked:
         read = zip(step.leaves[row], kinds, strict=True)
-        cells += len(np.unique(np.concatenate([(p + walk[kind]).ravel() for p, kind in read])))
+        cells += len(distinct(np.concatenate([(p + walk[kind]).ravel() for p, kind in read])))
     loads = rows * cells / len(picked)
     return StepCost("cone", n, logic, (near, Traffic(loads, n, _cone_footprint(step, positions))))
 
@@ -157,7 +158,7 @@ def _cone_footprint(step: ConeStep, positions: int) -> int:
     """Each leaf plane of position 0 stands for a channel's positions, each counted once."""
     # Taps of one channel at different offsets overlap: a channel is told by its range of planes.
     span = int(np.array(step.in_step) @ (np.array(step.space) - 1)) + 1
-    starts = np.unique(step.leaves)
+    starts = distinct(step.leaves)
     gaps = np.diff(starts, append=starts[-1] + span) if len(starts) else starts
     return LINE * (int(np.minimum(gaps, span).sum()) + len(step.out) * positions)
 
