@@ -20,7 +20,7 @@ from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold
 Words = npt.NDArray[np.uint64]
 
 _ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_CHUNK_WORDS: Final = 1 << 23  # 64 MiB of nets at a time
+_CHUNK_WORDS: Final = 1 << 20  # 8 MiB of nets at a time
 _RUN_WORDS: Final = 1 << 15  # and of a level's gates as many as stay in cache
 _COUNT_BITS: Final = 1 << 14
 
@@ -95,39 +95,45 @@ def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
 def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
     """Packed inputs (C, *axes, words) -> packed output (channels, *space, words)."""
     words = inputs[0].shape[-1]
-    index, planes = tap_index(op, [x.shape[:-1] for x in inputs]), _stack_planes(inputs)
+    planes, shapes = _stack_planes(inputs), [x.shape[:-1] for x in inputs]
     out = np.empty((len(op.body.outputs), op.positions, words), np.uint64)
-    step = max(1, _CHUNK_WORDS // max(1, op.body.num_nets * op.positions))
-    order = _order(op.body, min(step, words) * op.positions)
-    for start in range(0, words, step):
-        part = slice(start, start + step)
-        nets = evaluate_body(op.body, planes[:, part][index], order)
-        out[:, :, part] = nets[op.body.outputs]
+    rows = op.space[0] if op.space else 1  # of positions, evaluated some at a time
+    row = op.positions // rows
+    rows = min(rows, max(1, _CHUNK_WORDS // (op.body.num_nets * row)))
+    step = max(1, _CHUNK_WORDS // (op.body.num_nets * row * rows))
+    order = _order(op.body, min(step, words) * row * rows)
+    for first in range(0, op.positions, row * rows):
+        here = slice(first, first + row * rows)
+        index = tap_index(op, shapes, slice(first // row, first // row + rows))
+        for start in range(0, words, step):
+            part = slice(start, start + step)
+            nets = evaluate_body(op.body, planes[:, part][index], order)
+            out[:, here, part] = nets[op.body.outputs]
     return out.reshape(len(op.body.outputs), *op.space, words)
 
 
-def tap_index(op: Logic, shapes: Sequence[Shape]) -> npt.NDArray[np.int64]:
-    """(T, positions) index of the plane each tap reads, planes of all inputs stacked in order.
+def tap_index(
+    op: Logic, shapes: Sequence[Shape], rows: slice = slice(None)
+) -> npt.NDArray[np.int64]:
+    """(T, positions) index of the plane each tap reads, planes of all inputs stacked in order, at
+    those positions whose first coordinate is among `rows`.
 
     Reads outside an input give the index one past the last plane, which holds False.
     """
-    sizes = [math.prod(shape) for shape in shapes]
-    first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    space = np.array(op.space, dtype=np.int64)
-    stride = np.array(op.stride, dtype=np.int64)
-    grid = np.indices(op.space).reshape(len(space), op.positions).T * stride  # (positions, rank)
+    first = np.cumsum([0, *map(math.prod, shapes)])
+    steps = [stride * np.arange(count) for count, stride in zip(op.space, op.stride, strict=True)]
+    steps[:1] = [step[rows] for step in steps[:1]]
     taps = op.body.taps.astype(np.int64)
-    index = np.full((len(taps), op.positions), first[-1], dtype=np.int64)
+    index = np.empty((len(taps), *map(len, steps)), np.int64)
     for i, shape in enumerate(shapes):
         mine = np.flatnonzero(taps[:, 0] == i)
-        axes = np.array(shape[1:], dtype=np.int64)
-        at = grid[None] + taps[mine, None, 2:]  # (taps, positions, rank)
-        inside = ((at >= 0) & (at < axes)).all(axis=-1)
-        flat = np.broadcast_to(taps[mine, 1][:, None], inside.shape)
-        for axis, length in enumerate(axes):
-            flat = flat * length + at[..., axis]
+        flat, inside = taps[mine, 1], np.ones(len(mine), bool)  # (taps, *space), axis by axis
+        for axis, (length, step) in enumerate(zip(shape[1:], steps, strict=True)):
+            at = (taps[mine, 2 + axis, None] + step).reshape(len(mine), *(1,) * axis, len(step))
+            flat = flat[..., None] * length + at
+            inside = inside[..., None] & (at >= 0) & (at < length)
         index[mine] = np.where(inside, flat + first[i], first[-1])
-    return index
+    return index.reshape(len(taps), math.prod(map(len, steps)))
 
 
 def _stack_planes(inputs: Sequence[Words]) -> Words:
@@ -164,5 +170,7 @@ def evaluate_tables(table: npt.NDArray[np.unsignedinteger], inputs: Sequence[Wor
         ((wide >> np.uint64(i) & np.uint64(1)) * _ONES).reshape(unit) for i in range(1 << k)
     ]
     for x in reversed(inputs):  # the last input is the least significant index bit
-        layer = [(x & one) | (~x & zero) for zero, one in zip(layer[::2], layer[1::2], strict=True)]
+        layer = [
+            zero ^ (x & (zero ^ one)) for zero, one in zip(layer[::2], layer[1::2], strict=True)
+        ]
     return layer[0]
