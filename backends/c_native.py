@@ -7,6 +7,7 @@ gate; "c" is the export as it is meant, loops over tables. All run on one thread
 from __future__ import annotations
 
 import ctypes
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -71,19 +72,20 @@ class CExecutable(Executable):
             raise BackendError(f"{entry.name} returned {code}")
         return [r.view(np.bool_) if r.dtype == np.uint8 else r for r in results]
 
-    def time_gates(self, words: int = 200, repeats: int = 5) -> float:
-        """Seconds a sample that gates alone take: the best of `repeats` runs over `words` words of
-        64 samples, without packing and scores.
+    def time_gates(self, samples: int, repeats: int) -> float:
+        """Seconds a sample that gates alone take, without packing and scores: the median of
+        `repeats` runs over `samples`, whole words of 64.
         """
+        words = max(1, samples // 64)
         workspace = np.zeros(self._workspace_bytes, np.uint8)
         pointer = ctypes.c_void_p(workspace.ctypes.data)
-        best = float("inf")
+        times = []
         for _ in range(repeats):
             began = time.perf_counter()
             for _ in range(words):
                 self._library.net_gates(pointer)
-            best = min(best, time.perf_counter() - began)
-        return best / (64 * words)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times) / (64 * words)
 
     def _explain(self, samples: list[Array]) -> None:
         for value, array in zip(self.graph.inputs, samples, strict=True):

@@ -4,6 +4,7 @@ python benchmarks/cpu.py                        # the table
 python benchmarks/cpu.py --json cpu.json        # and everything as JSON
 python benchmarks/cpu.py --history cpu.jsonl    # and a line a network, dated, added to a history
 python benchmarks/cpu.py --net dense-6x8000 --threads 2
+python benchmarks/cpu.py --net logictreenet-2048-t31 --no-torch  # PyTorch needs more than 24 GB
 """
 
 from __future__ import annotations

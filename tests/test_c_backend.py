@@ -38,7 +38,7 @@ def test_every_dtype_and_layout_of_bits(backend: str) -> None:
 def test_its_source_can_be_read_and_its_gates_timed() -> None:
     exe = lgir.compile(dense_net(1, 100, inputs=100, classes=5), "c", optimise="0")
     assert "int net_predict_u8(" in exe.asm["c"]
-    assert 0 < exe.time_gates(words=3, repeats=1) < 1
+    assert 0 < exe.time_gates(200, repeats=1) < 1
 
 
 def test_without_a_compiler_it_says_what_to_do() -> None:

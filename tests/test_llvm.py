@@ -289,7 +289,7 @@ def test_code_does_not_grow_with_the_model() -> None:
 
 def test_gates_are_timed(dense) -> None:
     _, exe, _ = dense
-    assert 0 < exe.time_gates(blocks=2, repeats=1) < 1e-3
+    assert 0 < exe.time_gates(1024, repeats=1) < 1e-3
 
 
 def test_logictreenet_matches_the_reference() -> None:

@@ -263,15 +263,17 @@ class LlvmExecutable(Executable):
                 check_floats(value, array)
         raise InputError("the samples changed while they were read")
 
-    def time_gates(self, blocks: int = 20, repeats: int = 5) -> float:
-        """Seconds a sample that gates alone take on one thread: the best of `repeats` runs over
-        `blocks` blocks of 512, without packing and scores.
+    def time_gates(self, samples: int, repeats: int) -> float:
+        """Seconds a sample that gates alone take on one thread, without packing and scores: the
+        median of `repeats` runs over `samples`, whole blocks of 512.
         """
+        blocks = max(1, samples // BLOCK)
         records = self._link(self._program.logic)
         context = np.zeros(self._program.context_words, np.int64)
         context[Context.SAMPLES] = blocks * BLOCK
+        self._times(records, context, 1, 1, time.perf_counter)  # pages and caches are warm
         times = self._times(records, context, blocks, repeats, time.perf_counter)
-        return min(times) / (blocks * BLOCK)
+        return statistics.median(times) / (blocks * BLOCK)
 
     def time_steps(self, kind: str | None, samples: list[Array], repeats: int = 9) -> float:
         """CPU seconds that the steps of a kind, such as "pack" or "chain", or all steps take for
