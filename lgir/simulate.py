@@ -125,14 +125,15 @@ def tap_index(
     steps[:1] = [step[rows] for step in steps[:1]]
     taps = op.body.taps.astype(np.int64)
     index = np.empty((len(taps), *map(len, steps)), np.int64)
+    outside = first[-1]  # each axis along which a tap is outside adds that much
     for i, shape in enumerate(shapes):
         mine = np.flatnonzero(taps[:, 0] == i)
-        flat, inside = taps[mine, 1], np.ones(len(mine), bool)  # (taps, *space), axis by axis
+        planes = first[i] + taps[mine, 1] * math.prod(shape[1:])
         for axis, (length, step) in enumerate(zip(shape[1:], steps, strict=True)):
-            at = (taps[mine, 2 + axis, None] + step).reshape(len(mine), *(1,) * axis, len(step))
-            flat = flat[..., None] * length + at
-            inside = inside[..., None] & (at >= 0) & (at < length)
-        index[mine] = np.where(inside, flat + first[i], first[-1])
+            at = taps[mine, 2 + axis, None] + step
+            part = np.where((at >= 0) & (at < length), at * math.prod(shape[2 + axis :]), outside)
+            planes = planes[..., None] + part.reshape(len(mine), *(1,) * axis, len(step))
+        index[mine] = np.minimum(planes, outside, out=planes)
     return index.reshape(len(taps), math.prod(map(len, steps)))
 
 
