@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from targets import runnable, skip_unless_runnable
 
 import lgir
 from lgir.backends.llvm.jit import TARGETS
+from lgir.backends.llvm.program import Program
+from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, InputError, UnknownNameError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
@@ -146,6 +149,22 @@ def test_threads_may_be_the_first_to_need_a_kernel() -> None:
         jobs = [(pool.submit(call), want) for call, want in calls]
     for job, want in jobs:
         np.testing.assert_array_equal(job.result(), want)
+
+
+def test_threads_that_lower_at_once_share_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Program(make_plan(dense_net(1, 400), chains=True), ternary=True)
+    both = threading.Barrier(2)
+    pack = Program._pack
+
+    def slowly(self: Program, *args: Any) -> Any:
+        both.wait(10)
+        return pack(self, *args)
+
+    monkeypatch.setattr(Program, "_pack", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(program.sequence, ("f32",)) for _ in range(2)]
+    first, second = (job.result() for job in jobs)
+    assert all(a is b for a, b in zip(first, second, strict=True))  # which the program keeps
 
 
 def test_values_that_are_not_bits_are_named(dense) -> None:

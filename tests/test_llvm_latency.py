@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.latency.plan import LatencyPlan
+from lgir.backends.llvm.program import link
 from lgir.errors import InputError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
@@ -238,6 +240,26 @@ def test_one_executable_serves_many_threads(dense) -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.MonkeyPatch) -> None:
+    exe = lgir.compile(dense_net(2, 400, seed=1), latency=True)
+    both = threading.Barrier(2)
+
+    def slowly(*args: Any) -> Any:
+        both.wait(10)
+        return link(*args)
+
+    monkeypatch.setattr("lgir.backends.llvm.latency.link", slowly)
+    x = np.random.default_rng(0).random((1, 784)) < 0.5
+    workers = [threading.Thread(target=exe, args=(x,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    (records,) = exe._latency._linked.values()
+    (calls,) = exe._latency._idle.values()
+    assert {call.addresses[0] for call in calls} == {records.ctypes.data}
 
 
 def test_results_are_the_callers(dense) -> None:

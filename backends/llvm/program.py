@@ -185,7 +185,8 @@ class Program:
             else:
                 assert isinstance(step, ExportStep)
                 records = [self._export(step)]
-            self._ends[index, form] = records
+            # Threads may do this side by side: all take the records, and so the tables, of one.
+            return self._ends.setdefault((index, form), records)
         return self._ends[index, form]
 
     def input_slot(self, index: int) -> int:

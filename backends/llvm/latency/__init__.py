@@ -82,7 +82,8 @@ class Latency:
 
     def _call(self, kinds: tuple[str, ...]) -> _Call:
         if kinds not in self._linked:
-            self._linked[kinds] = link(self.plan.sequence(kinds), self._address)
+            # Threads may do this side by side, and a call keeps no more than the records' address.
+            self._linked.setdefault(kinds, link(self.plan.sequence(kinds), self._address))
         return _Call(self.plan, kinds, self._linked[kinds])
 
 
