@@ -1,15 +1,16 @@
 """Registries of passes, backends, exporters, frontends: how the core reaches what it does not know.
 
 The packages `lgir.passes`, `lgir.backends` and `lgir.frontend` fill these when first looked into;
-installed distributions add to them through entry points of the same names. A backend or exporter is
-imported when it is asked for by name, since a program mostly needs one.
+installed distributions add to them through entry points of the same names. A backend, an exporter
+or an entry point is imported when it is asked for by name, since a program mostly needs one.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from lgir.errors import LgirError, unknown_name
@@ -28,8 +29,6 @@ class Registry(Generic[T]):
         self.group = group or package
         self._items: dict[str, T] = {}
         self._homes: dict[str, str] = {}
-        self._loaded = False
-        self._has_entry_points = False
 
     def expect(self, module: str, *names: str) -> None:
         """Tells that `module`, once it is imported, registers these names."""
@@ -55,10 +54,11 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The thing called `name`; UnknownNameError with a suggestion where there is none."""
         self._load()
-        if name not in self._items and name in self._homes:
-            importlib.import_module(self._homes[name])
         if name not in self._items:
-            self._load_entry_points()
+            if name in self._homes:
+                importlib.import_module(self._homes[name])
+            elif name in self._points:
+                self._items.setdefault(name, self._load_point(self._points[name]))
         try:
             return self._items[name]
         except KeyError:
@@ -66,8 +66,11 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         self._load()
-        self._load_entry_points()
-        return sorted({*self._items, *self._homes})
+        return sorted({*self._items, *self._homes, *self._points})
+
+    def added(self) -> dict[str, T]:
+        """What was registered so far, by other modules than those that `expect` tells of."""
+        return {name: item for name, item in self._items.items() if name not in self._homes}
 
     def items(self) -> Iterator[tuple[str, T]]:
         for name in self.names():
@@ -83,30 +86,22 @@ class Registry(Generic[T]):
         return LgirError(f"{self.kind} {name!r} is registered already; choose another name")
 
     def _load(self) -> None:
-        if self._loaded:
-            return
-        self._loaded = True  # at once, since what is imported may ask this registry
-        try:
-            importlib.import_module(self.package)
-        except BaseException:
-            self._loaded = False
-            raise
+        # Imports wait for one another between threads, and not within one that is in the middle.
+        importlib.import_module(self.package)
 
-    def _load_entry_points(self) -> None:
-        if self._has_entry_points:
-            return
-        found = {}
-        for point in entry_points(group=self.group):
-            try:
-                found[point.name] = point.load()
-            except Exception as error:
-                raise LgirError(
-                    f"entry point {point.name!r} of {self.group} ({point.value}) "
-                    f"cannot be loaded: {error}"
-                ) from error
-        for name in found.keys() - self._homes.keys():
-            self._items.setdefault(name, found[name])
-        self._has_entry_points = True
+    @cached_property
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _load_point(self, point: EntryPoint) -> T:
+        what = f"entry point {point.name!r} of {self.group} ({point.value})"
+        try:
+            item: T = point.load()
+        except Exception as error:
+            raise LgirError(f"{what} cannot be loaded: {error}") from error
+        if not callable(item):
+            raise LgirError(f"{what} is no function or class: write it as MODULE:NAME")
+        return item
 
 
 def _same_definition(a: Any, b: Any) -> bool:
@@ -120,6 +115,8 @@ PASSES: Registry[Callable[..., Any]] = Registry("pass", "lgir.passes")
 BACKENDS: Registry[Callable[..., Any]] = Registry("backend", "lgir.backends")
 EXPORTERS: Registry[Callable[..., Any]] = Registry("format", "lgir.backends", "lgir.export")
 FRONTENDS: Registry[Callable[..., Any]] = Registry("frontend", "lgir.frontend")
+
+REGISTRIES = (PASSES, BACKENDS, EXPORTERS, FRONTENDS)
 
 register_pass = PASSES.register
 register_backend = BACKENDS.register

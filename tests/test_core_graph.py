@@ -320,18 +320,39 @@ def test_registry_refuses_odd_and_taken_names() -> None:
 def test_registry_takes_entry_points_and_names_a_broken_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    good = EntryPoint("extra", "operator:add", "lgir.backends")
-    broken = EntryPoint("broken", "no_such_module:x", "lgir.backends")
-    points = [good, broken]
+    points = [
+        EntryPoint("extra", "operator:add", "lgir.backends"),
+        EntryPoint("broken", "no_such_module:x", "lgir.backends"),
+        EntryPoint("module", "operator", "lgir.backends"),
+    ]
     monkeypatch.setattr("lgir.registry.entry_points", lambda group: points)
     registry: Registry[Callable[..., object]] = Registry("thing", "lgir.backends")
     for _ in range(2):  # a failed load is tried again, not taken for done
         with pytest.raises(
             LgirError, match=r"entry point 'broken' of lgir\.backends .*No module named"
         ):
-            registry.get("extra")
-    points.remove(broken)
-    assert registry.get("extra") is operator.add
+            registry.get("broken")
+    assert registry.get("extra") is operator.add, "a broken one harms no other"
+    assert registry.names() == ["broken", "extra", "module"]
+    with pytest.raises(LgirError, match=r"entry point 'module' of .*write it as MODULE:NAME"):
+        registry.get("module")
+
+
+def test_threads_may_ask_for_their_first_backend_at_once() -> None:
+    code = (
+        "import sys, threading\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "import lgir\n"
+        "from lgir.zoo import dense_net\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "net, together = dense_net(1, 10, inputs=4, classes=2), threading.Barrier(8)\n"
+        "def compiled(_):\n"
+        "    together.wait()\n"
+        "    return lgir.compile(net, backend='reference').backend\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    assert set(pool.map(compiled, range(8))) == {'reference'}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_name_is_imported_when_asked_for_and_never_taken_by_others() -> None:
