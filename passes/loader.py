@@ -1,22 +1,24 @@
-"""Custom passes from a Python file that the user names: `lgir opt --load my_passes.py`."""
+"""Custom passes, backends and formats from a Python file: `lgir opt --load my_passes.py`."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
 from lgir.errors import LgirError
-from lgir.registry import PASSES
+from lgir.registry import REGISTRIES
 
 
 def load_passes(path: str | Path) -> list[str]:
-    """Run a Python file that registers passes; returns the names it added or replaced.
+    """Run a Python file that registers passes, backends or formats; returns the names that it added
+    or replaced.
 
     The file runs with the rights of the caller: name only files you trust.
 
     Raises:
-        LgirError: the file is missing, raises, or registers no pass.
+        LgirError: the file is missing, raises, or registers nothing.
     """
     file = Path(path)
     if not file.is_file():
@@ -25,16 +27,26 @@ def load_passes(path: str | Path) -> list[str]:
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise LgirError(f"{file} is not a Python file (its name must end in .py)")
-    before = dict(PASSES.items())
+    before = [registry.added() for registry in REGISTRIES]
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses and pickling look a class's module up here
     try:
         spec.loader.exec_module(module)
-    except LgirError:
-        raise
+    except LgirError as error:
+        raise LgirError(f"{file}: {error}") from error
     except Exception as error:
-        raise LgirError(f"{file} failed with {type(error).__name__}: {error}") from error
-    added = [name for name, item in PASSES.items() if before.get(name) is not item]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
+        where = f" at line {lines[-1]}" if lines else ""
+        raise LgirError(f"{file} failed{where} with {type(error).__name__}: {error}") from error
+    added = [
+        name
+        for registry, known in zip(REGISTRIES, before, strict=True)
+        for name, item in sorted(registry.added().items())
+        if known.get(name) is not item
+    ]
     if not added:
-        raise LgirError(f'{file} registers no pass; decorate one with @lgir.register_pass("name")')
+        raise LgirError(
+            f'{file} registers nothing; decorate a pass with @lgir.register_pass("name")'
+        )
     return added

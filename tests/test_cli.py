@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 import lgir
 from lgir.cli import main
 from lgir.errors import LgirError
+from lgir.registry import BACKENDS
 from lgir.zoo import build_net
 
 NET = "dense-2x400"
@@ -174,6 +175,25 @@ def test_a_pass_from_a_file_is_listed_and_runs(folder: Path):
     load = ("--load", folder / "my_passes.py")
     assert "first-layer-twice" in ok("passes", *load)
     assert "first-layer-twice" in ok("opt", folder / "model.onnx", *load, "-p", "first-layer-twice")
+
+
+def test_a_backend_from_a_file_is_listed_and_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(BACKENDS, "_items", dict(BACKENDS._items))
+    (tmp_path / "my_backend.py").write_text(
+        "import lgir\n"
+        "from lgir.backends.reference import ReferenceExecutable\n"
+        "\n"
+        '@lgir.register_backend("from-a-file")\n'
+        "def lower(graph):\n"
+        '    """Interpret it."""\n'
+        "    return ReferenceExecutable(graph)\n"
+    )
+    load = ("--load", tmp_path / "my_backend.py")
+    assert "Interpret it." in ok("backends", *load)
+    out = ok("compile", folder / "model.onnx", *load, "-b", "from-a-file")
+    assert "compiled by from-a-file" in out
 
 
 def test_verify_tells_equal_from_different_by_exit_code(folder: Path, tmp_path: Path):

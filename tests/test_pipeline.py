@@ -267,8 +267,12 @@ def test_passes_load_from_a_file_and_reload(tmp_path, graph, scratch):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("x = 1\n", "registers no pass"),
-        ("1 / 0\n", "failed with ZeroDivisionError"),
+        ("x = 1\n", "registers nothing; decorate a pass"),
+        ("x = 1\n1 / 0\n", r"passes_file\.py failed at line 2 with ZeroDivisionError"),
+        (
+            "import lgir\nlgir.register_pass('fold')(print)\n",
+            r"passes_file\.py: pass 'fold' is registered already",
+        ),
         ("def (:\n", "failed with SyntaxError"),
     ],
 )

@@ -55,7 +55,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--load FILE.py`: user code that registers passes, run before the command looks for them."""
+    """`--load FILE.py`: user code that registers passes or backends, run before they are needed."""
 
     def load(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> None:
         if ctx.resilient_parsing:
@@ -73,7 +73,7 @@ def load_option(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=load,
         metavar="FILE.py",
-        help="Run a Python file that registers passes (repeatable).",
+        help="Run a Python file that registers passes, backends or formats (repeatable).",
     )(command)
 
 

@@ -32,6 +32,7 @@ def passes(as_json: bool) -> None:
 
 
 @click.command()
+@load_option
 @json_option
 def backends(as_json: bool) -> None:
     """List the backends that -b takes."""
