@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lgir.backends.pools import MAX_LEAVES, find_pools, no_pools, tree_leaves
 from lgir.body import FIRST_TAP, Body
-from lgir.ops import depends_on, swap_inputs
+from lgir.ops import XNOR, depends_on, invert_inputs, narrow_table, swap_inputs
 from lgir.sets import distinct, without
 
 LEAF_TAP: Final = 0
@@ -115,26 +115,33 @@ class ConeCutter:
     """
 
     def __init__(self, body: Body, *, once: bool = False, cuts: Bools | None = None) -> None:
-        self.body = body
+        self.body = body = body.widened(2)
         self.once = once
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
         self.by_level = body.gates_by_level()
-        self.pairs = _narrow_to_two(body.table.astype(np.uint64), body.k)
+        self.pairs = narrow_table(body.table, body.k, 2).astype(np.int64)
         outputs = distinct(body.outputs[body.outputs >= self.first]).astype(np.int64)
-        self.pools = no_pools(body.rank) if once else find_pools(body, outputs)
+        self.leaves = tree_leaves(body, self.by_level)
+        self.pools = no_pools(body.rank)
+        if not once:
+            self.pools = find_pools(body, self.by_level, self.leaves, outputs)
         self.whole = reachable(body, self.by_level, self.pools.operands)
         self.is_root = np.zeros(body.num_nets, bool) if cuts is None else cuts.copy()
         self.is_root[outputs] = True
         plain = without(outputs, self.pools.roots)
         self.reach = self.whole | reachable(body, self.by_level, plain)
+        self.shape = np.full(body.num_nets, LEAF_TAP, np.int64)
+        self.inverted = np.zeros(body.num_nets, bool)
+        self.operands = np.zeros(body.fanin.shape, np.int64)
+        self.masks = np.zeros((body.num_gates, 1 << body.k), bool)
         self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
-        self._expr_ids: dict[Expr, int] = {e: i for i, e in enumerate(self._exprs)}
+        self._expr_ids: dict[tuple[int, ...], int] = {}
 
     def groups(self) -> list[ConeGroup]:
         self._add_roots()
-        own = self._shapes()
-        pooled, operands = self.pools.roots, self.pools.operands
+        self._find_shapes()
+        own, pooled, operands = self.shape, self.pools.roots, self.pools.operands
         found: list[ConeGroup] = []
         plain = without(np.flatnonzero(self.is_root), pooled)
         plain = plain[plain >= self.first]
@@ -144,13 +151,11 @@ class ConeCutter:
             batch = plain[depth[plain] == level]
             for shape in np.unique(own[batch]):
                 nets = batch[own[batch] == shape]
-                found.append(self._extract(int(shape), nets, nets, zero, int(level), own))
+                found.append(self._extract(int(shape), nets, nets, zero, int(level)))
         for shifts, indices in self.pools.by_shift():
             for shape in np.unique(own[operands[indices]]):
                 some = indices[own[operands[indices]] == shape]
-                found.append(
-                    self._extract(int(shape), operands[some], pooled[some], shifts, -1, own)
-                )
+                found.append(self._extract(int(shape), operands[some], pooled[some], shifts, -1))
         return found
 
     # -- cuts and shapes -------------------------------------------------------------------------
@@ -163,10 +168,7 @@ class ConeCutter:
         uses = np.zeros(body.num_nets, np.int64)
         live = np.flatnonzero(self.reach[self.first :])
         np.add.at(uses, body.fanin[live].ravel(), 1)
-        leaves = np.ones(body.num_nets, np.int64)
-        if self.whole.any():
-            inside = self.whole & ~self.is_root
-            leaves[inside] = tree_leaves(body, self.by_level)[inside]
+        leaves = np.where(self.whole & ~self.is_root, self.leaves, 1)
         shared_leaves = 2 if self.once else 3
         divisible = self.reach & ~self.whole
         for gates in self.by_level:
@@ -184,23 +186,45 @@ class ConeCutter:
             self.is_root[nets] |= (uses[nets] > 1) & (leaves[nets] >= shared_leaves)
             leaves[nets[self.is_root[nets]]] = 1
 
-    def _shapes(self) -> Ints:
-        """Each net's template as a root."""
-        own = np.full(self.body.num_nets, LEAF_TAP, np.int64)
+    def _find_shapes(self) -> None:
+        """Fills in, for gates as roots: `shape`, the template; `operands` in its order; `masks`;
+        `inverted`, whether the template computes the complement.
+        """
+        leaf = LEAF_TAP if self.once else LEAF_CUT
         kinds = self._classes()
         for gates in self.by_level:
             gates = gates[self.reach[self.first + gates]]
-            nets, fanin = self.first + gates, self.body.fanin[gates]
-            operands = self._as_operands(nets, fanin, own)
-            own[nets] = self._intern(kinds[gates], operands, self.arity[gates])
-        return own
+            nets, fanin, kind = self.first + gates, self.body.fanin[gates], kinds[gates]
+            # Roots of other cones are leaves, but not under a pool. Pools come first of all, so
+            # that other cones can read them.
+            cut = self.is_root[fanin] & ~self.whole[nets][:, None]
+            shapes = np.where(cut, leaf, self.shape[fanin])
+            inverted = self.inverted[fanin] & ~cut
+            pair = invert_inputs(self.pairs[gates], inverted[:, 0], inverted[:, 1])
+            swap = (kind < 2) & (shapes[:, 0] < shapes[:, 1])
+            pair[swap] = swap_inputs(pair[swap])
+            for columns in (fanin, shapes):
+                columns[swap, :2] = columns[swap, 1::-1]
+            self.shape[nets] = self._intern(kind, shapes, self.arity[gates])
+            self.operands[gates] = fanin
+            self.inverted[nets] = (kind < 2) & _INVERTED[pair]
+            self.masks[gates, :2] = _MASKS[pair]
+            wide = np.flatnonzero(kind >= 2)
+            if len(wide):
+                self.masks[gates[wide]] = self._table_masks(gates[wide], inverted[wide])
 
-    def _as_operands(self, nets: Ints, fanin: npt.NDArray[np.integer], own: Ints) -> Ints:
-        """Templates of the operands (n, k) of `nets`: roots of other cones are leaves, but not
-        under a pool. Pools come first of all, so that other cones can read them.
+    def _table_masks(self, gates: Ints, inverted: Bools) -> Bools:
+        """(n, 2**k) masks: the tables over the gates' own inputs, of which `inverted` (n, k) are
+        complements.
         """
-        leaf = LEAF_TAP if self.once else LEAF_CUT
-        return np.where(self.is_root[fanin] & ~self.whole[nets][:, None], leaf, own[fanin])
+        table, cells = self.body.table[gates], 1 << self.body.k
+        flip = inverted @ (1 << np.arange(self.body.k)[::-1])
+        spread = self.body.k - self.arity[gates]
+        masks = np.empty((len(gates), cells), bool)
+        for i in range(cells):
+            index = (i << spread) % cells ^ flip
+            masks[:, i] = table >> index.astype(table.dtype) & 1
+        return masks
 
     def _classes(self) -> Ints:
         """Per gate: 0 AND-like, 1 XOR-like (two inputs), 2 + k for a general k-input table."""
@@ -213,25 +237,17 @@ class ConeCutter:
 
     def _intern(self, kinds: Ints, shapes: Ints, arity: Ints) -> Ints:
         """Template ids of gates from their classes and their operands' template ids."""
-        two = kinds < 2
         rows = np.where(np.arange(shapes.shape[1]) < arity[:, None], shapes, -1)
-        if rows.shape[1] >= 2:
-            low, high = (
-                np.minimum(rows[two, 0], rows[two, 1]),
-                np.maximum(rows[two, 0], rows[two, 1]),
-            )
-            rows[two, 0], rows[two, 1] = high, low
         keys = np.column_stack([kinds, rows])
         first, inverse = _distinct_rows(keys + 1)
         unique = keys[first]
         ids = np.empty(len(unique), np.int64)
         for i, (kind, *args) in enumerate(unique.tolist()):
-            name = ("and", "xor")[kind] if kind < 2 else "lut"
-            expr = Expr(name, tuple(self._exprs[a] for a in args if a >= 0))
-            if expr not in self._expr_ids:
-                self._expr_ids[expr] = len(self._exprs)
-                self._exprs.append(expr)
-            ids[i] = self._expr_ids[expr]
+            if (kind, *args) not in self._expr_ids:
+                name = ("and", "xor")[kind] if kind < 2 else "lut"
+                self._expr_ids[kind, *args] = len(self._exprs)
+                self._exprs.append(Expr(name, tuple(self._exprs[a] for a in args if a >= 0)))
+            ids[i] = self._expr_ids[kind, *args]
         return ids[inverse]
 
     def _cone_levels(self, roots: Ints) -> Ints:
@@ -249,67 +265,28 @@ class ConeCutter:
 
     # -- extraction ------------------------------------------------------------------------------
 
-    def _extract(
-        self, shape: int, nets: Ints, roots: Ints, shifts: Ints, level: int, own: Ints
-    ) -> ConeGroup:
+    def _extract(self, shape: int, nets: Ints, roots: Ints, shifts: Ints, level: int) -> ConeGroup:
         expr = self._exprs[shape]
         leaves: list[Ints] = []
         masks: list[Bools] = []
-        polarity = self._walk(expr, nets, own, leaves, masks)
-        masks.append(polarity)
+        self._walk(expr, nets, leaves, masks)
+        masks.append(self.inverted[nets])
         return ConeGroup(
             expr, np.stack(leaves, axis=1), np.stack(masks, axis=1), roots, shifts, level
         )
 
-    def _walk(
-        self,
-        expr: Expr,
-        nets: Ints,
-        own: Ints,
-        leaves: list[Ints],
-        masks: list[Bools],
-    ) -> Bools:
-        """Collects leaves and masks of `nets`, all of template `expr`; returns the inversions
-        between what the template computes and the nets' values. Recursion is at most MAX_LEAVES
-        deep.
+    def _walk(self, expr: Expr, nets: Ints, leaves: list[Ints], masks: list[Bools]) -> None:
+        """Collects leaves and masks of `nets`, all of template `expr`. Recursion is at most
+        MAX_LEAVES deep.
         """
         if not expr.args:
             leaves.append(nets)
-            return np.zeros(len(nets), bool)
+            return
         gates = nets - self.first
-        k = len(expr.args)
-        fanin = self.body.fanin[gates, :k].astype(np.int64)
-        if expr.kind == "lut":
-            inverted = [
-                self._walk(a, fanin[:, c], own, leaves, masks) for c, a in enumerate(expr.args)
-            ]
-            table = self.body.table[gates].astype(np.uint64)
-            cell = np.zeros(len(nets), np.int64)
-            for c, flip in enumerate(inverted):
-                cell |= flip.astype(np.int64) << (self.body.k - 1 - c)
-            spread = self.body.k - k
-            for i in range(1 << k):
-                bit = table >> ((i << spread) ^ cell).astype(np.uint64)
-                masks.append((bit & np.uint64(1)).astype(bool))
-            return np.zeros(len(nets), bool)
-        pair = self.pairs[gates]
-        first, second = self._as_operands(nets, fanin, own).T
-        swap = first < second
-        fanin = np.where(swap[:, None], fanin[:, ::-1], fanin)
-        pair = np.where(swap, swap_inputs(pair), pair)
-        flip_a = self._walk(expr.args[0], fanin[:, 0], own, leaves, masks)
-        flip_b = self._walk(expr.args[1], fanin[:, 1], own, leaves, masks)
-        if expr.kind == "xor":
-            flipped: Bools = flip_a ^ flip_b ^ (pair == 0b1001)
-            return flipped
-        ones = np.bitwise_count(pair)
-        inverted_out = ones == 3
-        minterm = np.where(inverted_out, ~pair & 0xF, pair)  # one bit: where the AND is true
-        index = np.log2(minterm).astype(np.int64)
-        m1, m2, negated = and_masks((index & 2 == 0) ^ flip_a, (index & 1 == 0) ^ flip_b)
-        masks += [m1, m2]
-        changed: Bools = negated ^ inverted_out
-        return changed
+        for arg, operands in zip(expr.args, self.operands[gates].T, strict=False):
+            self._walk(arg, operands, leaves, masks)
+        if expr.masks:
+            masks += list(self.masks[gates, : expr.masks].T)
 
 
 def reachable(body: Body, by_level: list[Ints], roots: Ints, stop: Bools | None = None) -> Bools:
@@ -344,12 +321,17 @@ def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
     return first, (np.cumsum(index >= 0) - 1)[number]
 
 
-def _narrow_to_two(table: npt.NDArray[np.uint64], k: int) -> Ints:
-    """Tables over k inputs that matter only in the first two, as tables over two."""
-    if k == 1:
-        return np.zeros(len(table), np.int64)
-    step = 1 << (k - 2)
-    out = np.zeros(len(table), np.int64)
-    for i in range(4):
-        out |= ((table >> np.uint64(i * step)) & np.uint64(1)).astype(np.int64) << i
-    return out
+def _masks_of_pairs() -> tuple[Bools, Bools]:
+    """The masks of a two-input gate by its table, (16, 2), and whether its template computes the
+    complement, (16,).
+    """
+    table = np.arange(16)
+    ones = np.bitwise_count(table)
+    minterm = np.where(ones == 3, 15 - table, table)  # one bit: where the AND is true
+    index = np.bitwise_count(minterm - 1)
+    m1, m2, negated = and_masks(index & 2 == 0, index & 1 == 0)
+    masks = np.stack([m1, m2], axis=1) & (ones != 2)[:, None]
+    return masks, np.where(ones == 2, table == XNOR, negated ^ (ones == 3))
+
+
+_MASKS, _INVERTED = _masks_of_pairs()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.body import FIRST_TAP, Body
-from lgir.ops import OR
+from lgir.ops import OR, narrow_table
 
 MAX_LEAVES: Final = 32
 MAX_POOL: Final = 16
@@ -50,17 +50,20 @@ def no_pools(rank: int) -> Pools:
     return Pools(none, none, np.zeros((0, MAX_POOL + 1, rank), np.int64))
 
 
-def find_pools(body: Body, roots: Ints) -> Pools:
-    """Those of `roots` that are an OR of shifted copies of one cone of at most MAX_LEAVES."""
+def find_pools(body: Body, by_level: list[Ints], leaves: Ints, roots: Ints) -> Pools:
+    """Those of `roots` that are an OR of shifted copies of one cone of at most MAX_LEAVES.
+
+    The body has two inputs a gate or more, `by_level` are its `gates_by_level()`, `leaves` its
+    `tree_leaves`.
+    """
     arity = body.arity().astype(np.int64)
-    rank, by_level = body.rank, body.gates_by_level()
+    rank = body.rank
     is_or = np.zeros(body.num_nets, bool)
-    if body.k > 1:
-        is_or[body.first_gate :] = (body.table == _widen_or(body.k)) & (arity == 2)
+    is_or[body.first_gate :] = (narrow_table(body.table, body.k, 2) == OR) & (arity == 2)
     candidates = roots[is_or[roots]]
     if not len(candidates):
         return no_pools(rank)
-    cls, anchor = translation_classes(body)
+    cls, anchor = translation_classes(body, by_level)
     pool_cls = cls.copy()
     size = np.ones(body.num_nets, np.int64)
     for gates in by_level:
@@ -97,11 +100,11 @@ def find_pools(body: Body, roots: Ints) -> Pools:
         (members >= 0)[..., None], anchor[np.maximum(members, 0)] - anchor[first][:, None], 0
     )
     shifts[:, MAX_POOL, 0] = filled
-    small = tree_leaves(body, by_level)[first] <= MAX_LEAVES
+    small = leaves[first] <= MAX_LEAVES
     return Pools(pooled[small], first[small], shifts[small])
 
 
-def translation_classes(body: Body) -> tuple[Ints, Ints]:
+def translation_classes(body: Body, by_level: list[Ints]) -> tuple[Ints, Ints]:
     """(class, anchor) of every net: nets of one class are copies of each other, shifted by the
     difference of their anchors (num_nets, rank).
 
@@ -117,7 +120,7 @@ def translation_classes(body: Body) -> tuple[Ints, Ints]:
         cls[FIRST_TAP : body.first_gate] = 2 + _dense_ids(taps[:, :2])
         anchor[FIRST_TAP : body.first_gate] = taps[:, 2:]
     count = int(cls.max()) + 1
-    for gates in body.gates_by_level():
+    for gates in by_level:
         fanin = body.fanin[gates].astype(np.int64)
         base = anchor[fanin[:, 0]]
         columns = [body.table[gates].astype(np.uint64).view(np.int64)[:, None], cls[fanin]]
@@ -152,9 +155,3 @@ def _dense_ids(rows: Ints) -> Ints:
     rows = np.ascontiguousarray(rows, dtype=np.int64)
     view = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     return np.unique(view, return_inverse=True)[1].ravel().astype(np.int64)
-
-
-def _widen_or(k: int) -> int:
-    """The table of OR of the first two of k inputs."""
-    step = 1 << (k - 2)
-    return sum(((1 << step) - 1) << (i * step) for i in range(4) if OR >> i & 1)

@@ -34,7 +34,7 @@ from lgir.backends.steps import (
 )
 from lgir.backends.trails import Ints, Trails, find_trails, latest_place
 from lgir.body import FIRST_TAP, Body
-from lgir.ops import swap_inputs
+from lgir.ops import invert_inputs, swap_inputs
 from lgir.sets import distinct, without
 
 MIN_TRAIL: Final = 3.0
@@ -332,12 +332,6 @@ class _Scheduler:
         inverted = self.inverted[operands[evaluated]]
         tables[evaluated] = invert_inputs(self.keys.two[gates], *inverted.T)
         return operands, tables
-
-
-def invert_inputs(table: Ints, a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Ints:
-    """Two-input tables of functions of the complements of their inputs, where a and b say so."""
-    table = np.where(a, (table & 0b0011) << 2 | table >> 2, table)
-    return np.where(b, (table & 0b0101) << 1 | (table >> 1) & 0b0101, table)
 
 
 @dataclass(frozen=True)

@@ -98,3 +98,11 @@ def depends_on(table: Tables, fanin: int, position: int) -> npt.NDArray[np.bool_
 def swap_inputs(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Two-input tables with their inputs exchanged."""
     return (table & 0b1001) | (table & 0b0010) << 1 | (table & 0b0100) >> 1
+
+
+def invert_inputs(
+    table: npt.NDArray[np.int64], a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Two-input tables of functions of the complements of their inputs, where a and b say so."""
+    table = np.where(a, (table & 0b0011) << 2 | table >> 2, table)
+    return np.where(b, (table & 0b0101) << 1 | (table >> 1) & 0b0101, table)

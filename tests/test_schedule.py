@@ -11,7 +11,7 @@ from random_graphs import random_graph
 import lgir
 from lgir.backends.fused import THREE_ONES
 from lgir.backends.plan import make_plan
-from lgir.backends.schedule import invert_inputs, table_keys
+from lgir.backends.schedule import table_keys
 from lgir.backends.steps import (
     DUMP_PLANE,
     ChainStep,
@@ -23,7 +23,7 @@ from lgir.backends.steps import (
 )
 from lgir.backends.trails import find_trails
 from lgir.body import Body
-from lgir.ops import swap_inputs
+from lgir.ops import invert_inputs, swap_inputs
 from lgir.zoo import TWO_INPUT_OPS, dense_net, logictreenet
 
 

@@ -50,18 +50,20 @@ class Nets:
 
 def dense_nets(body: Body) -> Nets:
     """The nets as they are."""
-    return _nets(body, np.arange(body.num_nets), np.zeros(body.num_nets, np.int64), pools=False)
+    as_it_is, by_level = np.arange(body.num_nets), body.gates_by_level()
+    return _nets(body, by_level, as_it_is, np.zeros(body.num_nets, np.int64), pools=False)
 
 
 def shifted_nets(body: Body, pitch: Ints) -> Nets:
     """One net of each class of shifted copies; `pitch` (rank,) is bytes from cell to cell."""
-    cls, anchor = translation_classes(body)
+    by_level = body.gates_by_level()
+    cls, anchor = translation_classes(body, by_level)
     _, first, inverse = np.unique(cls, return_index=True, return_inverse=True)
     original = first[inverse.ravel()].astype(np.int64)
-    return _nets(body, original, (anchor - anchor[original]) @ pitch, pools=True)
+    return _nets(body, by_level, original, (anchor - anchor[original]) @ pitch, pools=True)
 
 
-def _nets(body: Body, original: Ints, move: Ints, *, pools: bool) -> Nets:
+def _nets(body: Body, by_level: list[Ints], original: Ints, move: Ints, *, pools: bool) -> Nets:
     """The gates of `body`, each net replaced by its original, moved."""
     wide = body.widened(2)
     arity = np.maximum(body.arity().astype(np.int64), 1)
@@ -73,7 +75,7 @@ def _nets(body: Body, original: Ints, move: Ints, *, pools: bool) -> Nets:
         move[fanin],
         wide.table.astype(np.uint64),
         arity,
-        body.gates_by_level(),
+        by_level,
         original[body.outputs],
         move[body.outputs, None],
     )

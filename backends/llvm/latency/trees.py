@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.llvm.latency.nets import Bools, Ints, Nets
+from lgir.ops import narrow_table
 
 MAX_HEIGHT: Final = 3
 PASS_FIRST: Final = 0b1100
@@ -82,12 +83,8 @@ class _Cutter:
         self.again = again
         self.used = np.arange(nets.fanin.shape[1]) < nets.arity[:, None]
         self.wide = nets.arity > 2
-        # Tables over the first two inputs, of gates where no other matters.
-        step = 1 << (nets.fanin.shape[1] - 2)
-        self.pairs = np.zeros(len(nets.fanin), np.int64)
-        for i in range(4):
-            bits = nets.table >> np.uint64(i * step) & np.uint64(1)
-            self.pairs |= bits.astype(np.int64) << i
+        # Right where no other input matters.
+        self.pairs = narrow_table(nets.table, nets.fanin.shape[1], 2).astype(np.int64)
         self.needed = np.zeros(nets.size, bool)
         self.needed[nets.bases] = True
         self.root = self.needed.copy()
