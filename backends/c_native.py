@@ -24,13 +24,16 @@ from lgir.registry import register_backend
 
 
 class CExecutable(Executable):
-    """A shared library of exported C, called as C programs call it."""
+    """A shared library of exported C, called as C programs call it. It pickles as its graph and
+    options, and is compiled where it is loaded.
+    """
 
     def __init__(
         self, graph: Graph, backend: str, style: str, optimise: str, cc: str = "cc"
     ) -> None:
         super().__init__(graph)
         self.backend = backend
+        self._options = backend, style, optimise, cc
         self._text = emit_c(graph, style=style, prefix="net", gates=True)
         library = link_shared(
             "net.c",
@@ -46,6 +49,9 @@ class CExecutable(Executable):
         self._entries = {entry.kinds: entry for entry in Interface(graph, "net").entries}
         self._library.net_workspace_bytes.restype = ctypes.c_size_t
         self._workspace_bytes = int(self._library.net_workspace_bytes())
+
+    def __reduce__(self) -> tuple[type[CExecutable], tuple[Graph | str, ...]]:
+        return CExecutable, (self.graph, *self._options)
 
     @property
     def asm(self) -> dict[str, str]:

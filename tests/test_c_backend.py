@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from c_library import needs_cc
@@ -39,6 +41,14 @@ def test_its_source_can_be_read_and_its_gates_timed() -> None:
     exe = lgir.compile(dense_net(1, 100, inputs=100, classes=5), "c", optimise="0")
     assert "int net_predict_u8(" in exe.asm["c"]
     assert 0 < exe.time_gates(200, repeats=1) < 1
+
+
+def test_it_pickles_with_its_options() -> None:
+    exe = lgir.compile(dense_net(1, 100, inputs=100, classes=5), "c", style="statements")
+    again = pickle.loads(pickle.dumps(exe))
+    assert (again.backend, again.asm) == (exe.backend, exe.asm)
+    x = np.random.default_rng(0).random((7, 100)) < 0.5
+    np.testing.assert_array_equal(again(x), exe(x))
 
 
 def test_without_a_compiler_it_says_what_to_do() -> None:

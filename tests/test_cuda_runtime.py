@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,17 @@ def test_one_executable_serves_many_threads(device: HostDevice) -> None:
         worker.join()
     for i, x in enumerate(batches):
         np.testing.assert_array_equal(found[i], reference(x))
+
+
+@needs_compiler
+def test_it_pickles_with_its_options(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executable, "Device", HostDevice)
+    graph = dense_net(1, 20, inputs=8, classes=2)
+    for options in ({}, {"arch": "sm_90"}):
+        exe = compile_on(device, graph, 1 << 16, **options)
+        again = pickle.loads(pickle.dumps(exe))
+        assert (again.source, list(again.asm)) == (exe.source, list(exe.asm))
+        assert_same(graph, again, random_inputs(graph, 70, 0))
 
 
 @needs_compiler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,10 @@ _TYPES = {"bit": ("|b1", "|u1"), "u8": ("|u1",), "f32": ("<f4",)}
 _NAMES = {"bit": "bool or uint8", "u8": "uint8", "f32": "float32"}
 
 
+def _restore(graph: Graph, arch: str | None, workspace: int) -> CudaExecutable:
+    return CudaExecutable(graph, Device(), arch, workspace)
+
+
 class CudaExecutable(Executable):
     """Kernels on one device. Calls may come from many threads.
 
@@ -30,6 +35,8 @@ class CudaExecutable(Executable):
     tensors, CuPy arrays, anything with `__cuda_array_interface__` or DLPack) without a copy: these
     must be contiguous, are not checked for values, and give results of torch or CuPy, on the
     library's current stream and not waited for.
+
+    It pickles as its graph and options, and is compiled for the device where it is loaded.
     """
 
     backend = "cuda"
@@ -39,10 +46,14 @@ class CudaExecutable(Executable):
         self.plan = make_plan(graph)
         self.arch = arch or device.arch
         self._names_arch = arch is not None
+        self._workspace = workspace
         program = Program(self.plan)
         self.source = source(program, workspace=workspace)
         self.cubin = compile_kernels(self.source, self.arch, "cubin")
         self._network = Network(program, self.cubin, device, max_words(program, workspace))
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _restore, (self.graph, self.arch if self._names_arch else None, self._workspace)
 
     @cached_property
     def _ptx(self) -> str:
