@@ -273,6 +273,17 @@ def test_unknown_targets_are_refused_with_a_suggestion() -> None:
         lgir.compile(dense_net(1, 400), "llvm", target="avx51")
 
 
+@pytest.mark.parametrize("features", ["avx512f", "-avx512f, +gfni", "-", "+gfni;-avx2"])
+def test_odd_features_are_refused_before_they_end_the_process(features: str) -> None:
+    with pytest.raises(BackendError, match=r"feature '.*' must be a name after \+"):
+        lgir.compile(dense_net(1, 400), "llvm", features=features)
+
+
+def test_a_number_of_threads_is_checked_when_it_is_given() -> None:
+    with pytest.raises(InputError, match="threads=0 must be at least 1"):
+        lgir.compile(dense_net(1, 400), "llvm", threads=0)
+
+
 def test_stages_can_be_read(dense) -> None:
     _, exe, _ = dense
     assert "define void @lgir_run" in exe.asm["llvm"]

@@ -76,7 +76,8 @@ class LlvmExecutable(Executable):
         target = resolve_target(options.target, options.features)
         self.options = options
         self.target = target
-        self.threads = options.threads or _cores()
+        self.threads = _cores()
+        self.threads = self._threads(options.threads)
         self.plan = make_plan(graph, chains=True)
         own_code = target.ternary and os.name == "posix"
         self._program = Program(self.plan, ternary=target.ternary, own_code=own_code)

@@ -21,7 +21,7 @@ from lgir.backends.c_compiler import link_shared
 from lgir.backends.c_interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interface
 from lgir.backends.llvm.archive import static_archive
 from lgir.backends.llvm.ir import PLANE_BYTES
-from lgir.backends.llvm.jit import TARGETS, Target, resolve_target
+from lgir.backends.llvm.jit import TARGETS, Target, check_features, resolve_target
 from lgir.backends.llvm.latency import crossover
 from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
 from lgir.backends.llvm.latency.records import declarations
@@ -135,6 +135,7 @@ def _resolve(name: str, features: str) -> tuple[str, Target]:
         return host, resolve_target(name, features)
     if name not in _CPUS:
         raise unknown_name("target", name, AOT_TARGETS)
+    check_features(features)
     arch, cpu = _CPUS[name]
     return "-".join([arch, *host.split("-")[1:]]), Target(cpu, features)
 

@@ -7,6 +7,7 @@ more than half of the compile time to change no measurable speed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -74,8 +75,10 @@ def _initialise() -> None:
 def resolve_target(name: str, features: str = "") -> Target:
     """The target called `name`, with LLVM features such as "-avx512f" appended.
 
-    Raises UnknownNameError for another name and BackendError where this machine cannot run it.
+    Raises UnknownNameError for another name and BackendError where this machine cannot run it or
+    a feature lacks its sign.
     """
+    check_features(features)
     _initialise()
     if name not in TARGETS:
         raise unknown_name("target", name, TARGETS)
@@ -97,6 +100,16 @@ def resolve_target(name: str, features: str = "") -> Target:
         flags.pop(flag[1:], None)
         flags[flag[1:]] = flag[0]
     return Target(base.cpu, ",".join(sign + flag for flag, sign in flags.items()))
+
+
+def check_features(features: str) -> None:
+    """BackendError for flags without a sign, which end the process in LLVM."""
+    for flag in filter(None, features.split(",")):
+        if not re.fullmatch(r"[+-][\w.-]+", flag):
+            raise BackendError(
+                f"feature {flag!r} must be a name after + (with it) or - (without it); flags are "
+                "separated by commas alone, as '-avx512f,+gfni'"
+            )
 
 
 class Functions:
