@@ -5,6 +5,7 @@ An exporter maps a graph and options to an `Export`; `lgir.registry.EXPORTERS` h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -26,8 +27,10 @@ class Export:
     header: str | None = None
 
     def write(self, path: str | PathLike[str], header: str | PathLike[str] | None = None) -> None:
-        """Writes the file and, where asked for, the header."""
+        """Writes the file and, where asked for, the header; BackendError where both are one."""
         if header is not None:
+            if os.path.realpath(header) == os.path.realpath(path):
+                raise BackendError(f"{str(path)!r} cannot be the C header too; name another file")
             self.write_header(header)
         write_atomically(path, self.data)
 

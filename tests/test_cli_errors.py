@@ -120,6 +120,12 @@ CASES = {
         "run two-outputs.onnx two.npy -b reference -o a.npy", r"2 outputs .* -o FILE\.npz"),
     "unwritable output": ("lift model.onnx -o no/such/folder.onnx", r"no/such/folder\.onnx"),
     "output without a stage": ("compile model.onnx -o a.s", r"-o needs --emit STAGE"),
+    "output without a name": ("export model.onnx --format c --output=", r"cannot write "),
+    "header over its library": (
+        "compile model.onnx -o a.so --header ./a.so", r"'a\.so' cannot be the C header too"),
+    "features without signs": ("run model.onnx x.npy --features gfni", r"feature 'gfni' must be"),
+    "features of libraries": (
+        "export model.onnx -o a.o --target aarch64 --features sve", r"feature 'sve' must be"),
     "passes that raise": ("passes --load raises.py", r"raises\.py failed at line \d+ with Zero"),
     "no passes": ("passes --load no-pass.py", r"registers nothing; "),
     "missing passes": ("passes --load nowhere.py", r"no such file .*nowhere\.py"),

@@ -113,4 +113,6 @@ def export(
     graph = source.open_one(files, "give a MODEL file or --net NAME")
     if passes is not None:
         graph, _ = lgir.optimize(graph, passes)
-    write_export(graph, format_, output or "-", header, interface | _given(**options))
+    write_export(
+        graph, format_, "-" if output is None else output, header, interface | _given(**options)
+    )
