@@ -43,7 +43,9 @@ class Expr:
     @property
     def masks(self) -> int:
         """Masks that this node alone reads."""
-        return {"and": 2, "lut": 1 << len(self.args)}.get(self.kind, 0)
+        if self.kind == "lut":
+            return 1 << len(self.args)
+        return 2 if self.kind == "and" else 0
 
     def __str__(self) -> str:
         if not self.args:

@@ -65,29 +65,25 @@ def gate_tables(expr: Expr, masks: Bools) -> Tables:
     """(n, gates) truth tables of each gate, children first, left to right, from a template's masks
     (n, M + 1).
     """
-    tables: list[Tables] = []
-    *columns, inverted = masks.T.astype(np.uint64)
-
-    def walk(node: Expr) -> None:
-        for arg in node.args:
-            walk(arg)
-        own = [columns.pop(0) for _ in range(node.masks)]
-        if node.kind == "and":
-            tables.append(_AND_TABLES[(own[0] << np.uint64(1) | own[1]).astype(np.int64)])
-        elif node.kind == "xor":
-            tables.append(np.full(len(masks), XOR, np.uint64))
-        elif node.kind == "lut":
-            table = np.zeros(len(masks), np.uint64)
-            for i, bit in enumerate(own):
-                table |= bit << np.uint64(i)
-            tables.append(table)
-
-    walk(expr)
-    if not expr.args:
-        tables.append(np.full(len(masks), 0b10, np.uint64))
+    gates = _gates(expr)
+    at = np.cumsum([0, *(gate.masks for gate in gates)])
+    tables = np.full((len(masks), max(1, len(gates))), XOR, np.uint64)
+    ands = np.flatnonzero([gate.kind == "and" for gate in gates])
+    tables[:, ands] = _AND_TABLES[2 * masks[:, at[ands]] + masks[:, at[ands] + 1]]
+    for i, gate in enumerate(gates):
+        if gate.kind == "lut":
+            own = masks[:, at[i] : at[i + 1]]
+            tables[:, i] = own @ (np.uint64(1) << np.arange(gate.masks, dtype=np.uint64))
+    if not gates:
+        tables[:] = 0b10
     ones = np.uint64((1 << (1 << max(1, len(expr.args)))) - 1)
-    tables[-1] = np.where(inverted == 1, tables[-1] ^ ones, tables[-1])
-    return np.stack(tables, axis=1)
+    tables[masks[:, -1], -1] ^= ones
+    return tables
+
+
+def _gates(expr: Expr) -> list[Expr]:
+    """The inner nodes of a template, children first, left to right."""
+    return [*(gate for arg in expr.args for gate in _gates(arg)), expr] if expr.args else []
 
 
 def select(shape: Shape, tables: Tables, free: int, *, pooled: bool) -> list[Instruction]:
