@@ -88,14 +88,21 @@ def complete(
     drafted: list[Entry],
     input_shape: Sequence[int] | int | None,
     groups: int | None,
-    tau: float,
+    tau: float | None,
 ) -> Architecture:
     """The layers of a state_dict: as a description gives them, else `drafted` from its keys with
     a GroupSum of `groups` and `tau` at the end. An input_shape of the caller's comes first.
+
+    Raises LiftError where groups or tau would be ignored.
     """
     if given is not None:
+        if groups is not None or tau is not None:
+            raise LiftError("groups and tau are the architecture's GroupSum; leave them out")
         found = read_architecture(given)
     else:
+        if groups is None and tau is not None:
+            raise LiftError("tau divides the sums of classes; give groups, their number, as well")
+        tau = 1.0 if tau is None else tau
         end = [] if groups is None else [{"type": "GroupSum", "k": groups, "tau": tau}]
         found = Architecture(None, [*drafted, *end], None, None)
     if input_shape is None:

@@ -57,7 +57,7 @@ class ConvlogicFrontend(Frontend):
         architecture: Description | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
-        tau: float = 1.0,
+        tau: float | None = None,
         name: str = "model",
     ) -> Graph:
         """The graph of a convlogic network.
@@ -67,7 +67,7 @@ class ConvlogicFrontend(Frontend):
             architecture: what these leave out; a dense network needs just `groups` and `tau`.
             input_shape: (channels, height, width), needed before a convolution.
             groups: classes of the final GroupSum, where no architecture tells. None: bits out.
-            tau: GroupSum's divisor.
+            tau: GroupSum's divisor, 1 where None.
             name: the graph's name.
         """
         if source.module is not None:

@@ -66,7 +66,7 @@ class DifflogicFrontend(Frontend):
         architecture: Description | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
-        tau: float = 1.0,
+        tau: float | None = None,
         name: str = "model",
     ) -> Graph:
         """The graph of a difflogic network.
@@ -82,7 +82,7 @@ class DifflogicFrontend(Frontend):
                 matters with the following two.
             input_shape: of one sample; the first layer's width or highest wire where None.
             groups: classes of the final GroupSum; a state_dict does not tell. None: bits out.
-            tau: GroupSum's divisor.
+            tau: GroupSum's divisor, 1 where None.
             name: the graph's name.
         """
         if source.module is not None:

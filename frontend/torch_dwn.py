@@ -50,7 +50,7 @@ class TorchDwnFrontend(Frontend):
         architecture: Description | None = None,
         input_shape: Sequence[int] | int | None = None,
         groups: int | None = None,
-        tau: float = 1.0,
+        tau: float | None = None,
         name: str = "model",
     ) -> Graph:
         """The graph of a weightless network.
@@ -60,7 +60,7 @@ class TorchDwnFrontend(Frontend):
             architecture: the layers in order, or say what a state_dict lacks with the following.
             input_shape: of one sample; the first layer's width or highest wire where None.
             groups: classes of the final GroupSum; a state_dict does not tell. None: bits out.
-            tau: GroupSum's divisor.
+            tau: GroupSum's divisor, 1 where None.
             name: the graph's name.
         """
         if source.module is not None:

@@ -78,7 +78,7 @@ class TorchlogixFrontend(Frontend):
             state = dict(source.state)
             entries = _entries_of_module(source, state)
         elif architecture is not None:
-            network = complete(architecture, [], input_shape, None, 1.0)
+            network = complete(architecture, [], input_shape, None, None)
             entries, input_shape = network.layers, network.input_shape
             state = placed(source.state, entries, source.label)
             input_dtype = input_dtype or network.input_dtype

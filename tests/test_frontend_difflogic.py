@@ -88,6 +88,21 @@ def test_without_groups_the_bits_come_out(model, wiring):
     check(graph, model[:-1])
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"tau": 3.0}, "tau divides the sums of classes; give groups"),
+        (
+            {"groups": 10, "architecture": ["LogicLayer(48, 60)"]},
+            "groups and tau are the architecture's",
+        ),
+    ],
+)
+def test_a_tau_or_groups_that_nothing_would_use_are_refused(model, wiring, options, match):
+    with pytest.raises(LiftError, match=match):
+        lgir.lift(model.state_dict(), indices=wiring, **options)
+
+
 def test_thresholds_are_compiled_in(model):
     graph = lgir.lift(model, thresholds=127)
     assert graph.inputs[0].type == "u8[48]"

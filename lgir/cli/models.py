@@ -41,7 +41,7 @@ def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
 
     \b
     lgir lift model.pt -o model.onnx
-    lgir lift difflogic.pt --set tau=10 -o model.onnx
+    lgir lift difflogic.pt --set indices=wires.pt --set groups=10 --set tau=30 -o model.onnx
     """
     start = perf_counter()
     with status("lifting"):
