@@ -20,7 +20,7 @@ from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.latency.plan import LatencyPlan
-from lgir.backends.llvm.program import link
+from lgir.backends.llvm.records import link
 from lgir.errors import InputError
 from lgir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet

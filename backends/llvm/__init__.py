@@ -30,8 +30,8 @@ from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
 from lgir.backends.llvm.latency import MOST, Latency
 from lgir.backends.llvm.probe import measure_machine
-from lgir.backends.llvm.program import Program, Record, StepRecord, link
-from lgir.backends.llvm.records import Context, RunLoop
+from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.records import Context, Record, RunLoop, StepRecord, link
 from lgir.backends.plan import make_plan
 from lgir.backends.x86.memory import ExecutableMemory
 from lgir.errors import BackendError, InputError

@@ -25,8 +25,8 @@ from lgir.backends.llvm.jit import TARGETS, Target, check_features, resolve_targ
 from lgir.backends.llvm.latency import crossover
 from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
 from lgir.backends.llvm.latency.records import declarations
-from lgir.backends.llvm.program import Program, StepRecord
-from lgir.backends.llvm.records import Context, Field
+from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.records import Context, Field, StepRecord
 from lgir.backends.llvm.workspace import MARK_BYTES, Area, Workspace
 from lgir.backends.plan import make_plan
 from lgir.errors import BackendError, unknown_name

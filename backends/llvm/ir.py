@@ -6,7 +6,7 @@ plane is `<8 x i64>`, 512 samples, on every target; LLVM splits it where registe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,8 +15,16 @@ BLOCK: Final = 8 * PLANE_BYTES  # samples in a block
 PLANE: Final = "<8 x i64>"
 _DWORDS: Final = "<16 x i32>"
 TERNARY_INTRINSIC: Final = "@llvm.x86.avx512.pternlog.d.512"
-TERNARY_DECLARATION: Final = (
+_TERNARY_DECLARATION: Final = (
     f"declare {_DWORDS} {TERNARY_INTRINSIC}({', '.join([_DWORDS] * 3)}, i32 immarg)\n"
+)
+_ATTRIBUTES: Final = (
+    'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
+)
+_DECLARATIONS: Final = (
+    "declare i64 @llvm.smin.i64(i64, i64)\n"
+    "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
+    "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 )
 ONES: Final = "splat (i64 -1)"
 
@@ -230,3 +238,9 @@ _FORMULAS: Final[dict[int, Callable[[Function, str, str, str], str]]] = {
     MAJORITY: _majority,
     SELECT: lambda f, a, b, c: f.select(a, b, c),
 }
+
+
+def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
+    """Kernels with what they all declare, as LLVM text."""
+    head = _DECLARATIONS + (_TERNARY_DECLARATION if ternary else "")
+    return "\n".join([head, *kernels, _ATTRIBUTES])

@@ -16,9 +16,8 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.llvm.costs import three_inputs
-from lgir.backends.llvm.ir import AND_XOR, PLANE, PLANE_BYTES, Function
+from lgir.backends.llvm.ir import AND_XOR, PLANE, PLANE_BYTES, Function, module_text
 from lgir.backends.llvm.jit import Functions, Target
-from lgir.backends.llvm.program import module_text
 from lgir.roofline import Level, Machine
 
 _PARAMS: Final = "ptr noalias %data, i64 %bytes, i64 %rounds"

@@ -6,8 +6,7 @@ what its distinct templates cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from lgir.backends.llvm.counting import count_kernel, whole_rounds
 from lgir.backends.llvm.fused import FUSED_ROWS, fused_kernel, fused_words
-from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, TERNARY_DECLARATION
+from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, module_text
 from lgir.backends.llvm.kernels import (
     CHAIN_ROWS,
     chain_kernel,
@@ -30,7 +29,15 @@ from lgir.backends.llvm.packing import (
     pack_words_kernel,
     widen_kernel,
 )
-from lgir.backends.llvm.records import Context, Field, call_kernel, run_kernel
+from lgir.backends.llvm.records import (
+    Context,
+    Field,
+    StepRecord,
+    Tables,
+    call_kernel,
+    fields_of,
+    run_kernel,
+)
 from lgir.backends.llvm.scoring import (
     export_bytes_kernel,
     export_kernel,
@@ -59,36 +66,13 @@ from lgir.backends.x86.registers import MOST_PLANES
 from lgir.backends.x86.trees import geometry_of, tree_functions
 from lgir.errors import BackendError
 
-_ATTRIBUTES: Final = (
-    'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
-)
-_DECLARATIONS: Final = (
-    "declare i64 @llvm.smin.i64(i64, i64)\n"
-    "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
-    "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
-)
 _TILES_AT_ONCE: Final = 192
 """Tiles times levels whose bits are held at once while packing, 780 KiB: mostly whole rows."""
 
 _ENDS: Final = (PackStep, SumStep, ExportStep)
 """Steps whose form depends on the call."""
 
-Record = npt.NDArray[np.int64]
 Offsets = npt.NDArray[np.uint32]
-Tables = dict[int, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One step as the run loop reads it, before it is linked: which kernel, the numbers among its
-    fields, (Field.SIZE,) int64, and the tables that other fields point to. Code that it calls is at
-    `code` bytes in the program's.
-    """
-
-    kernel: str
-    fields: Record
-    tables: Tables = field(default_factory=dict)
-    code: int | None = None
 
 
 class Program:
@@ -214,7 +198,7 @@ class Program:
         if runs:
             self._use("call_code", call_kernel)
         records = {
-            first: StepRecord("call_code", _fields({}), code=start)
+            first: StepRecord("call_code", fields_of({}), code=start)
             for first, start in zip(runs, starts, strict=False)
         }
         inside = {first + i for first, run in runs.items() for i in range(len(run))}
@@ -236,7 +220,9 @@ class Program:
         return self._count(step)
 
     def _export(self, step: ExportStep) -> StepRecord:
-        fields = _fields({Field.COUNT: len(step.planes), Field.SLOT: self.output_slot(step.output)})
+        fields = fields_of(
+            {Field.COUNT: len(step.planes), Field.SLOT: self.output_slot(step.output)}
+        )
         name = "export_bytes" if self.byte_output else "export"
         kernel = export_bytes_kernel if self.byte_output else export_kernel
         self._use(name, kernel)
@@ -252,7 +238,7 @@ class Program:
             rows = np.concatenate([rows, step.tables[:, None].view(np.uint32)], axis=1)
         name = f"gate{step.fanin}" + ("" if step.table is None else f"_{step.table:x}")
         self._use(name, gate_kernel, step.fanin, step.table)
-        return StepRecord(name, _fields({Field.COUNT: len(rows)}), {Field.ROWS: rows})
+        return StepRecord(name, fields_of({Field.COUNT: len(rows)}), {Field.ROWS: rows})
 
     def _chain(self, step: ChainStep) -> StepRecord:
         missing = -len(step.rows) % CHAIN_ROWS
@@ -261,7 +247,7 @@ class Program:
         words, masks, constant = chain_words(_offsets(rows), step.tables)
         name = "chain_constant" if constant else "chain"
         self._use(name, chain_kernel, constant)
-        fields = _fields({Field.COUNT: len(rows)})
+        fields = fields_of({Field.COUNT: len(rows)})
         return StepRecord(name, fields, {Field.ROWS: words, Field.MASKS: masks})
 
     def _fused(self, step: FusedStep) -> StepRecord:
@@ -272,7 +258,7 @@ class Program:
         words, masks, constant = fused_words(_offsets(rows), inner, outer)
         name = "fused_constant" if constant else "fused"
         self._use(name, fused_kernel, constant)
-        fields = _fields({Field.COUNT: len(rows)})
+        fields = fields_of({Field.COUNT: len(rows)})
         return StepRecord(name, fields, {Field.ROWS: words, Field.MASKS: masks})
 
     def _cones(self, step: ConeStep) -> StepRecord:
@@ -282,7 +268,7 @@ class Program:
         places = np.concatenate([_offsets(step.leaves), _offsets(step.out)[:, None]], axis=1)
         masks = np.where(step.masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
         rows = np.concatenate([places, masks], axis=1)
-        fields = _fields({Field.COUNT: len(rows), Field.COPIES: copies})
+        fields = fields_of({Field.COUNT: len(rows), Field.COPIES: copies})
         fields[Field.SPACE : Field.SPACE + 3] = step.space
         fields[Field.IN_STEP : Field.IN_STEP + 3] = np.array(step.in_step) * PLANE_BYTES
         fields[Field.OUT_STEP : Field.OUT_STEP + 3] = np.array(step.out_step) * PLANE_BYTES
@@ -296,7 +282,7 @@ class Program:
         name = f'"{reach} tree {step.expr}"'
         self._use(name, tree_kernel, step.expr, reach)
         runs = mask_runs(step.masks)
-        fields = _fields(
+        fields = fields_of(
             {
                 Field.COUNT: len(runs),
                 Field.BASE: first * PLANE_BYTES,
@@ -310,7 +296,7 @@ class Program:
         rows = np.concatenate([step.start, whole_rounds(step.planes), step.counts], axis=1)
         name = f"count{width}"
         self._use(name, count_kernel, width)
-        fields = _fields({Field.COUNT: groups, Field.BITS: rows.shape[1] - 2 * width})
+        fields = fields_of({Field.COUNT: groups, Field.BITS: rows.shape[1] - 2 * width})
         return StepRecord(name, fields, {Field.ROWS: _offsets(rows)})
 
     def _sum(self, step: SumStep, form: str) -> StepRecord:
@@ -319,7 +305,7 @@ class Program:
         # In order, so that the planes of a group are read from near to far.
         rows = np.concatenate([start, whole_rounds(np.sort(step.planes, axis=1))], axis=1)
         tau, beta = np.array([step.tau, step.beta], np.float32).view(np.uint32).tolist()
-        fields = _fields(
+        fields = fields_of(
             {
                 Field.COUNT: groups,
                 Field.BITS: rows.shape[1] - width,
@@ -359,7 +345,7 @@ class Program:
         planes = np.full((count, width), self.plan.num_planes)  # a plane that nothing reads
         planes[:, :features] = step.planes
         tiles = -(-width // TILE)
-        fields = _fields(
+        fields = fields_of(
             {
                 Field.COUNT: tiles,
                 Field.FEATURES: width,
@@ -399,7 +385,7 @@ class Program:
         size = 1 if kind == "u8" else 4
         name = f"widen_{kind}"
         self._use(name, widen_kernel, size)
-        fields = _fields(
+        fields = fields_of(
             {
                 Field.COUNT: step.planes.shape[1] * size,
                 Field.SLOT: self.input_slot(step.input),
@@ -419,12 +405,6 @@ def _width(step: SumStep) -> int:
     return len(step.start[0]) if step.start is not None else len(step.planes[0]).bit_length()
 
 
-def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
-    """Kernels with what they all declare, as LLVM text."""
-    head = _DECLARATIONS + (TERNARY_DECLARATION if ternary else "")
-    return "\n".join([head, *kernels, _ATTRIBUTES])
-
-
 def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
     """Steps whose trees can have code of their own, as far as they follow one another and are
     independent, by the index of the first.
@@ -440,27 +420,6 @@ def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
         run.append(step)
         batch = step.batch
     return runs
-
-
-def link(steps: Sequence[StepRecord], address: Mapping[str, int], code: int = 0) -> Record:
-    """Records (steps, Field.SIZE) for this process, where the program's code is at `code`; the
-    steps must outlive them.
-    """
-    records = np.zeros((len(steps), Field.SIZE), np.int64)
-    for record, step in zip(records, steps, strict=True):
-        record[:] = step.fields
-        record[Field.KERNEL] = address[step.kernel]
-        for at, table in step.tables.items():
-            record[at] = table.ctypes.data
-        if step.code is not None:
-            record[Field.ROWS] = code + step.code
-    return records
-
-
-def _fields(values: Mapping[int, int]) -> Record:
-    fields = np.zeros(Field.SIZE, np.int64)
-    fields[list(values)] = list(values.values())
-    return fields
 
 
 def _offsets(planes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:

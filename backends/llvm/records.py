@@ -8,8 +8,10 @@ context holds the batch: sample and output pointers, the block's first sample, a
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,10 @@ RunLoop: Final = ctypes.CFUNCTYPE(
     ctypes.c_int64,
 )
 """Steps, how many, context, planes, and the samples from where to where."""
+
+
+Record = npt.NDArray[np.int64]
+Tables = dict[int, npt.NDArray[Any]]
 
 
 class Field(IntEnum):
@@ -78,6 +84,41 @@ class Context(IntEnum):
     START = 1
     ERROR = 2
     SLOTS = 3
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step as the run loop reads it, before it is linked: which kernel, the numbers among its
+    fields, (Field.SIZE,) int64, and the tables that other fields point to. Code that it calls is at
+    `code` bytes in the program's.
+    """
+
+    kernel: str
+    fields: Record
+    tables: Tables = field(default_factory=dict)
+    code: int | None = None
+
+
+def fields_of(values: Mapping[int, int]) -> Record:
+    """Numbers of a record, 0 where `values` has none."""
+    fields = np.zeros(Field.SIZE, np.int64)
+    fields[list(values)] = list(values.values())
+    return fields
+
+
+def link(steps: Sequence[StepRecord], address: Mapping[str, int], code: int = 0) -> Record:
+    """Records (steps, Field.SIZE) for this process, where the program's code is at `code`; the
+    steps must outlive them.
+    """
+    records = np.zeros((len(steps), Field.SIZE), np.int64)
+    for record, step in zip(records, steps, strict=True):
+        record[:] = step.fields
+        record[Field.KERNEL] = address[step.kernel]
+        for at, table in step.tables.items():
+            record[at] = table.ctypes.data
+        if step.code is not None:
+            record[Field.ROWS] = code + step.code
+    return records
 
 
 def run_kernel() -> str:

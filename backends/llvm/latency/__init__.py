@@ -15,8 +15,7 @@ import numpy.typing as npt
 from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import Functions, Target
 from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
-from lgir.backends.llvm.program import Record, link
-from lgir.backends.llvm.records import Context, RunLoop
+from lgir.backends.llvm.records import Context, Record, RunLoop, link
 from lgir.executable import Array
 from lgir.graph import Graph, Logic, Reshape, Value
 

@@ -41,8 +41,7 @@ from lgir.backends.llvm.latency.maps import SLACK, Bytes, layouts
 from lgir.backends.llvm.latency.nets import Bools, Ints, dense_nets, shifted_nets
 from lgir.backends.llvm.latency.records import LANES, Item, module, run_kernel
 from lgir.backends.llvm.latency.trees import Trees, cut, span
-from lgir.backends.llvm.program import StepRecord, Tables
-from lgir.backends.llvm.records import Context, Field
+from lgir.backends.llvm.records import Context, StepRecord, Tables, fields_of
 from lgir.body import FALSE, FIRST_TAP
 from lgir.errors import BackendError
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Threshold
@@ -156,9 +155,7 @@ class LatencyPlan:
     ) -> StepRecord:
         name = f"sample_{name}"
         self._use(name, kernel, *args)
-        numbers = np.zeros(Field.SIZE, np.int64)
-        numbers[list(fields)] = list(fields.values())
-        return StepRecord(name, numbers, tables or {})
+        return StepRecord(name, fields_of(fields), tables or {})
 
     def input_slot(self, index: int) -> int:
         return Context.SLOTS + 2 * index

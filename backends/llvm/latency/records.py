@@ -9,8 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from lgir.backends.llvm.ir import Function
-from lgir.backends.llvm.program import module_text
+from lgir.backends.llvm.ir import Function, module_text
 from lgir.backends.llvm.records import RUN_PARAMS, run_steps
 
 LANES: Final = 64
