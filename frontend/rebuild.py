@@ -55,7 +55,7 @@ def _layer(node: Node, x: Value) -> nn.Module:
     if isinstance(op, GroupSumOp):
         return GroupSum(op.groups, op.tau, op.beta)
     if isinstance(op, Threshold) and op.levels.ndim <= 2:
-        return Thermometer(op.levels)
+        return Thermometer(op.levels.copy())  # torch warns of arrays that it may not write
     if isinstance(op, Reshape) and op.shape == (x.size,):
         return nn.Flatten()
     if isinstance(op, Logic) and op.body.k <= 2:

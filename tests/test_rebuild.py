@@ -25,6 +25,15 @@ def test_lifting_a_rebuilt_network_gives_the_same_scores(name: str):
     assert np.array_equal(scores, lgir.compile(lgir.lift(net), "reference")(x))
 
 
+def test_a_loaded_graph_is_rebuilt_without_a_warning(tmp_path):
+    lgir.save(build_net("logictreenet-8"), tmp_path / "net.onnx")
+    torch.set_warn_always(True)
+    try:
+        rebuild(lgir.load(tmp_path / "net.onnx"))
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_what_no_layer_is_gets_an_error_that_names_the_node():
     b = GraphBuilder("wide")
     x = b.input("x", "bit", (3,))
