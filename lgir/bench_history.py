@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
 
 from lgir.errors import FormatError
+
+
+def check_history(path: str | PathLike[str]) -> None:
+    """FormatError where the file holds something else than lines of JSON, which stays as it is."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read(1) not in (b"", b"{"):
+            raise FormatError(f"{path}: no history of benches, which has lines of JSON; it is kept")
 
 
 def append_history(path: str | PathLike[str], report: Mapping[str, Any]) -> None:

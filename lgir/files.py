@@ -18,9 +18,7 @@ def write_atomically(path: str | PathLike[str], data: bytes) -> None:
     Raises FormatError where the folder cannot be written or `path` is a folder or a device.
     """
     try:
-        target = Path(os.path.realpath(path))  # a link stays a link, and its target is replaced
-        if target.exists() and not target.is_file():
-            raise FormatError(f"cannot write {path}: it exists and is not a regular file")
+        target = _target(path)
         temporary = target.parent / f".lgir-{secrets.token_hex(6)}.tmp"
         try:
             with open(temporary, "xb") as file:
@@ -29,12 +27,31 @@ def write_atomically(path: str | PathLike[str], data: bytes) -> None:
         finally:
             with suppress(OSError):
                 temporary.unlink()
-    except FormatError:
-        raise
     except OSError as error:
         raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_writable(path: str | PathLike[str]) -> None:
+    """FormatError where no file can be written there, to be told before work of minutes."""
+    try:
+        folder = _target(path).parent
+        if not folder.is_dir():
+            raise FormatError(f"cannot write {path}: there is no folder {Path(path).parent}")
+        if not os.access(folder, os.W_OK):
+            raise FormatError(f"cannot write {path}: its folder may not be written to")
+    except OSError as error:
+        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _target(path: str | PathLike[str]) -> Path:
+    """What is written or replaced for `path`: a link stays a link."""
+    try:
+        target = Path(os.path.realpath(path))
     except ValueError as error:  # a NUL in the path
         raise FormatError(f"cannot write {path}: {error}") from None
+    if target.exists() and not target.is_file():
+        raise FormatError(f"cannot write {path}: it exists and is not a regular file")
+    return target
 
 
 def read_file(path: str | PathLike[str], limit: int) -> bytes:

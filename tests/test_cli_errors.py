@@ -119,8 +119,14 @@ CASES = {
     "several outputs": (
         "run two-outputs.onnx two.npy -b reference -o a.npy", r"2 outputs .* -o FILE\.npz"),
     "unwritable output": ("lift model.onnx -o no/such/folder.onnx", r"no/such/folder\.onnx"),
+    "output without a folder": ("opt model.onnx -o no/a.onnx", r"no/a\.onnx: there is no folder"),
+    "output over a folder": ("export model.onnx --format c -o .", r"\.: it exists and is not"),
+    "unknown model format": ("opt model.onnx -p sweep -o a.txt", r"'a\.txt'; end it in \.onnx"),
+    "history without a folder": ("bench nowhere.onnx --history no/b.jsonl", r"cannot write no/b"),
+    "history over a model": (
+        "bench model.onnx --no-torch --history model.onnx", r"model\.onnx: .*history"),
     "output without a stage": ("compile model.onnx -o a.s", r"-o needs --emit STAGE"),
-    "output without a name": ("export model.onnx --format c --output=", r"cannot write "),
+    "output without a name": ("export model.onnx --format c --output=", r"the name is empty"),
     "header over its library": (
         "compile model.onnx -o a.so --header ./a.so", r"'a\.so' cannot be the C header too"),
     "features without signs": ("run model.onnx x.npy --features gfni", r"feature 'gfni' must be"),

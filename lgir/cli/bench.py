@@ -11,6 +11,7 @@ from click.core import ParameterSource
 import lgir
 from lgir.cli.options import (
     ModelSource,
+    OutputPath,
     backend_options,
     complete,
     json_option,
@@ -79,10 +80,10 @@ if TYPE_CHECKING:
     "the network --net: an eighth to four times its own.",
 )
 @click.option("--roofline", is_flag=True, help="What bounds each kind of step on this machine.")
-@click.option("--plot", type=click.Path(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+@click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option(
     "--history",
-    type=click.Path(),
+    type=OutputPath(),
     metavar="FILE.jsonl",
     help="Append the figures as a JSON line, with date and environment.",
 )
@@ -132,17 +133,22 @@ def bench(
         from lgir.bench_plot import check_plot, save_plot
 
         check_plot(plot)
+    if history is not None:
+        from lgir.bench_history import append_history, check_history
+
+        check_history(history)
     start = perf_counter()
     with status("lifting"):
         graph = source.open_one(files, "give a MODEL file or --net NAME")
     preparation = {"lift": perf_counter() - start}
-    module = None if no_torch or roofline else _torch_module(graph)
+    given = options_for(backends, options)
+    lifted = graph
     if passes != "none":
         start = perf_counter()
         with status("optimising"):
             graph, _ = lgir.optimize(graph, passes)
         preparation["optimise"] = perf_counter() - start
-    given = options_for(backends, options)
+    module = None if no_torch or roofline else _torch_module(lifted)
     shared: dict[str, Any] = {"repeats": repeats, "options": given}
     size: dict[str, Any] = {} if batch is None else {"batch": batch}
     report: BenchReport | SweepReport | RooflineReport
@@ -186,8 +192,6 @@ def bench(
     if plot is not None:
         save_plot(report, plot)
     if history is not None:
-        from lgir.bench_history import append_history
-
         append_history(history, report.to_dict())
 
 

@@ -12,7 +12,14 @@ import click
 
 import lgir
 from lgir.cli.files import write_text
-from lgir.cli.options import ModelSource, complete, load_option, model_source, output_option
+from lgir.cli.options import (
+    ModelSource,
+    OutputPath,
+    complete,
+    load_option,
+    model_source,
+    output_option,
+)
 from lgir.cli.output import note, status
 from lgir.exporter import format_of, make_export
 from lgir.registry import EXPORTERS
@@ -27,7 +34,7 @@ LIBRARIES = ("so", "a", "o")
 def interface_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: options of C interfaces, handed over as `header` and, as given, `interface`."""
 
-    @click.option("--header", type=click.Path(), metavar="FILE.h", help="Where the C header goes.")
+    @click.option("--header", type=OutputPath(), metavar="FILE.h", help="Where the C header goes.")
     @click.option("--prefix", metavar="NAME", help="What the functions' names begin with.")
     @click.option("--cc", metavar="COMMAND", help="C compiler that links a .so.  [default: cc]")
     @wraps(command)
@@ -81,7 +88,7 @@ def write_export(
     help="c, cuda, so, a, o or a plugged-in one; by default what the ending of -o says.",
 )
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
-@output_option
+@output_option()
 @interface_options
 @click.option("--target", help="CPU: native, x86-64, x86-64-v3, x86-64-v4, aarch64 (so, a, o).")
 @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f (so, a, o).")

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 import lgir
-from lgir.cli.files import read_array, write_arrays
+from lgir.cli.files import ARRAYS, read_array, write_arrays
 from lgir.cli.options import (
     ModelSource,
+    OutputPath,
     backend_option,
     backend_options,
     compile_graph,
@@ -36,7 +37,7 @@ threads_option = click.option(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(),
+    type=OutputPath(*ARRAYS),
     metavar="FILE",
     help="A .npy file, .npz for several outputs, or .csv text.",
 )
@@ -79,7 +80,7 @@ def run(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(),
+    type=OutputPath(),
     metavar="FILE",
     help="With --train: where the checkpoint goes.",
 )

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from lgir.graph import Graph
 
 
+MODELS = (".onnx", ".lgir")
+"""Endings of what `write_model` writes."""
+
+ARRAYS = (".npy", ".npz", ".csv")
+"""Endings of what `write_arrays` writes."""
+
+
 def read_model(path: str, **settings: Any) -> Graph:
     """A graph from a .onnx container, text IR, stdin (`-`, either), or what a frontend can lift.
 

@@ -10,9 +10,10 @@ import click
 
 import lgir
 from lgir.cli.deploy import interface_options, library_format, write_export
-from lgir.cli.files import write_model, write_text
+from lgir.cli.files import MODELS, write_model, write_text
 from lgir.cli.options import (
     ModelSource,
+    OutputPath,
     backend_option,
     backend_options,
     compile_graph,
@@ -32,7 +33,7 @@ from lgir.errors import BackendError, unknown_name
     "-o",
     "--output",
     required=True,
-    type=click.Path(),
+    type=OutputPath(*MODELS),
     metavar="FILE",
     help="A .onnx container, .lgir text, or -.",
 )
@@ -57,7 +58,7 @@ def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
     metavar="SHAPE",
     help="Shape of one sample, for example 1,28,28; makes paddings exact.",
 )
-@output_option
+@output_option()
 def describe(checkpoint: str, input_shape: str | None, output: str | None) -> None:
     """Draft the architecture description that some checkpoints need.
 
@@ -120,7 +121,7 @@ def dump(
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
 @backend_options
 @click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
-@output_option
+@output_option()
 @interface_options
 @json_option
 def compile_(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lgir
-from lgir.cli.files import read_model, write_arrays, write_model
+from lgir.cli.files import ARRAYS, MODELS, read_model, write_arrays, write_model
 from lgir.cli.options import (
     ModelSource,
+    OutputPath,
     complete,
     json_option,
     load_option,
@@ -62,7 +63,7 @@ method_option = click.option(
     help="How outputs are compared after each pass, as in 'lgir verify'.",
 )
 @click.option("--no-verify", is_flag=True, help="Trust the passes: compare no outputs.")
-@output_option
+@output_option(*MODELS)
 @json_option
 def opt(
     files: tuple[str, ...],
@@ -121,7 +122,7 @@ def opt(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(),
+    type=OutputPath(*ARRAYS),
     metavar="FILE",
     help="Where a counterexample goes: .npy, or .npz by input.",
 )
@@ -166,8 +167,12 @@ def verify(
 @load_option
 @passes_option
 @method_option
-@click.option("--before", type=click.Path(), metavar="FILE", help="Keep the last good graph.")
-@click.option("--after", type=click.Path(), metavar="FILE", help="Keep the first broken graph.")
+@click.option(
+    "--before", type=OutputPath(*MODELS), metavar="FILE", help="Keep the last good graph."
+)
+@click.option(
+    "--after", type=OutputPath(*MODELS), metavar="FILE", help="Keep the first broken graph."
+)
 def bisect(
     files: tuple[str, ...],
     source: ModelSource,

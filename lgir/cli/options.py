@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from inspect import signature
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,8 @@ import click
 import lgir
 from lgir.cli.files import read_model
 from lgir.cli.output import status
-from lgir.errors import BackendError
+from lgir.errors import BackendError, LgirError
+from lgir.files import check_writable
 from lgir.registry import BACKENDS
 from lgir.zoo import EXAMPLES, build_net
 
@@ -39,13 +41,39 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(),
-    metavar="FILE",
-    help="Where to write; the old file is replaced in one step.",
-)
+class OutputPath(click.Path):
+    """A file to write, or `-`. One that cannot be written, or has none of the `endings` that say
+    its format, is refused at once and not after work of minutes.
+    """
+
+    def __init__(self, *endings: str) -> None:
+        super().__init__()
+        self.endings = endings
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | PathLike[str]:
+        if not value:
+            self.fail("the name is empty", param, ctx)
+        if value != "-":
+            if self.endings and not value.endswith(self.endings):
+                *some, last = self.endings
+                raise LgirError(
+                    f"cannot tell the format of {value!r}; end it in {', '.join(some)} or {last}, "
+                    "or give -"
+                )
+            check_writable(value)
+        return super().convert(value, param, ctx)
+
+
+def output_option(*endings: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "-o",
+        "--output",
+        type=OutputPath(*endings),
+        metavar="FILE",
+        help="Where to write; the old file is replaced in one step.",
+    )
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
