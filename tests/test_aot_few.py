@@ -269,9 +269,9 @@ def test_a_network_too_large_for_it_is_evaluated_in_blocks(monkeypatch: Any) -> 
     blocks = compile_object(graph, latency=False)
     tables = sum(map(int, re.findall(r"^@table\.\d+ = .*? \[(\d+) x i8\]", blocks.llvm, re.M)))
     with monkeypatch.context() as patch:
-        patch.setattr(aot, "_MAX_TABLES", tables + 100)
+        patch.setattr("lgir.backends.llvm.library._MAX_TABLES", tables + 100)
         assert compile_object(graph) == blocks
-        patch.setattr(aot, "_MAX_TABLES", tables - 100)
+        patch.setattr("lgir.backends.llvm.library._MAX_TABLES", tables - 100)
         with pytest.raises(BackendError, match=r"tables have .* compile it in the process"):
             compile_object(graph)
     with monkeypatch.context() as patch:
