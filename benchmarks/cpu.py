@@ -22,7 +22,8 @@ from rich.table import Table
 
 import lgir
 from lgir.bench_history import append_history
-from lgir.benchmark import MODULE, BenchReport, Measurement, bench_graph, si
+from lgir.bench_text import si
+from lgir.benchmark import MODULE, BenchReport, Measurement, bench_graph
 from lgir.errors import LgirError
 from lgir.files import write_atomically
 from lgir.zoo import build_net

@@ -45,7 +45,7 @@ from lgir.backends.cuda.program import Program, touched, walk
 from lgir.backends.cuda.source import DEFAULT_WORKSPACE, max_words, source
 from lgir.backends.plan import make_plan
 from lgir.backends.steps import ConeStep, GateStep, PackStep, Step, SumStep
-from lgir.benchmark import si
+from lgir.bench_text import si
 from lgir.body import FIRST_TAP
 from lgir.errors import BackendError, LgirError
 from lgir.files import write_atomically

@@ -29,7 +29,9 @@ from rich.table import Table
 
 import lgir
 from lgir.backends.llvm.jit import TARGETS
-from lgir.benchmark import environment, gate_evaluations, random_samples, torch_eval
+from lgir.bench_samples import random_samples
+from lgir.benchmark import gate_evaluations, torch_eval
+from lgir.environment import environment
 from lgir.errors import LgirError
 from lgir.files import write_atomically
 from lgir.graph import Graph

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lgir.bench_roofline import RooflineReport
 from lgir.bench_sweep import SweepReport, duration
-from lgir.benchmark import BenchReport, si
+from lgir.bench_text import si
+from lgir.benchmark import BenchReport
 from lgir.errors import BackendError, FormatError
 from lgir.files import write_atomically
 

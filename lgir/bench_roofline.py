@@ -10,15 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from lgir.bench_text import facts_grid, plain_text, titled_table
-from lgir.benchmark import (
-    Judge,
-    compile_cold,
-    environment,
-    gate_evaluations,
-    random_samples,
-    si,
-)
+from lgir.bench_samples import Judge, random_samples
+from lgir.bench_text import facts_grid, plain_text, si, titled_table
+from lgir.benchmark import compile_cold, gate_evaluations
+from lgir.environment import environment
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array
 from lgir.graph import Graph

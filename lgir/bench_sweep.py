@@ -15,17 +15,10 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from lgir.bench_text import facts_grid, plain_text, titled_table
-from lgir.benchmark import (
-    MODULE,
-    Judge,
-    compile_cold,
-    environment,
-    gate_evaluations,
-    random_samples,
-    si,
-    torch_eval,
-)
+from lgir.bench_samples import Judge, random_samples
+from lgir.bench_text import facts_grid, plain_text, si, titled_table
+from lgir.benchmark import MODULE, compile_cold, gate_evaluations, torch_eval
+from lgir.environment import environment
 from lgir.errors import InputError
 from lgir.graph import Graph
 from lgir.registry import BACKENDS

@@ -1,4 +1,4 @@
-"""How reports of benches look: a titled table, facts below it, and both as plain text."""
+"""How reports of benches look: titled tables, facts below them, figures, and all as plain text."""
 
 from __future__ import annotations
 
@@ -39,3 +39,12 @@ def plain_text(report: RenderableType) -> str:
     with console.capture() as text:
         console.print(report)
     return text.get().rstrip("\n")
+
+
+def si(x: float) -> str:
+    """Three significant digits and a metric prefix: 1.20 M."""
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if x >= scale:
+            x /= scale
+            return f"{x:#.3g}".rstrip(".") + f" {unit}" if x < 1000 else f"{x:,.0f} {unit}"
+    return f"{x:#.3g}".rstrip(".")

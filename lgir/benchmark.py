@@ -7,25 +7,22 @@ that follow warm-up; a slow backend gets fewer samples a run, and the report say
 
 from __future__ import annotations
 
-import math
-import os
-import platform
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lgir.bench_text import facts_grid, plain_text, titled_table
-from lgir.errors import BackendError, InputError
+from lgir.bench_samples import Judge, random_samples
+from lgir.bench_text import facts_grid, plain_text, si, titled_table
+from lgir.environment import environment
+from lgir.errors import InputError
 from lgir.executable import Array, Executable
-from lgir.graph import Graph, Logic, Threshold, Value
+from lgir.graph import Graph, Logic, Value
 from lgir.registry import BACKENDS
 
 if TYPE_CHECKING:
@@ -37,11 +34,8 @@ if TYPE_CHECKING:
 MODULE: Final = "pytorch"
 """Row name of the module that a bench compares with."""
 
-_DEFAULT_SAMPLES: Final = 100_000
-_DEFAULT_BYTES: Final = 256 << 20  # an image net gets fewer samples instead of gigabytes
 _FIRST_BATCH: Final = 64
 _MODULE_BATCH: Final = 256  # where PyTorch was fastest on these networks, of 64 to 4,096
-_SIMD: Final = ("avx2", "avx512f", "gfni", "neon", "sve")
 
 
 @dataclass(frozen=True)
@@ -301,80 +295,6 @@ def compile_cold(name: str, graph: Graph, options: Mapping[str, Any]) -> tuple[E
     return exe, perf_counter() - start
 
 
-def random_samples(graph: Graph, n: int | None = None, seed: int = 0) -> list[Array]:
-    """One array (n, *shape) per input: bool, uint8, or float32 over the range of its thresholds.
-
-    Without `n`: 100,000, or as many as fit 256 MiB.
-    """
-    if n is None:
-        size = sum(v.size * (4 if v.dtype == "f32" else 1) for v in graph.inputs)
-        n = min(_DEFAULT_SAMPLES, max(_FIRST_BATCH, _DEFAULT_BYTES // max(size, 1)))
-    rng = np.random.default_rng(seed)
-    return [_random_input(graph, value, n, rng) for value in graph.inputs]
-
-
-def _random_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
-    shape = (n, *value.shape)
-    total = math.prod(shape)
-    if value.dtype == "bit":
-        packed = rng.integers(256, size=-(-total // 8), dtype=np.uint8)
-        return np.unpackbits(packed, count=total).view(np.bool_).reshape(shape)
-    if value.dtype == "u8":
-        return rng.integers(256, size=shape, dtype=np.uint8)
-    read = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
-    finite = np.concatenate([np.zeros(0), *(x[np.isfinite(x)] for x in read)])
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    margin = 0.5 * (high - low) or 1.0
-    return rng.uniform(low - margin, high + margin, shape).astype(np.float32)
-
-
-def _check_index(n: int, check: int) -> Array:
-    """Samples to compare: half of them the first ones (which every run has), the rest spread."""
-    check = max(1, min(check, n))
-    half = -(-check // 2)
-    rest = np.linspace(half, n - 1, check - half, dtype=np.int64)
-    return np.unique(np.concatenate([np.arange(half), rest]))
-
-
-class Judge:
-    """Holds the reference's outputs at `index` and raises BackendError where others differ."""
-
-    def __init__(self, index: Array, expected: tuple[Array, ...]) -> None:
-        self.index = index
-        self.expected = expected
-
-    @classmethod
-    def of(cls, reference: Callable[..., Any], samples: Sequence[Array], check: int) -> Judge:
-        """Of at most `check` of the samples."""
-        index = _check_index(len(samples[0]), check)
-        expected = reference(*(a[index] for a in samples))
-        return cls(index, expected if isinstance(expected, tuple) else (expected,))
-
-    def within(self, count: int) -> int:
-        return int(np.count_nonzero(self.index < count))
-
-    def __call__(self, name: str, outputs: Any, count: int) -> None:
-        at = self.index[: self.within(count)]
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        for got, want in zip(outputs, self.expected, strict=True):
-            got, want = np.asarray(got)[at], want[: len(at)]
-            if got.shape != want.shape:
-                raise BackendError(f"{name} gives {got.shape}, reference {want.shape}")
-            bad = (got != want).reshape(len(at), -1).any(axis=1)
-            if bad.any():
-                i = int(np.flatnonzero(bad)[0])
-                raise BackendError(
-                    f"outputs of {name} differ from reference in {int(bad.sum())} of {len(at)} "
-                    f"samples, first in sample {int(at[i])}: {_short(got[i])} against "
-                    f"{_short(want[i])}; no figure is shown for wrong answers"
-                )
-
-
-def _short(row: Array) -> str:
-    text = ", ".join(f"{x:g}" for x in np.ravel(row)[:10])
-    return f"[{text}{', ...' if row.size > 10 else ''}]"
-
-
 def _concatenate(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], tuple):
         return tuple(_concatenate(column) for column in zip(*parts, strict=True))
@@ -419,50 +339,3 @@ def torch_eval(module: Any, threads: int) -> Iterator[Callable[[Value, Array], A
     finally:
         module.train(training)
         torch.set_num_threads(before)
-
-
-def environment(*, torch: bool = False) -> dict[str, str]:
-    """Processor and versions, as a report states them."""
-    cpu, simd = _processor()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    packages = ["lgir", "numpy", "llvmlite", *(["torch"] if torch else [])]
-    versions = [f"{name} {found}" for name in packages if (found := _version(name))]
-    return {
-        "cpu": f"{cpu}, {cores} cores, {simd}",
-        "software": ", ".join([f"Python {platform.python_version()}", *versions]),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> tuple[str, str]:
-    """The processor's name, and LLVM's name for it with its vector features."""
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            models = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
-        name = models[0] if models else name
-    except OSError:
-        pass
-    try:
-        import llvmlite.binding as llvm
-    except ImportError:
-        return name, platform.machine()
-    features = llvm.get_host_cpu_features()
-    return name, " ".join([llvm.get_host_cpu_name(), *(f for f in _SIMD if features.get(f))])
-
-
-def si(x: float) -> str:
-    """Three significant digits and a metric prefix: 1.20 M."""
-    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if x >= scale:
-            x /= scale
-            return f"{x:#.3g}".rstrip(".") + f" {unit}" if x < 1000 else f"{x:,.0f} {unit}"
-    return f"{x:#.3g}".rstrip(".")

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.benchmark import BenchReport, bench_graph, random_samples, si
+from lgir.bench_samples import random_samples
+from lgir.bench_text import si
+from lgir.benchmark import BenchReport, bench_graph
 from lgir.builder import GraphBuilder, dense_body
 from lgir.errors import BackendError, InputError, UnknownNameError
 from lgir.executable import Executable

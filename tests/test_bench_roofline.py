@@ -12,7 +12,7 @@ from lgir.backends.llvm.probe import cache_sizes
 from lgir.backends.plan import make_plan
 from lgir.backends.steps import Plan, SumStep
 from lgir.bench_roofline import kind_figures, measure_roofline
-from lgir.benchmark import random_samples
+from lgir.bench_samples import random_samples
 from lgir.builder import GraphBuilder, dense_body
 from lgir.errors import BackendError
 from lgir.roofline import Level, Machine, StepCost, Traffic

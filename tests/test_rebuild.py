@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import lgir
-from lgir.benchmark import random_samples
+from lgir.bench_samples import random_samples
 from lgir.builder import GraphBuilder, dense_body
 from lgir.errors import LiftError
 from lgir.frontend.digits import demo_checkpoint
