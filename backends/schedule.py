@@ -11,7 +11,6 @@ convolutional networks, the body is a forest and whole trees are evaluated at on
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Protocol
@@ -32,6 +31,7 @@ from lgir.backends.steps import (
     Planes,
     Step,
 )
+from lgir.backends.table_keys import TableKeys, table_keys
 from lgir.backends.trails import Ints, Trails, find_trails, latest_place
 from lgir.body import FIRST_TAP, Body
 from lgir.ops import invert_inputs, swap_inputs
@@ -332,66 +332,6 @@ class _Scheduler:
         inverted = self.inverted[operands[evaluated]]
         tables[evaluated] = invert_inputs(self.keys.two[gates], *inverted.T)
         return operands, tables
-
-
-@dataclass(frozen=True)
-class TableKeys:
-    """Per gate: a sort key that names its fan-in and canonical table, the operand order that makes
-    the table canonical, the table over its own fan-in as uint64, and for two inputs that table
-    before canonisation.
-    """
-
-    arity: Ints
-    key: Ints
-    order: Ints
-    wide: npt.NDArray[np.uint64]
-    two: Ints
-
-    @staticmethod
-    def describe(key: int) -> tuple[int, int | None]:
-        """(fan-in, table) of a key; wide gates have no table of their own."""
-        fanin, table = key >> 32, key & 0xFFFF_FFFF
-        return fanin, table if fanin <= 3 else None
-
-
-def table_keys(body: Body) -> TableKeys:
-    """Keys of all gates of `body`."""
-    arity = np.maximum(body.arity().astype(np.int64), 1)
-    order = np.tile(np.arange(body.k), (body.num_gates, 1))
-    wide = body.table.astype(np.uint64)
-    key = np.zeros(body.num_gates, np.int64)
-    for k in range(1, body.k + 1):
-        mine = np.flatnonzero(arity == k)
-        spread = 1 << (body.k - k)
-        narrow = np.zeros(len(mine), np.uint64)
-        for i in range(1 << k):
-            bit = (wide[mine] >> np.uint64(i * spread)) & np.uint64(1)
-            narrow |= bit << np.uint64(i)
-        wide[mine] = narrow
-        if k > 3:
-            key[mine] = k << 32
-            continue
-        best = narrow.copy()
-        for permutation in list(itertools.permutations(range(k)))[1:]:
-            other = _permute(narrow, permutation)
-            better = other < best
-            best[better] = other[better]
-            order[mine[better], :k] = permutation
-        key[mine] = (k << 32) | best.astype(np.int64)
-    two = np.where(arity == 2, wide & np.uint64(0xF), 0).astype(np.int64)
-    return TableKeys(arity, key, order, wide, two)
-
-
-def _permute(table: npt.NDArray[np.uint64], order: tuple[int, ...]) -> npt.NDArray[np.uint64]:
-    """Tables after reordering operands: new operand c is old operand order[c]."""
-    k = len(order)
-    out = np.zeros_like(table)
-    for i in range(1 << k):
-        old = 0
-        for c, source in enumerate(order):
-            old |= (i >> (k - 1 - c) & 1) << (k - 1 - source)
-        out |= ((table >> np.uint64(old)) & np.uint64(1)) << np.uint64(i)
-    return out
 
 
 def _last_use(body: Body, stage: npt.NDArray[np.int32]) -> Ints:

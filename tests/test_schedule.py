@@ -11,7 +11,6 @@ from random_graphs import random_graph
 import lgir
 from lgir.backends.fused import THREE_ONES
 from lgir.backends.plan import make_plan
-from lgir.backends.schedule import table_keys
 from lgir.backends.steps import (
     DUMP_PLANE,
     ChainStep,
@@ -21,6 +20,7 @@ from lgir.backends.steps import (
     PackStep,
     SumStep,
 )
+from lgir.backends.table_keys import table_keys
 from lgir.backends.trails import find_trails
 from lgir.body import Body
 from lgir.ops import invert_inputs, swap_inputs
