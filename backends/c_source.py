@@ -220,7 +220,8 @@ class _Source:
         for step in run:
             if not isinstance(step, GateStep):
                 raise BackendError(
-                    "style 'statements' is for networks without convolutions; take style 'tables'"
+                    "C statements are for networks without convolutions; run pass 'unroll' last, "
+                    "or take tables: style 'tables', backend 'c'"
                 )
             one = np.full(len(step.rows), step.table) if step.tables is None else step.tables
             gates += zip(step.rows.tolist(), one.tolist(), strict=True)

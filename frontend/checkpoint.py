@@ -203,7 +203,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
         if "TorchScript" in str(error):
             raise FormatError(f"{path}: {_TORCHSCRIPT}") from error
         raise FormatError(
-            f"{path}: truncated or corrupt PyTorch file ({_first_line(error)}); save it again"
+            f"{path}: truncated or corrupt PyTorch file ({_first_sentence(error)}); save it again"
         ) from error
     if not allow_pickle:
         found = _BAD_GLOBAL.search(str(refused))
@@ -221,7 +221,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
         raise
     except Exception as error:  # whatever the pickled classes raise
         raise FormatError(
-            f"{path}: cannot be unpickled ({_first_line(error)}); the packages that define the "
+            f"{path}: cannot be unpickled ({_first_sentence(error)}); the packages that define the "
             "module must be installed"
         ) from error
 
@@ -241,5 +241,6 @@ def _harmless_classes(torch: Any) -> AbstractContextManager[None]:
     return found
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _first_sentence(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".")

@@ -47,8 +47,10 @@ def describe(model: Any | str | Path, input_shape: Sequence[int] | None = None) 
         what is left as null.
 
     Raises:
-        LiftError: the keys are of no framework that needs a description.
+        LiftError: the keys are of no framework that needs a description, or a size is below 1.
     """
+    if input_shape is not None and (not input_shape or min(input_shape) < 1):
+        raise LiftError(f"input_shape {list(input_shape)} must be sizes of at least 1")
     source = source_of(model)
     state = unwrapped(source.state)
     draft = _Draft(state, tuple(input_shape) if input_shape else None)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lgir.body import Body
 from lgir.builder import GraphBuilder, dense_body, tree_body
-from lgir.errors import unknown_name
+from lgir.errors import UnknownNameError, unknown_name
 from lgir.graph import Graph, Value
 from lgir.ops import OP_TABLES
 
@@ -48,7 +48,15 @@ def build_net(name: str, seed: int = 0) -> Graph:
         if k and k % 8 == 0 and 1 <= levels <= 255:
             ops = ALL_OPS if found[3] else TWO_INPUT_OPS
             return logictreenet(k, levels, ops=ops, seed=seed)
-    raise unknown_name("net", name, EXAMPLES)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UnknownNameError:
+    told = unknown_name("net", name, EXAMPLES)
+    return UnknownNameError(
+        f"{told}; any dense-<layers>x<width> of width 400, 410, ... and logictreenet-<k> of k 8, "
+        "16, ... will do"
+    )
 
 
 def other_widths(name: str) -> dict[int, str]:
@@ -57,7 +65,7 @@ def other_widths(name: str) -> dict[int, str]:
     """
     found = re.fullmatch(r"(dense-\d+x|logictreenet-)(\d+)(.*)", name)
     if found is None:
-        raise unknown_name("net", name, EXAMPLES)
+        raise _unknown(name)
     width, least, of = int(found[2]), *((392, 10) if name.startswith("dense") else (8, 8))
     widths = [width * eighths // 8 for eighths in (1, 2, 4, 8, 16, 32)]
     fitting = [w for w in widths if w == width or (w >= least and w % of == 0)]

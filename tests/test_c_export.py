@@ -187,7 +187,7 @@ def test_wrong_options() -> None:
         emit_c(graph, style="table")
     with pytest.raises(BackendError, match="choose 32 or 64"):
         emit_c(graph, word=16)
-    with pytest.raises(BackendError, match="without convolutions; take style 'tables'"):
+    with pytest.raises(BackendError, match=r"run pass 'unroll' last, or take tables"):
         emit_c(logictreenet(8), style="statements")
     with pytest.raises(BackendError, match="format 'c' has no option --cc"):
         lgir.export(graph, "x.c", cc="gcc")

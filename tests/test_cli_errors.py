@@ -97,7 +97,7 @@ CASES = {
     "unlike models": ("verify model.onnx good.lgir", r"differ in inputs"),
     "unknown command": ("bnech", r"unknown command 'bnech'; did you mean 'bench'\?"),
     "unknown option": ("dump model.onnx --ful", r"--ful.*--full"),
-    "unknown net": ("dump --net dense-6x800O", r"unknown net .*did you mean 'dense-6x8000'\?"),
+    "unknown net": ("dump --net dense-6x800O", r"did you mean 'dense-6x8000'\?.*any dense-<"),
     "unknown pass": ("opt model.onnx -p fold,dec", r"unknown pass 'dec'; did you mean 'dce'\?"),
     "unknown pass to print": (
         "opt model.onnx -p fold --print-after flod", r"unknown pass 'flod'; did you mean 'fold'\?"),
@@ -191,6 +191,7 @@ CHECKPOINT_CASES = {
     "another network": ("dump linear.pt", r"linear\.pt: no frontend knows this model"),
     "wiring out of range": ("dump wiring.pt", r"wired to input 1000000"),
     "nothing to describe": ("describe linear.pt", r"linear\.pt"),
+    "sizes of nothing": ("describe linear.pt --input-shape 0,28", r"\[0, 28\] must be sizes"),
     "unknown framework": ("dump linear.pt --set framework=diflogic", r"did you mean 'difflogic'\?"),
 }
 
