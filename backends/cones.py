@@ -149,13 +149,13 @@ class ConeCutter:
         plain = plain[plain >= self.first]
         zero = np.zeros((1, self.body.rank), np.int64)
         depth = self._cone_levels(plain)
-        for level in np.unique(depth[plain]):
+        for level in distinct(depth[plain]):
             batch = plain[depth[plain] == level]
-            for shape in np.unique(own[batch]):
+            for shape in distinct(own[batch]):
                 nets = batch[own[batch] == shape]
                 found.append(self._extract(int(shape), nets, nets, zero, int(level)))
         for shifts, indices in self.pools.by_shift():
-            for shape in np.unique(own[operands[indices]]):
+            for shape in distinct(own[operands[indices]]):
                 some = indices[own[operands[indices]] == shape]
                 found.append(self._extract(int(shape), operands[some], pooled[some], shifts, -1))
         return found
@@ -311,8 +311,8 @@ def _distinct_rows(rows: Ints) -> tuple[Ints, Ints]:
     for column in rows.T:
         digits = int(column.max(initial=0)) + 1
         if count * digits > _MOST_NUMBERS:
-            distinct, number = np.unique(number, return_inverse=True)
-            count = len(distinct)
+            values, number = np.unique(number, return_inverse=True)
+            count = len(values)
         number, count = number * digits + column, count * digits
     if count > _MOST_NUMBERS:
         _, first, inverse = np.unique(number, return_index=True, return_inverse=True)

@@ -128,7 +128,7 @@ def at_positions(atlas: Atlas, roots: Codes, cut: int = 0, limit: int = MAX_GATE
 
     def need(elements: Codes) -> None:
         owner = atlas.owners(elements)
-        for i in np.unique(owner[owner >= 0]).tolist():
+        for i in distinct(owner[owner >= 0]).tolist():
             made = atlas.made[i]
             needed[i][(elements[owner == i] - made.first) % made.op.positions] = True
 
@@ -374,7 +374,7 @@ def position_classes(atlas: Atlas, roots: list[Made], cut: int) -> Nets:
             in_step = scales.setdefault(size, to_scale) == to_scale
             if not in_step or not _is_uniform(atlas, made.graph, name):
                 return everywhere
-            owner = np.unique(atlas.owners(atlas.codes(made.graph, name)[:, 0] >> 1))
+            owner = distinct(atlas.owners(atlas.codes(made.graph, name)[:, 0] >> 1))
             for i in owner[owner >= 0].tolist():
                 step = (i, to_scale, to_offset)
                 home = atlas.made[i]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.body import FALSE, FIRST_TAP, Body
+from lgir.sets import distinct
 from lgir.simulate import Words, evaluate_tables
 
 Index = npt.NDArray[np.int64]
@@ -50,7 +51,7 @@ class Chains:
     @property
     def any(self) -> bool:
         """Whether any tap implies another."""
-        return len(np.unique(self.group)) < len(self.group)
+        return len(distinct(self.group)) < len(self.group)
 
 
 def _patterns() -> Words:

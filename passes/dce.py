@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lgir.body import FIRST_TAP, Body
 from lgir.graph import Graph, Logic, Node, Reshape, Threshold
 from lgir.registry import register_pass
+from lgir.sets import distinct
 
 Mask = npt.NDArray[np.bool_]
 
@@ -127,7 +128,7 @@ def _shrink_logic(
     live = live_nets(body, outputs)
     live[:FIRST_TAP] = True
     taps = body.taps[live[FIRST_TAP : body.first_gate]]
-    used = np.unique(taps[:, 0]) if len(taps) else np.array([_cheapest_input(graph, node)])
+    used = distinct(taps[:, 0]) if len(taps) else np.array([_cheapest_input(graph, node)])
     renumbered = all(kept[node.inputs[i]].all() for i in used)
     if live.all() and outputs.all() and len(used) == len(node.inputs) and renumbered:
         return node

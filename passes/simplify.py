@@ -28,6 +28,7 @@ from lgir.passes.facts import (
 )
 from lgir.passes.normalise import Literals, normalise
 from lgir.registry import register_pass
+from lgir.sets import distinct
 
 
 @register_pass("fold")
@@ -196,7 +197,7 @@ class _Sweep:
                     continue
                 source, literal = copies.source[taps[rows, 1]], copies.literal[taps[rows, 1]]
                 known = (source >= 0) & ((literal & 1 == 0) | free[rows])
-                for i in np.unique(source[known]).tolist():
+                for i in distinct(source[known]).tolist():
                     target = copies.inputs[i]
                     if target not in inputs:
                         if not known.all():
