@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bodies import flat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import all_inputs, random_body, random_graph, random_inputs
@@ -30,14 +31,6 @@ def run(graph: Graph, passes: str) -> Graph:
 
 def body_of(graph: Graph, node: int = -1) -> Body:
     return [op.body for _, op in graph.of_type(Logic)][node]
-
-
-def flat(fanin, table, outputs, width: int = 4) -> Graph:
-    """One body over `width` bits: net 2 is bit 0, and gates start at 2 + width."""
-    b = GraphBuilder("flat")
-    x = b.input("x", "bit", (width,))
-    taps = [[0, c] for c in range(width)]
-    return b.build(b.logic([x], Body.build(taps, fanin, table, outputs)))
 
 
 def same_outputs(a: Graph, b: Graph, n: int = 130, seed: int = 7) -> bool:

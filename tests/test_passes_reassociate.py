@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bodies import body_of, flat, gates
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
 from lgir.errors import PassError
-from lgir.graph import Graph, Logic
+from lgir.graph import Logic
 from lgir.ops import AND, NAND, NOR, OR, XNOR, XOR
 from lgir.zoo import build_net
-
-
-def flat(fanin, table, outputs, width: int) -> Graph:
-    b = GraphBuilder("flat")
-    x = b.input("x", "bit", (width,))
-    taps = [[0, c] for c in range(width)]
-    return b.build(b.logic([x], Body.build(taps, fanin, table, outputs)))
-
-
-def body_of(graph: Graph) -> Body:
-    (op,) = (op for _, op in graph.of_type(Logic))
-    return op.body
-
-
-def gates(graph: Graph) -> int:
-    return sum(op.body.num_gates for _, op in graph.of_type(Logic))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bodies import flat, gates
 from random_graphs import random_graph, random_inputs
 
 import lgir
@@ -15,17 +16,6 @@ from lgir.passes import cuts
 from lgir.passes.pipeline import Pipeline
 from lgir.passes.rules import parse_term
 from lgir.passes.structures import library
-
-
-def flat(fanin, table, outputs, width: int) -> Graph:
-    b = GraphBuilder("flat")
-    x = b.input("x", "bit", (width,))
-    taps = [[0, c] for c in range(width)]
-    return b.build(b.logic([x], Body.build(taps, fanin, table, outputs)))
-
-
-def gates(graph: Graph) -> int:
-    return sum(op.body.num_gates for _, op in graph.of_type(Logic))
 
 
 def rewritten(graph: Graph) -> Graph:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from bodies import body_of, flat, gates
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
 from lgir.errors import ParseError, UnknownNameError
-from lgir.graph import Graph, Logic
+from lgir.graph import Graph
 from lgir.ops import AND, NAND, NOR, OR, XNOR, XOR
 from lgir.passes.rules import apply_rules, find, parse_term, rule
 
 DISTRIBUTE = rule("(or (and ?x ?y) (and ?x ?z))", "(and ?x (or ?y ?z))")
-
-
-def flat(fanin, table, outputs, width: int) -> Graph:
-    b = GraphBuilder("flat")
-    x = b.input("x", "bit", (width,))
-    taps = [[0, c] for c in range(width)]
-    return b.build(b.logic([x], Body.build(taps, fanin, table, outputs)))
-
-
-def body_of(graph: Graph) -> Body:
-    (op,) = (op for _, op in graph.of_type(Logic))
-    return op.body
-
-
-def gates(graph: Graph) -> int:
-    return sum(op.body.num_gates for _, op in graph.of_type(Logic))
 
 
 def clean(graph: Graph) -> Graph:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from bodies import gates
 from random_graphs import all_inputs, random_graph
 
 import lgir
@@ -24,10 +25,6 @@ pytest.importorskip("pysat")
 def outputs(graph: Graph) -> list[np.ndarray]:
     found = lgir.compile(graph, "reference")(*all_inputs(graph))
     return list(found) if isinstance(found, tuple) else [found]
-
-
-def gates(graph: Graph) -> int:
-    return sum(op.body.num_gates for _, op in graph.of_type(Logic))
 
 
 def run(graph: Graph, passes: str = "sweep") -> Graph:
