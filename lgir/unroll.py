@@ -119,7 +119,7 @@ class InputSpace:
                 continue
             known = self._numbers[value.name]
             x = np.zeros((n, value.size), np.float32)
-            lowest = np.concatenate([[True], known.element[1:] != known.element[:-1]])
+            lowest = np.diff(known.element, prepend=-1) > 0
             x[:, known.element[lowest]] = np.where(
                 np.isfinite(known.level[lowest]), known.level[lowest], -np.inf
             )

@@ -196,6 +196,14 @@ def test_the_unrolled_netlist_computes_what_the_graph_does():
             assert np.array_equal(found.reshape(expected.shape), expected), seed
 
 
+def test_thresholds_that_no_byte_tells_apart_are_no_variables():
+    b = lgir.GraphBuilder("constant")
+    graph = b.build(b.threshold(b.input("x", "u8", (3,)), [-1.0, 255.0]))
+    (samples,) = InputSpace([graph]).samples(np.zeros((2, 0), bool))
+    assert samples.tolist() == [[0, 0, 0]] * 2
+    assert lgir.verify(graph, graph, method="exhaustive").equivalent is True
+
+
 def test_later_thresholds_of_an_element_imply_earlier_ones():
     graph = random_graph(4, dtype="f32", rank=2)
     space = InputSpace([graph])
