@@ -48,7 +48,7 @@ def tap_orders(graph: Graph) -> dict[str, Order]:
     found = {}
     for node in graph.nodes:
         op = node.op
-        if isinstance(op, Threshold) and (np.diff(op.levels, axis=-1) >= 0).all():
+        if isinstance(op, Threshold) and (op.levels[..., 1:] >= op.levels[..., :-1]).all():
             channel = np.arange(graph.values[node.output].shape[0])
             channels[node.output] = Order(channel // op.num_levels, channel % op.num_levels)
         elif isinstance(op, Reshape) and node.inputs[0] in channels and len(op.shape) == 1:

@@ -7,7 +7,7 @@ import pytest
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
+from lgir.body import FIRST_TAP, Body
 from lgir.builder import GraphBuilder
 from lgir.graph import Graph, Logic
 from lgir.ops import AND, OR, XOR, full_mask, variable_table
@@ -54,6 +54,13 @@ def test_thresholds_of_different_numbers_are_independent():
 def test_a_band_between_two_thresholds_stays_a_gate():
     graph = dense([10.0, 20.0], [0], [1], [6])  # x > 10 xor x > 20
     assert lgir.optimize(graph, "thermometer")[0] is graph
+
+
+def test_infinite_and_the_largest_levels_are_in_order():
+    infinite = dense([-np.inf, -np.inf, 10.0, 20.0, np.inf, np.inf], [2], [3], [1])
+    assert optimised(infinite).outputs.tolist() == [FIRST_TAP + 3]
+    largest = np.finfo(np.float32).max
+    assert optimised(dense([-largest, largest], [0], [1], [1])).num_gates == 0
 
 
 def test_descending_levels_are_left_alone():
