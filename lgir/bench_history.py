@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
 
 from lgir.errors import FormatError
+from lgir.files import check_writable
 
 
 def check_history(path: str | PathLike[str]) -> None:
-    """FormatError where the file holds something else than lines of JSON, which stays as it is."""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        if file.read(1) not in (b"", b"{"):
-            raise FormatError(f"{path}: no history of benches, which has lines of JSON; it is kept")
+    """FormatError where `append_history` could not append, or would to something else than lines of
+    JSON, to be told before minutes of measuring.
+    """
+    if not os.path.exists(path):
+        check_writable(path)
+        return
+    try:
+        with open(path, "r+b") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+    if first not in (b"", b"{"):
+        raise FormatError(f"{path}: no history of benches, which has lines of JSON; it is kept")
 
 
 def append_history(path: str | PathLike[str], report: Mapping[str, Any]) -> None:

@@ -123,6 +123,7 @@ CASES = {
     "output over a folder": ("export model.onnx --format c -o .", r"\.: it exists and is not"),
     "unknown model format": ("opt model.onnx -p sweep -o a.txt", r"'a\.txt'; end it in \.onnx"),
     "history without a folder": ("bench nowhere.onnx --history no/b.jsonl", r"cannot write no/b"),
+    "history over a folder": ("bench model.onnx --history .", r"cannot write \.: Is a directory"),
     "history over a model": (
         "bench model.onnx --no-torch --history model.onnx", r"model\.onnx: .*history"),
     "output without a stage": ("compile model.onnx -o a.s", r"-o needs --emit STAGE"),

@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 @click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option(
     "--history",
-    type=OutputPath(),
+    type=click.Path(),
     metavar="FILE.jsonl",
     help="Append the figures as a JSON line, with date and environment.",
 )
