@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from lgir.backends.llvm.checks import set_error, wrong_floats
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, Function
 from lgir.backends.llvm.records import PARAMS, Context, Field
 from lgir.backends.llvm.transpose import (
@@ -227,25 +228,17 @@ def _gather(f: Function, found: str, values: list[list[str]], dtype: str) -> str
         if dtype == "u8":
             found = f.let(f"or <64 x i8> {found}, {x}")
             continue
-        if dtype == "f32":
-            wrong = f.let(f"fcmp uno <16 x float> {x}, {x}")
-        else:
-            zero = f.let(f"fcmp une <16 x float> {x}, zeroinitializer")
-            one = f.let(f"fcmp une <16 x float> {x}, splat (float 1.0)")
-            wrong = f.let(f"and <16 x i1> {zero}, {one}")
+        wrong = wrong_floats(f, x, 16, bits=dtype != "f32")
         found = f.let(f"or <16 x i1> {found}, {wrong}")
     return found
 
 
 def _report(f: Function, found: str, dtype: str) -> None:
-    """Set the error flag where a check found something."""
+    """Sets the error flag where a check found something."""
+    lanes = 16
     if dtype == "u8":
-        lanes = f.let(f"icmp ugt <64 x i8> {found}, splat (i8 1)")
-        wrong = f.let(f"bitcast <64 x i1> {lanes} to i64")
-    else:
-        wrong = f.let(f"zext i16 {f.let(f'bitcast <16 x i1> {found} to i16')} to i64")
-    flag = f.at("%context", str(8 * Context.ERROR))
-    f.store("i64", f.let(f"or i64 {f.load('i64', flag, 8)}, {wrong}"), flag, 8)
+        lanes, found = 64, f.let(f"icmp ugt <64 x i8> {found}, splat (i8 1)")
+    set_error(f, f.let(f"bitcast <{lanes} x i1> {found} to i{lanes}"), lanes)
 
 
 def _bytes_to_planes(f: Function, buffer: str, table: str) -> None:

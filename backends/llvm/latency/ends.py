@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lgir.backends.llvm.checks import set_error, wrong_floats
 from lgir.backends.llvm.ir import Function
 from lgir.backends.llvm.latency.records import BYTES, LANES, Item, place, sign_bits
 from lgir.backends.llvm.records import PARAMS, Context
@@ -32,19 +33,13 @@ def load_kernel(name: str, dtype: str, check: str, *, ternary: bool) -> str:
         f.store(numbers, "zeroinitializer", f.at(out, size), 1)
         with f.loop(count, ("i32", "0"), step=NUMBERS) as i:
             numbers = _load_numbers(f, out, i.index, dtype)
-            if check == "nan":
-                wrong = f.let(f"fcmp uno {_FLOATS} {numbers}, zeroinitializer")
-            elif dtype == "u8":
+            if dtype == "u8":
                 wrong = f.let(f"icmp ugt <{NUMBERS} x i8> {numbers}, splat (i8 1)")
             else:
-                zero = f.let(f"fcmp une {_FLOATS} {numbers}, zeroinitializer")
-                one = f.let(f"fcmp une {_FLOATS} {numbers}, splat (float 1.0)")
-                wrong = f.let(f"and <{NUMBERS} x i1> {zero}, {one}")
+                wrong = wrong_floats(f, numbers, NUMBERS, bits=check == "bits")
             flags = f.let(f"bitcast <{NUMBERS} x i1> {wrong} to i32")
             i.next = [f.let(f"or i32 {i.carried[0]}, {flags}")]
-        error = f.at("%context", str(8 * Context.ERROR))
-        flags = f.let(f"zext i32 {i.result[0]} to i64")
-        f.store("i64", f.let(f"or i64 {f.load('i64', error, 8)}, {flags}"), error, 8)
+        set_error(f, i.result[0], 32)
     f.emit("ret void")
     return f.text()
 

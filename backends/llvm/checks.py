@@ -1,0 +1,24 @@
+"""Checks that kernels make of samples: bits are 0 or 1, floats are not NaN."""
+
+from __future__ import annotations
+
+from lgir.backends.llvm.ir import Function
+from lgir.backends.llvm.records import Context
+
+
+def wrong_floats(f: Function, x: str, lanes: int, *, bits: bool) -> str:
+    """<lanes x i1>: which floats of the vector `x` are neither 0 nor 1 if `bits`, else NaN."""
+    floats = f"<{lanes} x float>"
+    if not bits:
+        return f.let(f"fcmp uno {floats} {x}, {x}")
+    zero = f.let(f"fcmp une {floats} {x}, zeroinitializer")
+    one = f.let(f"fcmp une {floats} {x}, splat (float 1.0)")
+    return f.let(f"and <{lanes} x i1> {zero}, {one}")
+
+
+def set_error(f: Function, found: str, width: int) -> None:
+    """Sets the error flag of the context where `found`, an integer of `width` bits, is not 0."""
+    if width < 64:
+        found = f.let(f"zext i{width} {found} to i64")
+    flag = f.at("%context", str(8 * Context.ERROR))
+    f.store("i64", f.let(f"or i64 {f.load('i64', flag, 8)}, {found}"), flag, 8)
