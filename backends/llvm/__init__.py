@@ -28,7 +28,7 @@ from lgir.backends.llvm.cache import ObjectCache, default_folder
 from lgir.backends.llvm.costs import kind_of, step_costs
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
-from lgir.backends.llvm.latency import MOST, Latency
+from lgir.backends.llvm.latency import MOST, Latency, sample_kind
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.records import Context, Record, RunLoop, StepRecord, link
@@ -153,7 +153,7 @@ class LlvmExecutable(Executable):
     ) -> None:
         """Fills `results`, of `Program.sequence`'s `result`."""
         arrays = [_rows(a) for a in samples]
-        records = self._records(tuple(map(_kind, arrays)), result)
+        records = self._records(tuple(map(sample_kind, arrays)), result)
         blocks = -(-n // BLOCK)
         parts = min(threads, blocks)
         edges = [blocks * i // parts * BLOCK for i in range(parts + 1)] if parts else []
@@ -258,7 +258,7 @@ class LlvmExecutable(Executable):
 
     def _explain(self, samples: list[Array]) -> NoReturn:
         for value, array in zip(self.graph.inputs, samples, strict=True):
-            if value.dtype == "bit" and _kind(array) != "bits":
+            if value.dtype == "bit" and sample_kind(array) != "bits":
                 check_bits(value, array)
             elif value.dtype == "f32":
                 check_floats(value, array)
@@ -282,7 +282,7 @@ class LlvmExecutable(Executable):
         """
         arrays = [_rows(a) for a in samples]
         n = len(arrays[0]) // BLOCK * BLOCK
-        kinds = tuple(map(_kind, arrays))
+        kinds = tuple(map(sample_kind, arrays))
         steps = self._program.sequence(kinds, lambda s: kind is None or kind_of(s) == kind)
         results = [self._result(i, n) for i in range(len(self.graph.outputs))]
         context = self._context(arrays, results, n)
@@ -356,11 +356,6 @@ def _rows(array: Array) -> Array:
     adjacent = np.ascontiguousarray(array) if _scattered(array) else array
     flat = adjacent.reshape(len(array), math.prod(array.shape[1:]))
     return flat.view(np.uint8) if flat.dtype == np.bool_ else flat
-
-
-def _kind(array: Array) -> str:
-    """See `lgir.backends.llvm.program.Program`."""
-    return {"float32": "f32", "uint64": "bits"}.get(array.dtype.name, "u8")
 
 
 def _scattered(array: Array) -> bool:

@@ -64,7 +64,7 @@ class Latency:
         """Outputs of `n` <= MOST samples, bool, uint8 or float32 as checked, or uint64 words; None
         where a bit is neither 0 nor 1 or a float is NaN.
         """
-        kinds = tuple([_kind(a) for a in samples])
+        kinds = tuple([sample_kind(a) for a in samples])
         idle = self._idle.setdefault(kinds, [])
         try:
             call = idle.pop()
@@ -115,8 +115,8 @@ class _Call:
         )
 
 
-def _kind(array: Array) -> str:
-    """See `LatencyPlan.sequence`."""
+def sample_kind(array: Array) -> str:
+    """Of checked samples, as `lgir.backends.llvm.program.Program` names kinds."""
     if array.dtype == np.float32:
         return "f32"
     return "bits" if array.dtype == np.uint64 else "u8"
