@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from lgir.backends.steps import FIRST_FREE_PLANE, Planes
+from lgir.errors import BackendError
 from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Shape, Value
+
+_MOST_PLANES: Final = 1 << 28
+"""Of a value: their numbers alone are 2 GiB."""
 
 
 @dataclass
@@ -120,13 +124,19 @@ class Memory:
 
         A line along an axis ends in cells that stay False and serve before the next line as well:
         reading past either edge finds them. A range with such a halo is only ever used by values of
-        its geometry, which write the same cells.
+        its geometry, which write the same cells. Raises BackendError where they are too many.
         """
         low, high = self.halos.get(value.name, ((0,) * (len(value.shape) - 1),) * 2)
         channels, *space = value.shape
         padded = [s + max(a, b) for s, a, b in zip(space, low, high, strict=True)]
         strides = _row_major(padded)
         count = channels * math.prod(padded)
+        if count > _MOST_PLANES:
+            raise BackendError(
+                f"%{value.name} takes {count:,} planes with all cells that convolutions read past "
+                f"its edges, more than {_MOST_PLANES:,}; passes 'fold,dce' remove reads that are "
+                "always outside"
+            )
         storage = Storage(np.zeros(0, np.int64), strides, low, high)
         if any(low) or any(high):
             storage.geometry = (*space, *low, *high)
