@@ -76,9 +76,10 @@ def _evaluate_node(node: Node, inputs: Sequence[Any], n: int, packed: bool) -> A
 
 
 def group_scores(count: npt.NDArray[np.integer], op: GroupSum) -> npt.NDArray[np.float32]:
-    """(count + beta) / tau in float32, as torch computes it."""
-    total = count.astype(np.float32) + np.float32(op.beta)
-    scores: npt.NDArray[np.float32] = total / np.float32(op.tau)
+    """(count + beta) / tau in float32, as torch computes it: infinite where too large."""
+    with np.errstate(over="ignore"):
+        total = count.astype(np.float32) + np.float32(op.beta)
+        scores: npt.NDArray[np.float32] = total / np.float32(op.tau)
     return scores
 
 

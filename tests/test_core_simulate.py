@@ -14,7 +14,7 @@ from random_graphs import random_graph, random_inputs
 import lgir
 from lgir.body import Body
 from lgir.graph import Graph, GroupSum, Logic, Node, Threshold
-from lgir.simulate import evaluate, pack, tap_index, unpack
+from lgir.simulate import evaluate, group_scores, pack, tap_index, unpack
 
 
 def naive(graph: Graph, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -141,6 +141,12 @@ def test_offsets_at_the_edge_of_int32_do_not_wrap() -> None:
     op = Logic(Body.build(taps, [], [], [2, 3]), (3,), (2**31 - 1,))
     index = tap_index(op, [(1, 5)])
     assert index.tolist() == [[5, 5, 5], [5, 5, 5]]
+
+
+def test_scores_beyond_float32_are_infinite() -> None:
+    scores = group_scores(np.array([0, 1, 4]), GroupSum(1, tau=-1e-38, beta=0.0))
+    assert scores.tolist() == [0.0, np.float32(1) / np.float32(-1e-38), -np.inf]
+    assert group_scores(np.array([5]), GroupSum(1, tau=1e-30, beta=1e9)).tolist() == [np.inf]
 
 
 def test_large_batches_are_evaluated_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_counts_and_labels_without_avx512(target: str) -> None:
     np.testing.assert_array_equal(exe.predict(samples), counts.argmax(axis=1))
 
 
-@pytest.mark.parametrize(("tau", "beta"), [(-2.0, 0.0), (1.0, 1e9), (1e-3, -7.5)])
+@pytest.mark.parametrize(("tau", "beta"), [(-2.0, 0.0), (1.0, 1e9), (1e-3, -7.5), (1e-30, 1e9)])
 def test_labels_are_of_scores_and_not_of_counts(tau: float, beta: float) -> None:
     samples = samples_of_sums(5, 40)
     exe = lgir.compile(sums(5, 40, tau, beta))
@@ -329,3 +329,16 @@ def test_logictreenet_matches_the_reference() -> None:
     expected = lgir.compile(graph, "reference")(x)
     for g in (graph, optimised):
         np.testing.assert_array_equal(lgir.compile(g, "llvm")(x), expected)
+
+
+@pytest.mark.parametrize(("offset", "stride"), [(2**31 - 1, 1), (-(2**31), 1), (0, 2**31 - 1)])
+def test_reads_too_far_outside_to_lay_out_are_named(offset: int, stride: int) -> None:
+    body = lgir.Body.build([[0, 0, offset, 0]], np.zeros((0, 1)), [], [2], rank=2)
+    b = lgir.GraphBuilder("far")
+    x = b.input("x", "bit", (1, 3, 3))
+    graph = b.build(b.logic([x], body, (2, 2), (stride, 1)))
+    with pytest.raises(BackendError, match=r"%x takes [\d,]+ planes with all cells"):
+        lgir.compile(graph)
+    if offset:
+        folded, _ = lgir.optimize(graph, "fold,dce")
+        assert not lgir.compile(folded)(np.ones((1, 1, 3, 3), bool)).any()
