@@ -46,10 +46,12 @@ _NONE: Final = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Positions of trees: `rows` of `columns`, planes from one to the next in inputs and outputs
-    along both axes, and planes to add for each of the copies that are ORed.
+    """What trees share whose code is made together: their shape; positions, `rows` of `columns`,
+    with planes from one to the next in inputs and outputs along both axes; and planes to add for
+    each of the copies that are ORed.
     """
 
+    shape: Shape
     rows: int
     columns: int
     in_row: int
@@ -72,11 +74,12 @@ def geometry_of(step: ConeStep) -> Geometry | None:
     flat = step.space[0] == 1 and rows * columns > 1
     if step.batch < 0 or not flat or "cut" in step.expr.leaves():
         return None
-    if _registers(shape_of(step.expr)) > _MOST_REGISTERS:
+    shape = shape_of(step.expr)
+    if _registers(shape) > _MOST_REGISTERS:
         return None
     (_, in_row, in_column), (_, out_row, out_column) = step.in_step, step.out_step
     shifts = tuple(step.shifts.tolist())
-    return Geometry(rows, columns, in_row, in_column, out_row, out_column, shifts)
+    return Geometry(shape, rows, columns, in_row, in_column, out_row, out_column, shifts)
 
 
 @cache
@@ -95,16 +98,15 @@ def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
     """For each run of steps, which must not depend on each other, a function `void (planes)`,
     position-independent, in the System V convention, that evaluates their trees one after another.
     """
-    # Trees of one shape and geometry, of whatever run, are made together.
-    alike: dict[tuple[Shape, Geometry], list[tuple[int, ConeStep]]] = {}
+    alike: dict[Geometry, list[tuple[int, ConeStep]]] = {}  # of whatever run
     for number, run in enumerate(runs):
         for step in run:
             geometry = geometry_of(step)
             assert geometry is not None
-            alike.setdefault((shape_of(step.expr), geometry), []).append((number, step))
+            alike.setdefault(geometry, []).append((number, step))
     parts, sizes = [np.zeros(0, np.uint8)], [_NONE]
     keys, owners = [_NONE], [_NONE]
-    for (shape, geometry), steps in alike.items():
+    for geometry, steps in alike.items():
         leaves = np.concatenate([step.leaves for _, step in steps])
         out = np.concatenate([step.out for _, step in steps])
         tables = np.concatenate([gate_tables(step.expr, step.masks) for _, step in steps])
@@ -112,7 +114,7 @@ def tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[Bytes]:
         keys.append(leaves.min(axis=1))
         for i in range(0, len(leaves), _AT_ONCE):
             j = i + _AT_ONCE
-            code, size = _evaluation(shape, leaves[i:j], tables[i:j], out[i:j], geometry)
+            code, size = _evaluation(leaves[i:j], tables[i:j], out[i:j], geometry)
             parts.append(code)
             sizes.append(size)
     code, size, owner = np.concatenate(parts), np.concatenate(sizes), np.concatenate(owners)
@@ -144,7 +146,7 @@ def tree_work(step: ConeStep) -> tuple[int, int]:
     """
     g = geometry_of(step)
     assert g is not None
-    copies = _select(shape_of(step.expr), gate_tables(step.expr, step.masks[:1]), g)
+    copies = _select(gate_tables(step.expr, step.masks[:1]), g)
     windows = _windows(copies[0], step.leaves, g)
     cells, kept = windows.cell.max(axis=1) + 1, windows.early.sum(axis=1)
     loads = int((kept + g.columns * (cells - kept)).sum()) * g.rows
@@ -153,14 +155,14 @@ def tree_work(step: ConeStep) -> tuple[int, int]:
     return loads, positions * logic
 
 
-def _select(shape: Shape, tables: Tables, geometry: Geometry) -> list[list[Instruction]]:
+def _select(tables: Tables, geometry: Geometry) -> list[list[Instruction]]:
     """The instructions of each copy. Neighbouring ones have registers of their own where there are
     enough, and so need not wait for each other.
     """
-    registers = _registers(shape)
+    registers = _registers(geometry.shape)
     turns = 2 if registers <= _MOST_REGISTERS // 2 else 1
     return [
-        select(shape, tables, 1 + ACCUMULATOR + copy % turns * registers, pooled=copy > 0)
+        select(geometry.shape, tables, 1 + ACCUMULATOR + copy % turns * registers, pooled=copy > 0)
         for copy in range(len(geometry.shifts))
     ]
 
@@ -173,11 +175,11 @@ def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> Win
 
 
 def _evaluation(
-    shape: Shape, leaves: Planes, tables: Tables, out: Planes, geometry: Geometry
+    leaves: Planes, tables: Tables, out: Planes, geometry: Geometry
 ) -> tuple[Bytes, Ints]:
     """The code of n trees, and how long each is, (n,)."""
     g = geometry
-    copies = _select(shape, tables, g)
+    copies = _select(tables, g)
     instructions = [instruction for copy in copies for instruction in copy]
     scratch = 1 + max(ACCUMULATOR, *(i.target for i in instructions))
     trees = PositionCode(_windows(copies[0], leaves, g), scratch)
