@@ -102,7 +102,8 @@ class Layer:
         many = tuple(value) if isinstance(value, list | tuple) else (value,) * count
         whole = all(isinstance(n, int | np.integer) and n >= 0 for n in many)
         if len(many) != count or not whole:
-            raise LiftError(f"{self.where}: {name}={value!r} must be {count} whole numbers")
+            what = "a whole number" if count == 1 else f"{count} whole numbers"
+            raise LiftError(f"{self.where}: {name}={value!r} must be {what}")
         return tuple(int(n) for n in many)
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:

@@ -69,6 +69,9 @@ def lift_model(
         lifting needs, or computes something else than its layers in order; or the frontend has no
         such option. UnknownNameError: no such framework.
     """
+    for switch, value in (("check", check), ("allow_pickle", allow_pickle)):
+        if not isinstance(value, bool):  # any other word would be taken for True
+            raise LiftError(f"{switch}={value!r} must be True or False")
     source = source_of(model, allow_pickle=allow_pickle)
     name = framework or _recognise(source)
     frontend: Frontend = FRONTENDS.get(name)()

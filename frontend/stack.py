@@ -206,7 +206,12 @@ def with_thresholds(graph: Graph, thresholds: npt.ArrayLike, dtype: str = "u8") 
         raise LiftError("thresholds go before bits, and this model takes numbers already")
     if dtype not in ("u8", "f32"):
         raise LiftError(f"input_dtype is u8 or f32 where thresholds are given, not {dtype!r}")
-    levels = np.atleast_1d(np.asarray(thresholds, np.float32))
+    try:
+        levels = np.atleast_1d(np.asarray(thresholds, np.float32))
+    except (ValueError, TypeError):
+        raise LiftError(f"thresholds are numbers, (L,) or (C, L), not {thresholds!r}") from None
+    if levels.size == 0:
+        raise LiftError("thresholds are empty; leave them out where the model takes bits")
     (bits,) = graph.inputs
     channels, rest = divmod(bits.shape[0], levels.shape[-1])
     if rest or levels.ndim > 2 or (levels.ndim == 2 and len(levels) != channels):

@@ -309,7 +309,7 @@ def with_architecture(old, new):
         (b"[2,9,7]", b"[2,2,7]", LiftError, "does not fit"),
         (b"[2,9,7]", b"[2,0,7]", LiftError, "positive"),
         (b'"dtype":"bit"', b'"dtype":"b16"', LiftError, "not one of"),
-        (b'"depth":3', b'"depth":"x"', LiftError, "whole numbers"),
+        (b'"depth":3', b'"depth":"x"', LiftError, "must be a whole number"),
     ],
 )
 def test_damaged_architectures_are_refused(old, new, error, message):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lgir
-from lgir.errors import FormatError, LgirError
+from lgir.errors import FormatError, LgirError, LiftError
 from lgir.frontend.layers import LogicDense, LogicNet
 
 torch.set_num_threads(1)
@@ -75,6 +75,12 @@ def test_wiring_files_are_read_as_carefully(tmp_path):
     with pytest.raises(FormatError, match="runs code"):
         lgir.lift({"0.weights": torch.randn(4, 16)}, indices=path)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("word", ["no", "false", 1])
+def test_only_true_allows_pickles(word):
+    with pytest.raises(LiftError, match=r"allow_pickle=.* must be True or False"):
+        lgir.lift("module.pt", allow_pickle=word)
 
 
 def test_a_pickled_module_is_loaded_only_on_request_and_with_a_warning(tmp_path):

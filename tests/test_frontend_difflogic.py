@@ -103,6 +103,12 @@ def test_a_tau_or_groups_that_nothing_would_use_are_refused(model, wiring, optio
         lgir.lift(model.state_dict(), indices=wiring, **options)
 
 
+@pytest.mark.parametrize("thresholds", ["half", [1, [2]], []])
+def test_thresholds_that_are_no_numbers_are_refused(model, thresholds):
+    with pytest.raises(LiftError, match="thresholds are "):
+        lgir.lift(model, thresholds=thresholds)
+
+
 def test_thresholds_are_compiled_in(model):
     graph = lgir.lift(model, thresholds=127)
     assert graph.inputs[0].type == "u8[48]"

@@ -158,6 +158,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise click.UsageError(f"--set takes KEY=VALUE, not {text!r}")
+    value = {"true": "True", "false": "False"}.get(value, value)
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
