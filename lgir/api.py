@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lgir.errors import GraphError, ParseError
 from lgir.executable import Executable
 from lgir.graph import Graph
 from lgir.registry import BACKENDS
@@ -53,6 +54,9 @@ def optimize(
     """
     from lgir.passes.pipeline import Pipeline
 
+    _check_graph(graph)
+    if not isinstance(passes, str):
+        raise ParseError(f"passes are one string, such as 'fold,cse,dce', not {passes!r}")
     return Pipeline.parse(passes).run(graph, verify=verify, **options)
 
 
@@ -62,6 +66,7 @@ def compile(graph: Graph, backend: str = "llvm", **options: Any) -> Executable:
     Keyword options go to the backend. Raises UnknownNameError for a backend that is not
     registered and BackendError where it cannot work on this machine.
     """
+    _check_graph(graph)
     executable: Executable = BACKENDS.get(backend)(graph, **options)
     return executable
 
@@ -89,6 +94,7 @@ def export(
     """
     from lgir.exporter import format_of, make_export
 
+    _check_graph(graph)
     made = make_export(graph, format_of(path) if format is None else format, options)
     made.write(path, header)
 
@@ -101,6 +107,8 @@ def verify(a: Graph, b: Graph, method: str = "sim", **options: Any) -> Verdict:
     """
     from lgir.equivalence import verify_graphs
 
+    _check_graph(a)
+    _check_graph(b)
     return verify_graphs(a, b, method=method, **options)
 
 
@@ -110,4 +118,14 @@ def bench(
     """Figures of several backends side by side, after a check that their outputs are equal."""
     from lgir.benchmark import bench_graph
 
+    _check_graph(graph)
     return bench_graph(graph, backends=backends, **options)
+
+
+def _check_graph(given: Any) -> None:
+    """GraphError for what is none, mostly a path or a module."""
+    if not isinstance(given, Graph):
+        raise GraphError(
+            f"{given!r:.80} is no graph; lgir.load reads one from a file, and lgir.lift makes one of a "
+            "checkpoint or module"
+        )
