@@ -126,6 +126,6 @@ def _check_graph(given: Any) -> None:
     """GraphError for what is none, mostly a path or a module."""
     if not isinstance(given, Graph):
         raise GraphError(
-            f"{given!r:.80} is no graph; lgir.load reads one from a file, and lgir.lift makes one of a "
-            "checkpoint or module"
+            f"{given!r:.80} is no graph; lgir.load reads one from a file, and lgir.lift makes one "
+            "of a checkpoint or module"
         )
