@@ -70,6 +70,7 @@ class Registry(Generic[T]):
 
     def added(self) -> dict[str, T]:
         """What was registered so far, by other modules than those that `expect` tells of."""
+        self._load()
         return {name: item for name, item in self._items.items() if name not in self._homes}
 
     def items(self) -> Iterator[tuple[str, T]]:

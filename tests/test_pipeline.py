@@ -273,6 +273,10 @@ def test_passes_load_from_a_file_and_reload(tmp_path, graph, scratch):
             "import lgir\nlgir.register_pass('fold')(print)\n",
             r"passes_file\.py: pass 'fold' is registered already",
         ),
+        (
+            "import lgir\nlgir.register_backend('llvm')(print)\n",
+            r"passes_file\.py: backend 'llvm' is registered already",
+        ),
         ("def (:\n", "failed with SyntaxError"),
     ],
 )

@@ -59,7 +59,7 @@ class OneLineErrors(click.Group):
             at = traceback.extract_tb(error.__traceback__)[-1]
             _fail(
                 f"{type(error).__name__}: {error} (at {os.path.basename(at.filename)}:{at.lineno}; "
-                "a bug in lgir or in a plugged-in pass: --debug shows the traceback)",
+                "a bug in lgir or in a plug-in: --debug shows the traceback)",
                 1,
             )
 
