@@ -63,6 +63,17 @@ class Expr:
 
 
 @dataclass(frozen=True)
+class Cones:
+    """Cones of one template, each below one of `nets` (n,); otherwise as `ConeGroup`."""
+
+    expr: Expr
+    nets: Ints
+    roots: Ints
+    shifts: Ints
+    level: int
+
+
+@dataclass(frozen=True)
 class ConeGroup:
     """Cones of one template.
 
@@ -111,40 +122,47 @@ class ConeCutter:
 
     A body evaluated `once` has no positions to walk: no pools are sought, no gate is computed
     twice, and roots of other cones are leaves as taps are. Otherwise a gate of two leaves that
-    several cones share is computed in each. Nets of `cuts` (num_nets,) are roots in any case.
+    several cones share is computed in each.
 
     Raises nothing: any legal body has a cut, at worst one gate a cone.
     """
 
-    def __init__(self, body: Body, *, once: bool = False, cuts: Bools | None = None) -> None:
+    def __init__(self, body: Body, *, once: bool = False) -> None:
         self.body = body = body.widened(2)
         self.once = once
         self.first = body.first_gate
         self.arity = body.arity().astype(np.int64)
         self.by_level = body.gates_by_level()
         self.pairs = narrow_table(body.table, body.k, 2).astype(np.int64)
-        outputs = distinct(body.outputs[body.outputs >= self.first]).astype(np.int64)
+        self.outputs = distinct(body.outputs[body.outputs >= self.first]).astype(np.int64)
         self.leaves = tree_leaves(body, self.by_level)
         self.pools = no_pools(body.rank)
         if not once:
-            self.pools = find_pools(body, self.by_level, self.leaves, outputs)
+            self.pools = find_pools(body, self.by_level, self.leaves, self.outputs)
         self.whole = reachable(body, self.by_level, self.pools.operands)
-        self.is_root = np.zeros(body.num_nets, bool) if cuts is None else cuts.copy()
-        self.is_root[outputs] = True
-        plain = without(outputs, self.pools.roots)
+        plain = without(self.outputs, self.pools.roots)
         self.reach = self.whole | reachable(body, self.by_level, plain)
+        self.is_root = np.zeros(body.num_nets, bool)
         self.shape = np.full(body.num_nets, LEAF_TAP, np.int64)
         self.inverted = np.zeros(body.num_nets, bool)
         self.operands = np.zeros(body.fanin.shape, np.int64)
         self.masks = np.zeros((body.num_gates, 1 << body.k), bool)
-        self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
-        self._expr_ids: dict[tuple[int, ...], int] = {}
 
     def groups(self) -> list[ConeGroup]:
+        return [self.extract(cones) for cones in self.cut()]
+
+    def cut(self, at: Bools | None = None) -> list[Cones]:
+        """The cones, of which `extract` finds leaves and masks until the next call. Nets of `at`
+        (num_nets,) are roots in any case.
+        """
+        self.is_root[:] = False if at is None else at
+        self.is_root[self.outputs] = True
+        self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
+        self._expr_ids: dict[tuple[int, ...], int] = {}
         self._add_roots()
         self._find_shapes()
         own, pooled, operands = self.shape, self.pools.roots, self.pools.operands
-        found: list[ConeGroup] = []
+        found: list[Cones] = []
         plain = without(np.flatnonzero(self.is_root), pooled)
         plain = plain[plain >= self.first]
         zero = np.zeros((1, self.body.rank), np.int64)
@@ -153,11 +171,11 @@ class ConeCutter:
             batch = plain[depth[plain] == level]
             for shape in distinct(own[batch]):
                 nets = batch[own[batch] == shape]
-                found.append(self._extract(int(shape), nets, nets, zero, int(level)))
+                found.append(Cones(self._exprs[shape], nets, nets, zero, int(level)))
         for shifts, indices in self.pools.by_shift():
             for shape in distinct(own[operands[indices]]):
                 some = indices[own[operands[indices]] == shape]
-                found.append(self._extract(int(shape), operands[some], pooled[some], shifts, -1))
+                found.append(Cones(self._exprs[shape], operands[some], pooled[some], shifts, -1))
         return found
 
     # -- cuts and shapes -------------------------------------------------------------------------
@@ -267,14 +285,18 @@ class ConeCutter:
 
     # -- extraction ------------------------------------------------------------------------------
 
-    def _extract(self, shape: int, nets: Ints, roots: Ints, shifts: Ints, level: int) -> ConeGroup:
-        expr = self._exprs[shape]
+    def extract(self, cones: Cones) -> ConeGroup:
         leaves: list[Ints] = []
         masks: list[Bools] = []
-        self._walk(expr, nets, leaves, masks)
-        masks.append(self.inverted[nets])
+        self._walk(cones.expr, cones.nets, leaves, masks)
+        masks.append(self.inverted[cones.nets])
         return ConeGroup(
-            expr, np.stack(leaves, axis=1), np.stack(masks, axis=1), roots, shifts, level
+            cones.expr,
+            np.stack(leaves, axis=1),
+            np.stack(masks, axis=1),
+            cones.roots,
+            cones.shifts,
+            cones.level,
         )
 
     def _walk(self, expr: Expr, nets: Ints, leaves: list[Ints], masks: list[Bools]) -> None:

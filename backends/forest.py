@@ -48,21 +48,20 @@ def find_forest(body: Body) -> list[ConeGroup]:
     inner = int((uses[body.first_gate :] == 1).sum())
     if inner < MIN_INNER * body.num_gates or not legal_for_cones(body):
         return []
-    groups = ConeCutter(body, once=True).groups()
+    cutter = ConeCutter(body, once=True)
+    found = cutter.cut()
     trees: Counter[Expr] = Counter()
-    for group in groups:
-        trees[group.expr] += len(group.roots)
+    for cones in found:
+        trees[cones.expr] += len(cones.roots)
     usual = {expr for expr, _ in trees.most_common(MAX_TEMPLATES)}
     if len(usual) < len(trees):
-        rare = np.concatenate([g.roots for g in groups if g.expr not in usual])
-        is_root = np.zeros(body.num_nets, bool)
-        is_root[np.concatenate([g.roots for g in groups])] = True
-        cuts = reachable(body, body.gates_by_level(), rare, stop=is_root)
+        rare = np.concatenate([cones.roots for cones in found if cones.expr not in usual])
+        cuts = reachable(body, cutter.by_level, rare, stop=cutter.is_root)
         cuts[: body.first_gate] = False
-        groups = ConeCutter(body, once=True, cuts=cuts).groups()
-        if sum(len(g.roots) for g in groups) > (1 - MIN_INNER) * body.num_gates:
+        found = cutter.cut(cuts)
+        if sum(len(cones.roots) for cones in found) > (1 - MIN_INNER) * body.num_gates:
             return []
-    return [_sorted(group) for group in groups]
+    return [_sorted(cutter.extract(cones)) for cones in found]
 
 
 def schedule_forest(
