@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lgir
+from lgir.builder import dense_body
 from lgir.cli import main
 from lgir.errors import LgirError
 from lgir.registry import BACKENDS
@@ -169,6 +170,20 @@ def test_opt_to_stdout_is_text_that_parses(folder: Path):
 def test_opt_prints_the_ir_after_a_pass_to_stderr(folder: Path):
     result = cli("opt", "--net", f"{NET}-op16", "-p", "fold,dce", "--print-after", "dce")
     assert result.stderr.count("graph ") == 1
+
+
+def test_outputs_of_any_name_are_archived(tmp_path: Path):
+    b = lgir.GraphBuilder("names")
+    x = b.input("x", "bit", (2,))
+    outputs = [b.logic([x], dense_body(2, [[0, 1]], [8]), name=n) for n in ("file", "allow_pickle")]
+    lgir.save(b.build(*outputs), tmp_path / "names.onnx")
+    np.save(tmp_path / "x.npy", np.ones((3, 2), bool))
+    ok("run", tmp_path / "names.onnx", tmp_path / "x.npy", "-o", tmp_path / "y.npz")
+    with np.load(tmp_path / "y.npz") as found:
+        assert {name: found[name].tolist() for name in found.files} == {
+            "file": [[True]] * 3,
+            "allow_pickle": [[True]] * 3,
+        }
 
 
 def test_a_pass_from_a_file_is_listed_and_runs(folder: Path):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import click
 import numpy as np
@@ -86,7 +87,10 @@ def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | No
     """Arrays to a .npy (one), .npz or .csv file; without `output`, a line a sample on stdout."""
     buffer = BytesIO()
     if output is not None and output.endswith(".npz"):
-        np.savez(buffer, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
+        with ZipFile(buffer, "w") as archive:  # numpy.savez takes some names for its own arguments
+            for name, array in zip(names, arrays, strict=True):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
         write_atomically(output, buffer.getvalue())
         return
     if len(arrays) != 1:
