@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -271,6 +272,12 @@ def test_numbers_passed_through_are_refused() -> None:
 def test_unknown_targets_are_refused_with_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'avx512'"):
         lgir.compile(dense_net(1, 400), "llvm", target="avx51")
+
+
+@pytest.mark.parametrize("flag", ["-sse", "-sse2", "-64bit", "+soft-float"])
+def test_what_every_cpu_has_is_not_taken_away(flag: str) -> None:
+    with pytest.raises(BackendError, match=f"{re.escape(flag)}' takes away what every x86-64"):
+        lgir.compile(dense_net(1, 20, inputs=20), features=f"-avx512f,{flag}")
 
 
 @pytest.mark.parametrize("features", ["avx512f", "-avx512f, +gfni", "-", "+gfni;-avx2"])

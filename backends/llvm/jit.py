@@ -30,6 +30,8 @@ _AVX512_NEEDS: Final = (
     "sse3", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "f16c", "fma", "avx512f", "avx512bw",
 )  # fmt: skip
 """Features without which LLVM drops AVX-512."""
+_BASIC: Final = ("-sse", "-sse2", "-64bit", "+soft-float")
+"""Flags that leave x86-64 without its floats or itself: LLVM ends the process, or rounds twice."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def resolve_target(name: str, features: str = "") -> Target:
     """The target called `name`, with LLVM features such as "-avx512f" appended.
 
     Raises UnknownNameError for another name and BackendError where this machine cannot run it or
-    a feature lacks its sign.
+    `check_features` refuses a feature.
     """
     check_features(features)
     _initialise()
@@ -103,13 +105,15 @@ def resolve_target(name: str, features: str = "") -> Target:
 
 
 def check_features(features: str) -> None:
-    """BackendError for flags without a sign, which end the process in LLVM."""
+    """BackendError for flags that end the process in LLVM: without a sign, or of `_BASIC`."""
     for flag in filter(None, features.split(",")):
         if not re.fullmatch(r"[+-][\w.-]+", flag):
             raise BackendError(
                 f"feature {flag!r} must be a name after + (with it) or - (without it); flags are "
                 "separated by commas alone, as '-avx512f,+gfni'"
             )
+        if flag in _BASIC:
+            raise BackendError(f"feature {flag!r} takes away what every x86-64 CPU has")
 
 
 class Functions:
