@@ -32,7 +32,7 @@ def test_the_readmes_commands_are_there_to_be_copied():
     commands = [line for line in lines if line.startswith("python -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith(".venv/bin/lgir demo")
-    assert commands[1].endswith(".venv/bin/pytest")
+    assert commands[1].endswith(".venv/bin/pytest -n auto")
     assert all("-c constraints.txt" in command for command in commands)
 
 
