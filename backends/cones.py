@@ -27,6 +27,7 @@ _MOST_NUMBERS: Final = 1 << 16
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Nets = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class ConeCutter:
         self.is_root = np.zeros(body.num_nets, bool)
         self.shape = np.full(body.num_nets, LEAF_TAP, np.int64)
         self.inverted = np.zeros(body.num_nets, bool)
-        self.operands = np.zeros(body.fanin.shape, np.int64)
+        self.operands = np.zeros(body.fanin.shape, np.int32)
         self.masks = np.zeros((body.num_gates, 1 << body.k), bool)
 
     def groups(self) -> list[ConeGroup]:
@@ -286,20 +287,20 @@ class ConeCutter:
     # -- extraction ------------------------------------------------------------------------------
 
     def extract(self, cones: Cones) -> ConeGroup:
-        leaves: list[Ints] = []
+        leaves: list[Nets] = []
         masks: list[Bools] = []
         self._walk(cones.expr, cones.nets, leaves, masks)
         masks.append(self.inverted[cones.nets])
         return ConeGroup(
             cones.expr,
-            np.stack(leaves, axis=1),
+            np.stack(leaves, axis=1, dtype=np.int64),
             np.stack(masks, axis=1),
             cones.roots,
             cones.shifts,
             cones.level,
         )
 
-    def _walk(self, expr: Expr, nets: Ints, leaves: list[Ints], masks: list[Bools]) -> None:
+    def _walk(self, expr: Expr, nets: Nets, leaves: list[Nets], masks: list[Bools]) -> None:
         """Collects leaves and masks of `nets`, all of template `expr`. Recursion is at most
         MAX_LEAVES deep.
         """
