@@ -14,8 +14,10 @@ import numpy as np
 from lgir.body import FIRST_TAP, TRUE, Body
 from lgir.builder import GraphBuilder
 from lgir.errors import FormatError
+from lgir.exporter import Export
 from lgir.graph import Graph
 from lgir.ops import full_mask
+from lgir.registry import register_exporter
 from lgir.unroll import InputSpace, unroll
 
 _MAX_VARIABLES: Final = 1 << 28
@@ -23,7 +25,13 @@ _MAX_VARIABLES: Final = 1 << 28
 
 def write_aiger(graph: Graph, path: str | Path) -> None:
     """Write `graph`, unrolled, as a binary AIGER file."""
-    Path(path).write_bytes(dump_aiger(graph))
+    export_aiger(graph).write(path)
+
+
+@register_exporter("aig")
+def export_aiger(graph: Graph) -> Export:
+    """Binary AIGER for model checkers and synthesis: the unrolled graph as ANDs and inverters."""
+    return Export(dump_aiger(graph), text=False)
 
 
 def dump_aiger(graph: Graph) -> bytes:

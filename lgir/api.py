@@ -79,12 +79,12 @@ def export(
     header: str | Path | None = None,
     **options: Any,
 ) -> None:
-    """Write `graph` as code that runs without Python.
+    """Write `graph` as code that runs without Python, or as a netlist for other tools.
 
     Args:
         path: the file to write.
-        format: "so", "a" or "o" (compiled ahead of time), "c", "cuda" or a plugged-in one; the
-            ending of `path` where None.
+        format: "so", "a" or "o" (compiled ahead of time), "c", "cuda", "blif", "aig", "v" or a
+            plugged-in one; the ending of `path` where None.
         header: where to write the C header, for formats that have one.
         options: what the exporter takes, such as `prefix`, what the functions' names begin with.
 

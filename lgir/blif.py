@@ -16,8 +16,10 @@ import numpy as np
 from lgir.body import FALSE, FIRST_TAP, TRUE, Body
 from lgir.builder import GraphBuilder
 from lgir.errors import FormatError
+from lgir.exporter import Export
 from lgir.graph import Graph
 from lgir.ops import MAX_FANIN, full_mask
+from lgir.registry import register_exporter
 from lgir.unroll import InputSpace, unroll
 
 _IGNORED: Final = (".default_input_arrival", ".area", ".delay", ".input_drive", ".output_load")
@@ -29,7 +31,13 @@ def write_blif(graph: Graph, path: str | Path, *, guarded: bool = False) -> None
     `guarded` ANDs each threshold of a number with the lower ones, which it implies on every sample:
     tools that take inputs to be independent then see what samples can show, and no more.
     """
-    Path(path).write_text(dumps_blif(graph, guarded=guarded), encoding="ascii")
+    export_blif(graph, guarded=guarded).write(path)
+
+
+@register_exporter("blif")
+def export_blif(graph: Graph, *, guarded: bool = False) -> Export:
+    """BLIF for logic synthesis: the unrolled graph as one model; see `write_blif`."""
+    return Export(dumps_blif(graph, guarded=guarded).encode("ascii"))
 
 
 def dumps_blif(graph: Graph, *, guarded: bool = False) -> str:

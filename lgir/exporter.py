@@ -1,4 +1,4 @@
-"""Export: a graph as code for programs without Python, in a format that a backend registers.
+"""Export: a graph as code for programs without Python, or as a netlist for other tools.
 
 An exporter maps a graph and options to an `Export`; `lgir.registry.EXPORTERS` holds them by name.
 """
@@ -21,10 +21,13 @@ from lgir.registry import EXPORTERS
 
 @dataclass(frozen=True)
 class Export:
-    """What an exporter made: the bytes of a file and, where the format has one, a C header."""
+    """What an exporter made: the bytes of a file, whether they are `text`, and where the format has
+    one, a C header.
+    """
 
     data: bytes
     header: str | None = None
+    text: bool = True
 
     def write(self, path: str | PathLike[str], header: str | PathLike[str] | None = None) -> None:
         """Writes the file and, where asked for, the header; BackendError where both are one."""

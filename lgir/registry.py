@@ -117,6 +117,10 @@ BACKENDS: Registry[Callable[..., Any]] = Registry("backend", "lgir.backends")
 EXPORTERS: Registry[Callable[..., Any]] = Registry("format", "lgir.backends", "lgir.export")
 FRONTENDS: Registry[Callable[..., Any]] = Registry("frontend", "lgir.frontend")
 
+EXPORTERS.expect("lgir.blif", "blif")
+EXPORTERS.expect("lgir.aiger", "aig")
+EXPORTERS.expect("lgir.verilog", "v")
+
 REGISTRIES = (PASSES, BACKENDS, EXPORTERS, FRONTENDS)
 
 register_pass = PASSES.register

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from lgir.body import Body
+from lgir.exporter import Export
 from lgir.graph import Graph
 from lgir.ops import UNARY_NAMES, table_from_op
+from lgir.registry import register_exporter
 from lgir.unroll import InputSpace, unroll
 
 # Indexed by difflogic's number, as lgir.ops.OP_NAMES.
@@ -31,7 +33,13 @@ _UNARY: Final = {"false": "1'b0", "not": "~{a}", "buf": "{a}", "true": "1'b1"}
 
 def write_verilog(graph: Graph, path: str | Path) -> None:
     """Write `graph`, unrolled, as one combinational module."""
-    Path(path).write_text(dumps_verilog(graph), encoding="ascii")
+    export_verilog(graph).write(path)
+
+
+@register_exporter("v")
+def export_verilog(graph: Graph) -> Export:
+    """Structural Verilog for hardware: the unrolled graph, one assignment a gate."""
+    return Export(dumps_verilog(graph).encode("ascii"))
 
 
 def dumps_verilog(graph: Graph) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from random_graphs import random_graph
@@ -17,6 +18,7 @@ import lgir
 from lgir.aiger import dump_aiger, parse_aiger, read_aiger, write_aiger
 from lgir.blif import write_blif
 from lgir.builder import GraphBuilder
+from lgir.cli import main
 from lgir.errors import FormatError
 from lgir.graph import Graph
 from lgir.simulate import evaluate_body, unpack
@@ -98,6 +100,32 @@ def test_abc_finds_aiger_and_blif_equivalent(tmp_path):
             check=True,
         )
         assert "Networks are equivalent" in answer.stdout, (seed, answer.stdout)
+
+
+@pytest.mark.parametrize("ending", ["blif", "aig"])
+def test_netlists_go_out_and_come_in_on_the_command_line(ending, tmp_path):
+    graph = bits_only(5)
+    lgir.save(graph, tmp_path / "net.onnx")
+    netlist, back = tmp_path / f"net.{ending}", tmp_path / "back.onnx"
+    run = CliRunner().invoke
+    assert run(main, ["export", str(tmp_path / "net.onnx"), "-o", str(netlist)]).exit_code == 0
+    assert run(main, ["opt", str(netlist), "-o", str(back)]).exit_code == 0
+    assert lgir.verify(graph, lgir.load(back), method="exhaustive").equivalent is True
+
+
+def test_netlists_on_stdout():
+    run = CliRunner().invoke
+    shown = run(main, ["export", "--net", "dense-1x400", "--format", "v"])
+    assert shown.output.startswith("module dense_1x400(")
+    plain, guarded = (
+        run(main, ["export", "--net", "logictreenet-8-t3", "--format", "blif", *flag]).output
+        for flag in ([], ["--guarded"])
+    )
+    assert plain.startswith(".model logictreenet-8")
+    assert guarded.count(".names") == plain.count(".names") + 2 * 3 * 32 * 32
+    failed = run(main, ["export", "--net", "dense-1x400", "--format", "aig"])
+    assert failed.exit_code == 2
+    assert "format 'aig' is not text; write it to a file with -o" in failed.stderr
 
 
 def test_verilog_of_a_small_net():

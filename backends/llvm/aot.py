@@ -167,7 +167,7 @@ def export_object(
 ) -> Export:
     """Object file to link into a program: machine code, no dependency but libc."""
     code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
-    return Export(code.data, code.header)
+    return Export(code.data, code.header, text=False)
 
 
 @register_exporter("a")
@@ -181,7 +181,7 @@ def export_archive(
 ) -> Export:
     """Static library: the object file in an archive."""
     code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
-    return Export(code.archive(), code.header)
+    return Export(code.archive(), code.header, text=False)
 
 
 @register_exporter("so")
@@ -196,4 +196,4 @@ def export_library(
 ) -> Export:
     """Shared library, linked by the system's C compiler."""
     code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
-    return Export(code.shared_library(cc), code.header)
+    return Export(code.shared_library(cc), code.header, text=False)

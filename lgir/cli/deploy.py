@@ -68,7 +68,7 @@ def write_export(
     if output != "-":
         made.write(output, header)
         note(f"{output}: {graph!r}, {len(made.data):,} bytes, {perf_counter() - start:.2f} s")
-    elif format_ in LIBRARIES:
+    elif not made.text:
         raise click.UsageError(f"format {format_!r} is not text; write it to a file with -o")
     else:
         if header is not None:
@@ -85,7 +85,7 @@ def write_export(
     "format_",
     metavar="FORMAT",
     shell_complete=complete(EXPORTERS.names),
-    help="c, cuda, so, a, o or a plugged-in one; by default what the ending of -o says.",
+    help="c, cuda, so, a, o, or a netlist: blif, aig, v; by default what the ending of -o says.",
 )
 @click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
 @output_option()
@@ -94,6 +94,12 @@ def write_export(
 @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f (so, a, o).")
 @click.option("--word", type=int, help="Bits of a word, 32 or 64 (c).  [default: 64]")
 @click.option("--style", help="tables, or statements: one a gate (c).  [default: tables]")
+@click.option(
+    "--guarded",
+    is_flag=True,
+    default=None,
+    help="AND each threshold with the lower ones, which it implies (blif).",
+)
 def export(
     files: tuple[str, ...],
     source: ModelSource,
@@ -104,14 +110,16 @@ def export(
     interface: dict[str, Any],
     **options: Any,
 ) -> None:
-    """Turn a model into code that runs without Python.
+    """Turn a model into code that runs without Python, or a netlist.
 
-    Source text goes to stdout unless -o is given.
+    Source text goes to stdout unless -o is given. A netlist is unrolled: thresholds are its inputs,
+    and the bits that sums count its outputs.
 
     \b
     lgir export model.onnx --format c -o model.c --header model.h
     lgir export model.pt -p default --format c --word 32 > model.c
     lgir export model.onnx -o model.so --header model.h --target x86-64-v3
+    lgir export model.onnx -o model.blif
     """
     if format_ is None:
         if output is None or output == "-":

@@ -34,7 +34,8 @@ ARRAYS = (".npy", ".npz", ".csv")
 
 
 def read_model(path: str, **settings: Any) -> Graph:
-    """A graph from a .onnx container, text IR, stdin (`-`, either), or what a frontend can lift.
+    """A graph from a .onnx container, text IR, stdin (`-`, either), a netlist (.blif, .aig), or
+    what a frontend can lift.
 
     Raises FormatError, ParseError or LiftError where the content is not what it should be, and
     OSError where the file cannot be read.
@@ -44,12 +45,21 @@ def read_model(path: str, **settings: Any) -> Graph:
         return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
     if path.endswith(".onnx"):
         return lgir.load(path)
+    if path.endswith((".blif", ".aig")):
+        return _read_netlist(path)
     with open(path, "rb") as file:  # also: a missing file is an OSError, whoever lifts it
         if path.endswith(".lgir") or _is_text(file.read(64)):
             file.seek(0)
             return _parse(file.read(), path)
     graph = lgir.lift(path, **settings)
     return graph if "name" in settings else replace(graph, name=Path(path).stem)
+
+
+def _read_netlist(path: str) -> Graph:
+    from lgir.aiger import read_aiger
+    from lgir.blif import read_blif
+
+    return read_blif(path) if path.endswith(".blif") else read_aiger(path)
 
 
 def _is_text(head: bytes) -> bool:
