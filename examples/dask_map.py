@@ -24,7 +24,7 @@ from lgir.zoo import build_net
 
 
 @click.command()
-@click.option("--net", default="dense-6x8000", show_default=True, help="A dense network.")
+@click.option("--net", default="dense-6x8000", show_default=True, help="A random network.")
 @click.option("--samples", default=200_000, show_default=True)
 @click.option("--partition", default=50_000, show_default=True, help="Samples a partition.")
 @click.option("--workers", default=2, show_default=True, help="Processes.")
@@ -32,23 +32,26 @@ def main(net: str, samples: int, partition: int, workers: int) -> None:
     """Compare the scores and the time of a Dask cluster with those of a direct call."""
     graph, _ = lgir.optimize(build_net(net))
     exe = lgir.compile(graph, "llvm", threads=1)  # workers share the cores between them
-    (width,) = graph.inputs[0].shape
+    image = graph.inputs[0]
     (classes,) = graph.values[graph.outputs[0]].shape
     sizes = da.core.normalize_chunks((partition,), (samples,))[0]
 
-    def random_bits(block_info: Any) -> npt.NDArray[np.bool_]:
+    def random_images(block_info: Any) -> npt.NDArray[np.uint8]:
         """A partition, made in its worker: data has no need to pass through this process."""
-        (start, stop), _ = block_info[None]["array-location"]
-        return np.random.default_rng(start).random((stop - start, width)) < 0.5
+        start, stop = block_info[None]["array-location"][0]
+        below = 2 if image.dtype == "bit" else 256
+        shape = (stop - start, *image.shape)
+        return np.random.default_rng(start).integers(below, size=shape, dtype=np.uint8)
 
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
     ):
-        x = da.map_blocks(random_bits, chunks=(sizes, (width,)), dtype=bool).persist()
+        parts = (sizes, *((size,) for size in image.shape))
+        x = da.map_blocks(random_images, chunks=parts, dtype=np.uint8).persist()
         wait(x)
         meta = np.empty((0, classes), np.float32)  # or Dask would call the network to find out
-        y = x.map_blocks(exe, chunks=(sizes, (classes,)), meta=meta)
+        y = x.map_blocks(exe, chunks=(sizes, (classes,)), drop_axis=range(2, x.ndim), meta=meta)
         for note in ("and workers' imports and compilation", "and no more"):
             start = perf_counter()
             mapped = y.compute()
