@@ -78,7 +78,7 @@ ArrayLayer = Dense | TreeConv | OrPool | Flatten
 def from_arrays(
     layers: Sequence[ArrayLayer],
     *,
-    input_shape: Sequence[int],
+    input_shape: Sequence[int] | int,
     groups: int | None = None,
     tau: float = 1.0,
     beta: float = 0.0,
@@ -94,7 +94,7 @@ def from_arrays(
 
     Args:
         layers: in order.
-        input_shape: of the bits of one sample: (N,), or (channels, height, width).
+        input_shape: of the bits of one sample: (N,) or N, or (channels, height, width).
         groups: classes of a final GroupSum, score = (count + beta) / tau; None leaves bits.
         tau, beta: see groups.
         thresholds: (L,) or (C, L): the graph takes numbers and computes the bits x > t.
@@ -102,9 +102,15 @@ def from_arrays(
         name, metadata: of the graph.
 
     Raises:
-        LiftError: arrays of wrong shapes, wires out of range, layers that do not fit.
+        LiftError: arrays of wrong shapes, wires out of range, layers that do not fit, a tau or beta
+            without groups.
     """
-    stack = Stack(name, input_shape, "bit", {"source": "arrays", **(metadata or {})})
+    if groups is None and (tau, beta) != (1.0, 0.0):
+        raise LiftError(
+            "tau and beta belong to a GroupSum; give groups, how many classes it counts"
+        )
+    shape = (input_shape,) if isinstance(input_shape, int) else input_shape
+    stack = Stack(name, shape, "bit", {"source": "arrays", **(metadata or {})})
     for number, layer in enumerate(layers):
         where = f"layer {number} ({type(layer).__name__})"
         try:

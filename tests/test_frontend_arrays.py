@@ -166,3 +166,11 @@ def test_incomplete_trees_are_refused():
     layer = TreeConv(leaves=leaves, ops=[[1, 1]], window=(2, 2))
     with pytest.raises(LiftError, match="no complete tree"):
         from_arrays([layer], input_shape=(1, 4, 4))
+
+
+def test_a_tau_without_groups_is_refused():
+    xor = Dense(indices=[[0, 1]], ops=[6])
+    assert from_arrays([xor], input_shape=2).inputs[0].shape == (2,)
+    for option in ({"tau": 2.0}, {"beta": 1.0}):
+        with pytest.raises(LiftError, match="belong to a GroupSum; give groups"):
+            from_arrays([xor], input_shape=(2,), **option)
