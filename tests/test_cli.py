@@ -297,6 +297,7 @@ def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch):
     assert completed("lgir comp") == ["compile"]
     assert "reference" in completed("lgir run -b ref")
     assert "dense-6x8000" in completed("lgir bench --net dense-6")
+    assert completed("lgir opt -p fold,thr") == ["fold,throughput"]
 
 
 def test_describe_drafts_what_lift_needs(tmp_path: Path):

@@ -18,6 +18,7 @@ from lgir.cli.options import (
     load_option,
     model_source,
     options_for,
+    passes_option,
 )
 from lgir.cli.output import console, note, print_json, status
 from lgir.errors import LiftError
@@ -45,14 +46,7 @@ if TYPE_CHECKING:
     shell_complete=complete(BACKENDS.names),
     help="Measure this backend (repeatable).",
 )
-@click.option(
-    "-p",
-    "--passes",
-    default="default",
-    show_default=True,
-    metavar="PIPELINE",
-    help="Optimise first; 'none' takes the model as it is.",
-)
+@passes_option("Optimise first; 'none' takes the model as it is.", "default")
 @backend_options
 @click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")

@@ -18,6 +18,7 @@ from lgir.cli.options import (
     complete,
     load_option,
     model_source,
+    optimise_first,
     output_option,
 )
 from lgir.cli.output import note, status
@@ -87,7 +88,7 @@ def write_export(
     shell_complete=complete(EXPORTERS.names),
     help="c, cuda, so, a, o, or a netlist: blif, aig, v; by default what the ending of -o says.",
 )
-@click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@optimise_first
 @output_option()
 @interface_options
 @click.option("--target", help="CPU: native, x86-64, x86-64-v3, x86-64-v4, aarch64 (so, a, o).")

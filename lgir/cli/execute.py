@@ -17,6 +17,7 @@ from lgir.cli.options import (
     json_option,
     load_option,
     model_source,
+    optimise_first,
 )
 from lgir.cli.output import console, print_json
 
@@ -30,7 +31,7 @@ threads_option = click.option(
 @model_source
 @load_option
 @backend_option
-@click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@optimise_first
 @backend_options
 @threads_option
 @click.option("--labels", is_flag=True, help="Class labels (argmax) instead of scores.")

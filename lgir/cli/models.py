@@ -20,6 +20,7 @@ from lgir.cli.options import (
     json_option,
     load_option,
     model_source,
+    optimise_first,
     output_option,
 )
 from lgir.cli.output import console, note, print_json, status
@@ -118,7 +119,7 @@ def dump(
 @model_source
 @load_option
 @backend_option
-@click.option("-p", "--passes", metavar="PIPELINE", help="Optimise first with these passes.")
+@optimise_first
 @backend_options
 @click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
 @output_option()

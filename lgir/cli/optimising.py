@@ -16,6 +16,7 @@ from lgir.cli.options import (
     load_option,
     model_source,
     output_option,
+    passes_option,
 )
 from lgir.cli.output import console, note, print_json, status
 from lgir.equivalence import METHODS
@@ -23,13 +24,8 @@ from lgir.equivalence import METHODS
 if TYPE_CHECKING:
     from lgir.equivalence import Verdict
 
-passes_option = click.option(
-    "-p",
-    "--passes",
-    default="default",
-    show_default=True,
-    metavar="PIPELINE",
-    help="Passes in order, for example 'fold,cse,dce' ('lgir passes' lists them).",
+pipeline_option = passes_option(
+    "Passes in order, for example 'fold,cse,dce' ('lgir passes' lists them).", "default"
 )
 
 method_option = click.option(
@@ -45,7 +41,7 @@ method_option = click.option(
 @click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @load_option
-@passes_option
+@pipeline_option
 @click.option(
     "--print-after",
     multiple=True,
@@ -165,7 +161,7 @@ def verify(
 @click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @load_option
-@passes_option
+@pipeline_option
 @method_option
 @click.option(
     "--before", type=OutputPath(*MODELS), metavar="FILE", help="Keep the last good graph."

@@ -17,7 +17,7 @@ from lgir.cli.files import read_model
 from lgir.cli.output import status
 from lgir.errors import BackendError, LgirError
 from lgir.files import check_writable
-from lgir.registry import BACKENDS
+from lgir.registry import BACKENDS, PASSES
 from lgir.zoo import EXAMPLES, build_net
 
 if TYPE_CHECKING:
@@ -28,6 +28,30 @@ if TYPE_CHECKING:
 def complete(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
     """Tab completion of one of `names()`."""
     return lambda ctx, param, typed: [name for name in names() if name.startswith(typed)]
+
+
+def passes_option(help_: str, default: str | None = None) -> Callable[..., Any]:
+    """The option -p, whose last pass tab completes."""
+
+    def ending(ctx: click.Context, param: click.Parameter, typed: str) -> list[str]:
+        from lgir.passes.pipeline import PIPELINES
+
+        before, comma, last = typed.rpartition(",")
+        names = sorted({*PASSES.names(), *PIPELINES})
+        return [before + comma + name for name in names if name.startswith(last)]
+
+    return click.option(
+        "-p",
+        "--passes",
+        default=default,
+        show_default=True,
+        metavar="PIPELINE",
+        shell_complete=ending,
+        help=help_,
+    )
+
+
+optimise_first = passes_option("Optimise first with these passes.")
 
 
 def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
