@@ -76,8 +76,7 @@ class LlvmExecutable(Executable):
         target = resolve_target(options.target, options.features)
         self.options = options
         self.target = target
-        self.threads = _cores()
-        self.threads = self._threads(options.threads)
+        self.threads = _cores() if options.threads is None else _checked(options.threads)
         self.plan = make_plan(graph, chains=True)
         own_code = target.ternary and os.name == "posix"
         self._program = Program(self.plan, ternary=target.ternary, own_code=own_code)
@@ -143,10 +142,7 @@ class LlvmExecutable(Executable):
         return counts
 
     def _threads(self, threads: int | None) -> int:
-        threads = self.threads if threads is None else threads
-        if threads < 1:
-            raise InputError(f"threads={threads} must be at least 1")
-        return threads
+        return self.threads if threads is None else _checked(threads)
 
     def _run_blocks(
         self, samples: list[Array], results: list[Array], n: int, threads: int, result: str
@@ -349,6 +345,12 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _checked(threads: int) -> int:
+    if threads < 1:
+        raise InputError(f"threads={threads} must be at least 1")
+    return threads
 
 
 def _rows(array: Array) -> Array:
