@@ -82,7 +82,15 @@ def write_model(graph: Graph, path: str) -> None:
     elif path.endswith(".lgir") or path == "-":
         write_text(lgir.dumps(graph, full=True), path)
     else:
-        raise LgirError(f"cannot tell the format of {path!r}; end it in .onnx or .lgir, or give -")
+        raise unknown_ending(path, MODELS)
+
+
+def unknown_ending(path: str, endings: Sequence[str]) -> LgirError:
+    """That `path` has none of the `endings` which say a format."""
+    *some, last = endings
+    return LgirError(
+        f"cannot tell the format of {path!r}; end it in {', '.join(some)} or {last}, or give -"
+    )
 
 
 def write_text(text: str, path: str | None) -> None:
@@ -116,7 +124,7 @@ def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | No
         lines = (",".join(f"{x:.9g}" for x in row) + "\n" for row in rows.tolist())
         write_text("".join(lines), output)
     else:
-        raise LgirError(f"cannot tell the format of {output!r}; end it in .npy, .npz or .csv")
+        raise unknown_ending(output, ARRAYS)
 
 
 def read_array(path: str) -> Array:

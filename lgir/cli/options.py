@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lgir
-from lgir.cli.files import read_model
+from lgir.cli.files import read_model, unknown_ending
 from lgir.cli.output import status
-from lgir.errors import BackendError, LgirError
+from lgir.errors import BackendError
 from lgir.files import check_writable
 from lgir.registry import BACKENDS, PASSES
 from lgir.zoo import EXAMPLES, build_net
@@ -81,11 +81,7 @@ class OutputPath(click.Path):
             self.fail("the name is empty", param, ctx)
         if value != "-":
             if self.endings and not value.endswith(self.endings):
-                *some, last = self.endings
-                raise LgirError(
-                    f"cannot tell the format of {value!r}; end it in {', '.join(some)} or {last}, "
-                    "or give -"
-                )
+                raise unknown_ending(value, self.endings)
             check_writable(value)
         return super().convert(value, param, ctx)
 
