@@ -338,28 +338,33 @@ def test_registry_takes_entry_points_and_names_a_broken_one(
         registry.get("module")
 
 
+def run_in_a_new_process(code: str) -> None:
+    """Runs `code` where nothing of lgir is loaded, with a network `net` to compile."""
+    net = (
+        "import sys, lgir\n"
+        "from lgir.zoo import dense_net\n"
+        "net = dense_net(1, 10, inputs=4, classes=2)\n"
+    )
+    subprocess.run([sys.executable, "-c", net + code], check=True)
+
+
 def test_threads_may_ask_for_their_first_backend_at_once() -> None:
     code = (
-        "import sys, threading\n"
+        "import threading\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "import lgir\n"
-        "from lgir.zoo import dense_net\n"
         "sys.setswitchinterval(1e-6)\n"
-        "net, together = dense_net(1, 10, inputs=4, classes=2), threading.Barrier(8)\n"
+        "together = threading.Barrier(8)\n"
         "def compiled(_):\n"
         "    together.wait()\n"
         "    return lgir.compile(net, backend='reference').backend\n"
         "with ThreadPoolExecutor(8) as pool:\n"
         "    assert set(pool.map(compiled, range(8))) == {'reference'}\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_in_a_new_process(code)
 
 
 def test_a_name_is_imported_when_asked_for_and_never_taken_by_others() -> None:
     code = (
-        "import sys, lgir\n"
-        "from lgir.zoo import dense_net\n"
-        "net = dense_net(1, 10, inputs=4, classes=2)\n"
         "lgir.compile(net, backend='reference')\n"
         "assert not {'llvmlite', 'lgir.backends.llvm', 'lgir.backends.cuda'} & set(sys.modules)\n"
         "from lgir.registry import BACKENDS, EXPORTERS\n"
@@ -372,7 +377,7 @@ def test_a_name_is_imported_when_asked_for_and_never_taken_by_others() -> None:
         "assert lgir.compile(net).backend == 'llvm'\n"
         "assert 'lgir.backends.cuda' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_in_a_new_process(code)
 
 
 def test_a_built_in_name_taken_before_anything_is_loaded_is_told_about() -> None:
