@@ -6,8 +6,8 @@ from lgir.registry import BACKENDS, EXPORTERS
 
 BACKENDS.expect("lgir.backends.llvm", "llvm")
 BACKENDS.expect("lgir.backends.cuda", "cuda")
-BACKENDS.expect("lgir.backends.c_native", "c", "c-O1", "c-O3")
+BACKENDS.expect("lgir.backends.c.executable", "c", "c-O1", "c-O3")
 BACKENDS.expect("lgir.backends.reference", "reference")
 EXPORTERS.expect("lgir.backends.llvm.aot", "so", "a", "o")
 EXPORTERS.expect("lgir.backends.cuda", "cuda", "cu")
-EXPORTERS.expect("lgir.backends.c_source", "c")
+EXPORTERS.expect("lgir.backends.c.source", "c")

@@ -1,13 +1,13 @@
-"""The reference backend: the interpreter of `lgir.simulate`, the definition of correct."""
+"""The reference backend: the interpreter of `lgir.ir.simulate`, the definition of correct."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from lgir.executable import Array, Executable, check_bits, check_floats
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
+from lgir.ir.simulate import evaluate, pack, unpack
 from lgir.registry import register_backend
-from lgir.simulate import evaluate, pack, unpack
 
 _BATCH = 4096
 

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import lgir
-from lgir.bench_history import append_history
-from lgir.bench_text import si
-from lgir.benchmark import MODULE, BenchReport, Measurement, bench_graph
+from lgir.benchmarking.history import append_history
+from lgir.benchmarking.rendering import si
+from lgir.benchmarking.throughput import MODULE, BenchReport, Measurement, bench_graph
 from lgir.errors import LgirError
 from lgir.files import write_atomically
 from lgir.zoo import build_net
@@ -79,7 +79,7 @@ def measure(
 ) -> BenchReport:
     """Lift (or build), optimise, compile and measure one network."""
     if torch:
-        from lgir.frontend.rebuild import rebuild  # importing torch is no part of lifting
+        from lgir.frontend.training.rebuild import rebuild  # importing torch is no part of lifting
     tell("lifting")
     start = perf_counter()
     graph = lgir.lift(digits(), name=net) if net == "digits" else build_net(net)

@@ -20,9 +20,9 @@ from rich.table import Table
 
 import lgir
 from lgir.backends.llvm import LlvmExecutable, compile_llvm
-from lgir.bench_samples import random_samples
-from lgir.bench_text import si
-from lgir.environment import environment
+from lgir.benchmarking.checks import random_samples
+from lgir.benchmarking.environment import environment
+from lgir.benchmarking.rendering import si
 from lgir.errors import LgirError
 from lgir.executable import Array
 from lgir.files import write_atomically

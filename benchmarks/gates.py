@@ -19,8 +19,8 @@ from time import perf_counter
 import click
 
 import lgir
-from lgir.blif import write_blif
-from lgir.graph import Graph
+from lgir.formats.blif import write_blif
+from lgir.ir.graph import Graph
 from lgir.passes.report import Size
 from lgir.zoo import build_net
 

@@ -39,18 +39,19 @@ from rich.console import Console
 from rich.table import Table
 
 import lgir
-from lgir.backends.cones import Expr
 from lgir.backends.cuda.kernels import POSITIONS, THREADS
 from lgir.backends.cuda.program import Program, touched, walk
 from lgir.backends.cuda.source import DEFAULT_WORKSPACE, max_words, source
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import ConeStep, GateStep, PackStep, Step, SumStep
-from lgir.bench_text import si
-from lgir.body import FIRST_TAP
+from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import ConeStep, GateStep, PackStep, Step, SumStep
+from lgir.benchmarking.rendering import si
 from lgir.errors import BackendError, LgirError
 from lgir.files import write_atomically
-from lgir.graph import Graph, Logic, Reshape, Threshold
-from lgir.simulate import tap_index
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Reshape, Threshold
+from lgir.ir.simulate import tap_index
+from lgir.ir.types import FIRST_TAP
 from lgir.zoo import build_net
 
 NETS: Final = ("dense-6x8000", "logictreenet-32", "logictreenet-256")

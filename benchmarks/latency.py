@@ -29,12 +29,12 @@ from rich.table import Table
 
 import lgir
 from lgir.backends.llvm.jit import TARGETS
-from lgir.bench_samples import random_samples
-from lgir.benchmark import gate_evaluations, torch_eval
-from lgir.environment import environment
+from lgir.benchmarking.checks import random_samples
+from lgir.benchmarking.environment import environment
+from lgir.benchmarking.throughput import gate_evaluations, torch_eval
 from lgir.errors import LgirError
 from lgir.files import write_atomically
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import build_net
 
 NETS = ("digits", "mnist", "dense-6x8000", "dense-6x8000-op16", "logictreenet-32")
@@ -122,7 +122,7 @@ def load(net: str) -> Graph:
 
 
 def torch_seconds(graph: Graph, one: list[Any], repeats: int) -> float:
-    from lgir.frontend.rebuild import rebuild
+    from lgir.frontend.training.rebuild import rebuild
 
     module = rebuild(graph)
     with torch_eval(module, 1) as tensor:

@@ -19,8 +19,8 @@ import click
 import numpy as np
 
 import lgir
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
 from lgir.passes.report import Size
 
 OPS = (1, 2, 4, 6, 7, 8, 9, 11, 13, 14)  # the ten that depend on both inputs

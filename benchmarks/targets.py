@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import lgir
-from lgir.bench_text import si
-from lgir.benchmark import BenchReport, bench_graph
+from lgir.benchmarking.rendering import si
+from lgir.benchmarking.throughput import BenchReport, bench_graph
 from lgir.errors import BackendError, LgirError
 from lgir.files import write_atomically
 from lgir.zoo import build_net

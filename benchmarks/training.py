@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lgir.frontend.layers import GroupSum, LogicDense
-from lgir.frontend.training import keep_freed_memory
+from lgir.frontend.training.loop import keep_freed_memory
 
 NAMES = ("lgir", "stacked", "accumulated")
 

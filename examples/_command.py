@@ -12,8 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lgir.errors import LgirError
 from lgir.frontend.layers import LogicNet
-from lgir.frontend.models import Size
-from lgir.frontend.training import (
+from lgir.frontend.training.loop import (
     Dataset,
     Recipe,
     accuracy,
@@ -24,6 +23,7 @@ from lgir.frontend.training import (
     save_trained,
     train,
 )
+from lgir.frontend.training.models import Size
 
 
 def main(

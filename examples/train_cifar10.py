@@ -9,7 +9,7 @@ follow the largest value.
 
 from _command import main
 
-from lgir.frontend.models import CIFAR10_SIZES, cifar10_net
+from lgir.frontend.training.models import CIFAR10_SIZES, cifar10_net
 
 if __name__ == "__main__":
     raise SystemExit(

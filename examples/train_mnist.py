@@ -9,7 +9,7 @@ DIR holds mnist_x_train.npy.xz (60000, 28, 28) uint8, mnist_y_train.npy.xz, and 
 
 from _command import main
 
-from lgir.frontend.models import MNIST_SIZES, mnist_net
+from lgir.frontend.training.models import MNIST_SIZES, mnist_net
 
 if __name__ == "__main__":
     raise SystemExit(

@@ -4,12 +4,12 @@ Importing this package registers them and needs no torch; `lgir.frontend.layers`
 layers, does.
 """
 
-from lgir.frontend import convlogic, difflogic, native, torch_dwn, torchlogix
 from lgir.frontend.arrays import Dense, Flatten, OrPool, TreeConv, from_arrays
-from lgir.frontend.checkpoint import Source
-from lgir.frontend.drafting import describe
-from lgir.frontend.lifting import Frontend, lift_model
-from lgir.frontend.native import architecture_of
+from lgir.frontend.core.checkpoint import Source
+from lgir.frontend.core.lifting import Frontend, lift_model
+from lgir.frontend.describe import describe
+from lgir.frontend.frameworks import convlogic, difflogic, native, torch_dwn, torchlogix
+from lgir.frontend.frameworks.native import architecture_of
 
 __all__ = [
     "Dense",

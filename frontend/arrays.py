@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
-from lgir.frontend.decode import Tables, pack_tables, raw_tables
-from lgir.frontend.stack import Stack, with_thresholds
-from lgir.graph import Graph
-from lgir.ops import OP_TABLES
+from lgir.frontend.core.decode import Tables, pack_tables, raw_tables
+from lgir.frontend.core.stack import Stack, with_thresholds
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import OP_TABLES
 
 
 @dataclass(frozen=True, kw_only=True)

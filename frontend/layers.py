@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from lgir.errors import LgirError, LiftError, unknown_name
-from lgir.frontend import kernels
-from lgir.frontend.native import ARCHITECTURE_VERSION
+from lgir.frontend.frameworks.native import ARCHITECTURE_VERSION
+from lgir.frontend.kernels import multilinear
 from lgir.zoo import even_wiring, random_leaves
 
 PASS_FIRST: Final = 3
@@ -67,11 +67,11 @@ class _Gates(Layer):
 
     def _coefficients(self) -> Tensor:
         if not self.training:
-            return kernels.hard_coefficients(self.weight)
-        soft = kernels.soft_coefficients(self.weight)
+            return multilinear.hard_coefficients(self.weight)
+        soft = multilinear.soft_coefficients(self.weight)
         if not self.straight_through:
             return soft
-        return soft + (kernels.hard_coefficients(self.weight) - soft).detach()
+        return soft + (multilinear.hard_coefficients(self.weight) - soft).detach()
 
 
 class LogicDense(_Gates):
@@ -102,7 +102,7 @@ class LogicDense(_Gates):
         rows = x.to(self.weight.dtype).t().contiguous()
         coefficients = self._coefficients().unsqueeze(1)
         origin = torch.zeros(1, dtype=torch.int32, device=x.device)  # one position, no offset
-        return kernels.tree_gates(rows, self.indices.t(), origin, coefficients)[:, 0].t()
+        return multilinear.tree_gates(rows, self.indices.t(), origin, coefficients)[:, 0].t()
 
 
 class LogicTreeConv2d(_Gates):
@@ -175,7 +175,7 @@ class LogicTreeConv2d(_Gates):
         rows = channel * (height * width) + y * width + left
         grid = torch.arange(space[0], dtype=torch.int32, device=x.device)[:, None] * (sh * width)
         grid = grid + torch.arange(space[1], dtype=torch.int32, device=x.device) * sw
-        out = kernels.tree_gates(planes.view(-1, batch), rows, grid.flatten(), self._coefficients())
+        out = multilinear.tree_gates(planes.view(-1, batch), rows, grid.flatten(), self._coefficients())
         return out.view(self.out_channels, *space, batch).movedim(-1, 0)
 
 
@@ -191,7 +191,7 @@ class OrPool2d(Layer):
         return {"kernel_size": self.kernel_size, "stride": self.stride}
 
     def forward(self, x: Tensor) -> Tensor:
-        return kernels.or_pool(x.movedim(0, -1), self.kernel_size, self.stride).movedim(-1, 0)
+        return multilinear.or_pool(x.movedim(0, -1), self.kernel_size, self.stride).movedim(-1, 0)
 
 
 class GroupSum(Layer):

@@ -8,23 +8,24 @@
 Importing lgir is cheap: torch, llvmlite and onnx are loaded by what needs them.
 """
 
-from importlib.metadata import version as _version
 from pathlib import Path as _Path
 
 from lgir.api import bench, compile, export, lift, optimize, verify
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.container import load, save
 from lgir.errors import LgirError
 from lgir.executable import Executable
-from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Threshold, Value
-from lgir.networkx_export import to_networkx
+from lgir.formats.container import load, save
+from lgir.formats.networkx_graph import to_networkx
+from lgir.formats.text.parser import parse
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
+from lgir.ir.printer import dumps
+from lgir.ir.summary import summarize
+from lgir.ir.types import Value
 from lgir.packed import Packed, pack
 from lgir.registry import register_backend, register_exporter, register_frontend, register_pass
-from lgir.summary import summarize
-from lgir.text import dumps, parse
-
-__version__ = _version("lgir")
+from lgir.version import __version__
 
 # Python started in the root of a source tree finds this folder before the installed package; the
 # sibling folders that are lgir.passes, lgir.backends and lgir.frontend must then be found too.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lgir.errors import GraphError, ParseError
 from lgir.executable import Executable
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS
 
 if TYPE_CHECKING:
-    from lgir.benchmark import BenchReport
-    from lgir.equivalence import Verdict
+    from lgir.benchmarking.throughput import BenchReport
+    from lgir.equivalence.verdict import Verdict
     from lgir.passes.report import Report
 
 
@@ -92,7 +92,7 @@ def export(
         UnknownNameError: another format. BackendError: it cannot express the graph, does not take
         an option, or lacks what it needs on this machine.
     """
-    from lgir.exporter import format_of, make_export
+    from lgir.formats.exporter import format_of, make_export
 
     _check_graph(graph)
     made = make_export(graph, format_of(path) if format is None else format, options)
@@ -103,9 +103,10 @@ def verify(a: Graph, b: Graph, method: str = "sim", **options: Any) -> Verdict:
     """Whether two graphs compute the same outputs, with a counterexample where they do not.
 
     `method` is "sim" (random samples), "exhaustive" (every sample, of few inputs) or "sat" (a proof
-    by SAT sweeping, with python-sat); see `lgir.equivalence.verify_graphs` for the options.
+    by SAT sweeping, with python-sat); see `lgir.equivalence.verification.verify_graphs` for the
+    options.
     """
-    from lgir.equivalence import verify_graphs
+    from lgir.equivalence.verification import verify_graphs
 
     _check_graph(a)
     _check_graph(b)
@@ -116,7 +117,7 @@ def bench(
     graph: Graph, backends: Sequence[str] = ("llvm", "reference"), **options: Any
 ) -> BenchReport:
     """Figures of several backends side by side, after a check that their outputs are equal."""
-    from lgir.benchmark import bench_graph
+    from lgir.benchmarking.throughput import bench_graph
 
     _check_graph(graph)
     return bench_graph(graph, backends=backends, **options)

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import BackendError, InputError
-from lgir.graph import Graph, GroupSum, Value
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum
+from lgir.ir.simulate import group_scores
+from lgir.ir.types import Value
 from lgir.packed import Packed
-from lgir.simulate import group_scores
 
 Array = npt.NDArray[Any]
 

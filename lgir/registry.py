@@ -117,9 +117,9 @@ BACKENDS: Registry[Callable[..., Any]] = Registry("backend", "lgir.backends")
 EXPORTERS: Registry[Callable[..., Any]] = Registry("format", "lgir.backends", "lgir.export")
 FRONTENDS: Registry[Callable[..., Any]] = Registry("frontend", "lgir.frontend")
 
-EXPORTERS.expect("lgir.blif", "blif")
-EXPORTERS.expect("lgir.aiger", "aig")
-EXPORTERS.expect("lgir.verilog", "v")
+EXPORTERS.expect("lgir.formats.blif", "blif")
+EXPORTERS.expect("lgir.formats.aiger", "aig")
+EXPORTERS.expect("lgir.formats.verilog", "v")
 
 REGISTRIES = (PASSES, BACKENDS, EXPORTERS, FRONTENDS)
 

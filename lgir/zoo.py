@@ -14,11 +14,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import Body
-from lgir.builder import GraphBuilder, dense_body, tree_body
 from lgir.errors import UnknownNameError, unknown_name
-from lgir.graph import Graph, Value
-from lgir.ops import OP_TABLES
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder, dense_body, tree_body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import OP_TABLES
+from lgir.ir.types import Value
 
 TWO_INPUT_OPS: Final = np.array([1, 2, 4, 6, 7, 8, 9, 11, 13, 14])
 ALL_OPS: Final = np.arange(16)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lgir.equivalence import verify_graphs
-from lgir.graph import Graph
+from lgir.equivalence.verification import verify_graphs
+from lgir.ir.graph import Graph
 from lgir.passes.pipeline import PassEvent, Pipeline
 
 

@@ -13,10 +13,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FALSE, TRUE, Body
-from lgir.graph import Graph, GroupSum, Logic, Node, Reshape
-from lgir.ops import widen_table
-from lgir.passes.normalise import Index, Literals
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum, Logic, Node, Reshape
+from lgir.ir.truth_tables import widen_table
+from lgir.ir.types import FALSE, TRUE
+from lgir.passes.kernels.normalize import Index, Literals
 from lgir.registry import register_pass
 
 

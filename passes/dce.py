@@ -12,10 +12,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body
-from lgir.graph import Graph, Logic, Node, Reshape, Threshold
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Node, Reshape, Threshold
+from lgir.ir.sets import distinct
+from lgir.ir.types import FIRST_TAP
 from lgir.registry import register_pass
-from lgir.sets import distinct
 
 Mask = npt.NDArray[np.bool_]
 

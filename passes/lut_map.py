@@ -5,9 +5,9 @@ conflict where they share a reader or touch, so the most removals are a maximum 
 each round takes candidates that block the fewest others (the minimum-degree greedy rule), as many
 as do not conflict. Unlike area flow over cuts, this counts a gate with two readers as saved when
 both absorb it, where random networks have most to save. Between eliminations, exact area over
-priority cuts (`lgir.passes.cover`) improves the cover. All that is done from the gates as they are,
-which suits the shallow random wiring of logic gate networks, and from the cover of least area flow,
-which suits deep logic that reconverges; the smaller is kept.
+priority cuts (`lgir.passes.kernels.cover`) improves the cover. All that is done from the gates as
+they are, which suits the shallow random wiring of logic gate networks, and from the cover of least
+area flow, which suits deep logic that reconverges; the smaller is kept.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FALSE, Body
 from lgir.errors import PassError
-from lgir.graph import Graph
-from lgir.ops import MAX_FANIN, depends_on
-from lgir.passes.normalise import Index, Literals, sort_operands
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import MAX_FANIN, depends_on
+from lgir.ir.types import FALSE
+from lgir.passes.kernels.normalize import Index, Literals, sort_operands
+from lgir.passes.kernels.tables import cofactor
 from lgir.passes.simplify import clean, map_bodies
-from lgir.passes.tables import cofactor
 from lgir.registry import register_pass
 
 if TYPE_CHECKING:
-    from lgir.passes.cover import Cover
+    from lgir.passes.kernels.cover import Cover
 
 _NEVER = np.iinfo(np.int64).max
 
@@ -47,7 +48,7 @@ def lut_map(graph: Graph, k: int = 3) -> Graph:
 
 def map_body(body: Body, k: int) -> Body:
     """The body in tables of at most k inputs; the same object where nothing can be saved."""
-    from lgir.passes.cover import Cover, Cuts  # numba takes a while to import
+    from lgir.passes.kernels.cover import Cover, Cuts  # numba takes a while to import
 
     narrow = split_wide(body, k).widened(k)
     cuts = Cuts(narrow, k)
@@ -239,7 +240,7 @@ class _Elimination:
             column[rows[~depends_on(self.table[rows], self.k, j)]] = FALSE
 
     def cover(self) -> Cover:
-        from lgir.passes.cover import Cover
+        from lgir.passes.kernels.cover import Cover
 
         columns, table = list(self.columns), self.table
         for j, column in enumerate(columns):

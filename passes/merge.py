@@ -12,8 +12,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body
-from lgir.graph import Graph, Logic, Node
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Node
+from lgir.ir.types import FIRST_TAP
 from lgir.registry import register_pass
 
 

@@ -16,9 +16,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from lgir.equivalence import METHODS, Simulation, Verdict, check_signature, verify_graphs
+from lgir.equivalence.simulation import Simulation, check_signature
+from lgir.equivalence.verdict import Verdict
+from lgir.equivalence.verification import METHODS, verify_graphs
 from lgir.errors import GraphError, ParseError, PassError, unknown_name
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.passes.report import PassRow, Report, Size
 from lgir.registry import PASSES
 

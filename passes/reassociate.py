@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import Body
-from lgir.graph import Graph
-from lgir.ops import XOR
-from lgir.passes.normalise import Index
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import XOR
+from lgir.passes.kernels.normalize import Index
 from lgir.passes.simplify import fold, map_bodies
 from lgir.registry import register_pass
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lgir.graph import Graph, Logic
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
     rule("(or (and ?x ?y) (and ?x ?z))", "(and ?x (or ?y ?z))")
 
 Operators are the names of two-input operations (`and`, `or`, `xor`, `nand`, ...), `not`, and
-`(lut TABLE ?a ?b ?c)` for any table of `lgir.ops`; `0` and `1` are constants, `?x` is any net or
-its complement. A pattern matches whatever the order of operands and wherever inverters have been
-absorbed: gates are compared up to permutation and complement of their inputs and output. This
-follows tinygrad's pattern matcher in form, and vectorises it: a match is a row of arrays.
+`(lut TABLE ?a ?b ?c)` for any table of `lgir.ir.truth_tables`; `0` and `1` are constants, `?x` is
+any net or its complement. A pattern matches whatever the order of operands and wherever inverters
+have been absorbed: gates are compared up to permutation and complement of their inputs and output.
+This follows tinygrad's pattern matcher in form, and vectorises it: a match is a row of arrays.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from itertools import permutations, product
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FALSE, Body
 from lgir.errors import ParseError, unknown_name
-from lgir.graph import Graph
-from lgir.ops import MAX_FANIN, NAME_TO_TABLE, full_mask, table_dtype, widen_table
-from lgir.passes.normalise import Index
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import MAX_FANIN, NAME_TO_TABLE, full_mask, table_dtype, widen_table
+from lgir.ir.types import FALSE
+from lgir.passes.kernels.normalize import Index
 from lgir.passes.simplify import fold, map_bodies
 
 Mask = npt.NDArray[np.bool_]

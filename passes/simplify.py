@@ -1,7 +1,7 @@
-"""`fold` and `cse`: the normalising sweep of `lgir.passes.normalise` over all bodies of a graph.
+"""`fold` and `cse`: the normalizing sweep of `passes.kernels.normalize` over a graph's bodies.
 
 Nodes are visited in topological order and carry what is known of their channels to their readers
-(`lgir.passes.facts`), so constants and equal channels cross nodes, thresholds and reshapes.
+(`lgir.passes.kernels.facts`), so constants and equal channels cross nodes, thresholds and reshapes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body, IntArray, Mask
-from lgir.graph import Graph, Logic, Node, Op, Reshape, Threshold, Value
+from lgir.ir.body import Body, IntArray, Mask
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Node, Op, Reshape, Threshold
+from lgir.ir.sets import distinct
+from lgir.ir.types import FIRST_TAP, Value
 from lgir.passes.dce import dce
-from lgir.passes.facts import (
+from lgir.passes.kernels.facts import (
     CONST_FALSE,
     CONST_TRUE,
     Copies,
@@ -26,9 +29,8 @@ from lgir.passes.facts import (
     tap_reach,
     threshold_facts,
 )
-from lgir.passes.normalise import Literals, normalise
+from lgir.passes.kernels.normalize import Literals, normalise
 from lgir.registry import register_pass
-from lgir.sets import distinct
 
 
 @register_pass("fold")

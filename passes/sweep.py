@@ -1,8 +1,9 @@
 """`sweep`: nets that are equal for every input are merged, however differently they are built.
 
-The engine of `lgir.sweeping` (fraiging: guessed by simulation, proved by truth tables or SAT) runs
-on each body with its taps as free inputs, thresholds of one number implying each other. What is
-equal for all that taps can read is equal at every position, so convolutions stay rolled.
+The engine of `lgir.equivalence.sweeping` (fraiging: guessed by simulation, proved by truth tables
+or SAT) runs on each body with its taps as free inputs, thresholds of one number implying each
+other. What is equal for all that taps can read is equal at every position, so convolutions stay
+rolled.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ import time
 
 import numpy as np
 
-from lgir.body import FALSE, Body
+from lgir.equivalence.sweeping import Effort, Index, Literals, Sweep, TimeUp, by_level, solver_class
+from lgir.equivalence.windows import Chains
 from lgir.errors import LgirError, PassError
-from lgir.graph import Graph
-from lgir.ops import full_mask, variable_table
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import full_mask, variable_table
+from lgir.ir.types import FALSE
 from lgir.passes.dce import dce
 from lgir.passes.simplify import cse, fold, map_named_bodies
 from lgir.passes.thermometer import Order, tap_orders
 from lgir.registry import register_pass
-from lgir.sweeping import Effort, Index, Literals, Sweep, TimeUp, by_level, solver_class
-from lgir.windows import Chains
 
 
 @register_pass("sweep")

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body
-from lgir.graph import Graph, Logic, Node, Reshape, Threshold
-from lgir.ops import full_mask, variable_table
-from lgir.passes.normalise import Index, first_equal
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Node, Reshape, Threshold
+from lgir.ir.truth_tables import full_mask, variable_table
+from lgir.ir.types import FIRST_TAP
+from lgir.passes.kernels.normalize import Index, first_equal
+from lgir.passes.kernels.tables import cofactor
 from lgir.passes.simplify import fold
-from lgir.passes.tables import cofactor
 from lgir.registry import register_pass
 
 

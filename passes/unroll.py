@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from lgir.body import FALSE, FIRST_TAP, TRUE, Body
 from lgir.errors import PassError
-from lgir.graph import Graph, Logic, Node, Reshape, Shape
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Node, Reshape
+from lgir.ir.simulate import tap_index
+from lgir.ir.types import FALSE, FIRST_TAP, TRUE, Shape
 from lgir.registry import register_pass
-from lgir.simulate import tap_index
 
 
 @register_pass("unroll")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, Logic
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
 
 
 def flat(

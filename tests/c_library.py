@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 
 import lgir
-from lgir.backends.c_interface import OK, Interface
-from lgir.graph import Graph
+from lgir.backends.c.interface import OK, Interface
+from lgir.ir.graph import Graph
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lgir import proof
-from lgir.equivalence import Simulation, Verdict
-from lgir.graph import Graph
+from lgir.equivalence.simulation import Simulation
+from lgir.equivalence.verdict import Verdict
+from lgir.equivalence.verification import proof
+from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS, FRONTENDS, PASSES
 
 GOLDEN = Path(__file__).parent / "golden"

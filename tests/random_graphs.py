@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lgir.body import FIRST_TAP, Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, Threshold, Value
-from lgir.ops import full_mask, table_dtype, widen_table
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Threshold
+from lgir.ir.truth_tables import full_mask, table_dtype, widen_table
+from lgir.ir.types import FIRST_TAP, Value
 
 PROPER = (1, 2, 4, 6, 7, 8, 9, 11, 13, 14)
 """Two-input tables that depend on both inputs."""

@@ -19,11 +19,11 @@ from random_graphs import random_graph, random_inputs
 from targets import skip_unless_runnable
 
 import lgir
-from lgir.backends.c_interface import BAD_ARGUMENT, BAD_VALUES, OK
+from lgir.backends.c.interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.llvm.aot import compile_object
 from lgir.cli import main
 from lgir.errors import BackendError, UnknownNameError
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import dense_net, logictreenet
 
 BATCHES = (0, 1, 31, 63, 64, 65, 511, 512, 513)

@@ -18,12 +18,12 @@ from random_graphs import random_graph, random_inputs
 from targets import skip_unless_runnable
 
 import lgir
-from lgir.backends.c_interface import BAD_VALUES, OK
+from lgir.backends.c.interface import BAD_VALUES, OK
 from lgir.backends.llvm import aot
 from lgir.backends.llvm.aot import compile_object
-from lgir.backends.llvm.latency import MOST
+from lgir.backends.llvm.single_sample import MOST
 from lgir.errors import BackendError
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import dense_net, logictreenet
 
 pytestmark = needs_cc

@@ -1,4 +1,4 @@
-"""lgir.benchmark: what a report holds, and that wrong outputs never get a figure."""
+"""lgir.benchmarking.throughput: what a report holds, and that wrong outputs never get a figure."""
 
 import json
 from typing import ClassVar
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.bench_samples import random_samples
-from lgir.bench_text import si
-from lgir.benchmark import BenchReport, bench_graph
-from lgir.builder import GraphBuilder, dense_body
+from lgir.benchmarking.checks import random_samples
+from lgir.benchmarking.rendering import si
+from lgir.benchmarking.throughput import BenchReport, bench_graph
 from lgir.errors import BackendError, InputError, UnknownNameError
 from lgir.executable import Executable
-from lgir.graph import Graph
+from lgir.ir.builder import GraphBuilder, dense_body
+from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS
 from lgir.zoo import build_net
 

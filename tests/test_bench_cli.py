@@ -23,7 +23,7 @@ def ok(*args) -> str:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lgir.backends.llvm.probe._SECONDS", 1e-5)
     monkeypatch.setattr("lgir.backends.llvm.probe._LARGEST", 1 << 20)
-    monkeypatch.setattr("lgir.bench_roofline._SAMPLES", 1024)
+    monkeypatch.setattr("lgir.benchmarking.roofline_report._SAMPLES", 1024)
 
 
 def test_a_sweep_is_a_table_or_json():

@@ -9,12 +9,12 @@ import lgir
 from lgir.backends.llvm.costs import step_costs
 from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.llvm.probe import cache_sizes
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import Plan, SumStep
-from lgir.bench_roofline import kind_figures, measure_roofline
-from lgir.bench_samples import random_samples
-from lgir.builder import GraphBuilder, dense_body
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import Plan, SumStep
+from lgir.benchmarking.checks import random_samples
+from lgir.benchmarking.roofline_report import kind_figures, measure_roofline
 from lgir.errors import BackendError
+from lgir.ir.builder import GraphBuilder, dense_body
 from lgir.roofline import Level, Machine, StepCost, Traffic
 from lgir.zoo import build_net
 
@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lgir.backends.llvm.probe._SECONDS", 1e-5)
     monkeypatch.setattr("lgir.backends.llvm.probe._LARGEST", 1 << 20)
     monkeypatch.setattr("lgir.backends.llvm.probe.cache_sizes", lambda: {"L1": 32768})
-    monkeypatch.setattr("lgir.bench_roofline._SAMPLES", 1024)
+    monkeypatch.setattr("lgir.benchmarking.roofline_report._SAMPLES", 1024)
 
 
 def test_lines_take_the_longest_of_loading_storing_and_copying():

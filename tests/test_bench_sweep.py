@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.bench_history import append_history
-from lgir.bench_plot import check_plot, save_plot
-from lgir.bench_roofline import RooflineReport, kind_figures
-from lgir.bench_sweep import SweepReport, duration, sweep_batches
-from lgir.benchmark import bench_graph
+from lgir.benchmarking.history import append_history
+from lgir.benchmarking.plots import check_plot, save_plot
+from lgir.benchmarking.roofline_report import RooflineReport, kind_figures
+from lgir.benchmarking.scaling import SweepReport, duration, sweep_batches
+from lgir.benchmarking.throughput import bench_graph
 from lgir.errors import BackendError, FormatError, InputError, UnknownNameError
 from lgir.executable import Executable
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS
 from lgir.roofline import Level, Machine, StepCost, Traffic
 from lgir.zoo import build_net
@@ -69,7 +69,7 @@ def test_wrong_outputs_of_one_size_are_not_timed(graph: Graph, monkeypatch: pyte
 
 
 def test_a_slow_backend_is_not_taken_to_large_sizes(graph: Graph, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lgir.bench_sweep._LONGEST", 0.0)
+    monkeypatch.setattr("lgir.benchmarking.scaling._LONGEST", 0.0)
     report = sweep_batches(graph, ["reference"], **QUICK)
     assert [p.batch for p in report.points] == [1]
 

@@ -10,10 +10,10 @@ import pytest
 from random_graphs import random_graph
 
 import lgir
-from lgir.blif import dumps_blif, parse_blif, read_blif, write_blif
-from lgir.builder import GraphBuilder
 from lgir.errors import FormatError
-from lgir.graph import Graph
+from lgir.formats.blif import dumps_blif, parse_blif, read_blif, write_blif
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
 
 ABC = shutil.which("berkeley-abc") or shutil.which("abc")
 

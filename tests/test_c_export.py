@@ -17,11 +17,11 @@ from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir import Body, GraphBuilder
-from lgir.backends.c_interface import BAD_ARGUMENT, BAD_VALUES, OK
-from lgir.backends.c_source import emit_c, export_c, float_literal
+from lgir.backends.c.interface import BAD_ARGUMENT, BAD_VALUES, OK
+from lgir.backends.c.source import emit_c, export_c, float_literal
 from lgir.cli import main
 from lgir.errors import BackendError, UnknownNameError
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import dense_net, logictreenet
 
 BATCHES = (0, 1, 31, 32, 33, 63, 64, 65, 130)

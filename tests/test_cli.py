@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lgir
-from lgir.builder import dense_body
 from lgir.cli import main
 from lgir.errors import LgirError
+from lgir.ir.builder import dense_body
 from lgir.registry import BACKENDS
 from lgir.zoo import build_net
 

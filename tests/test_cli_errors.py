@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import lgir
-from lgir.builder import GraphBuilder, dense_body
 from lgir.cli import main
+from lgir.ir.builder import GraphBuilder, dense_body
 from lgir.zoo import build_net
 
 GOOD = """lgir 1

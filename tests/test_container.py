@@ -18,9 +18,9 @@ from onnx import TensorProto, helper
 from random_graphs import random_graph
 
 import lgir
-from lgir.body import Body
-from lgir.container import from_bytes, to_bytes
 from lgir.errors import FormatError, GraphError
+from lgir.formats.container import from_bytes, to_bytes
+from lgir.ir.body import Body
 from lgir.zoo import dense_net
 
 
@@ -162,7 +162,7 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 def test_a_graph_of_more_than_2_gb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lgir.container._MAX_BYTES", 50)
+    monkeypatch.setattr("lgir.formats.container._MAX_BYTES", 50)
     with pytest.raises(FormatError, match=r"graph 'small' holds .* bytes of arrays"):
         to_bytes(small_graph())
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from random_graphs import random_graph
 
 import lgir
-from lgir.body import Body
 from lgir.errors import GraphError
-from lgir.ops import (
+from lgir.ir.body import Body
+from lgir.ir.truth_tables import (
     AND,
     MAX_FANIN,
     NAND,

@@ -10,8 +10,8 @@ import pytest
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
 from lgir.errors import BackendError, InputError
+from lgir.ir.body import Body
 
 
 def bit_net() -> lgir.Executable:

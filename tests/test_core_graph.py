@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.body import Body
 from lgir.errors import GraphError, LgirError, UnknownNameError
-from lgir.graph import Graph, GroupSum, Logic, Node, Reshape, Threshold, Value
-from lgir.ops import AND
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
+from lgir.ir.truth_tables import AND
+from lgir.ir.types import Value
 from lgir.registry import Registry
 from lgir.zoo import build_net, dense_net
 

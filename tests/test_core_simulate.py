@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.graph import Graph, GroupSum, Logic, Node, Threshold
-from lgir.simulate import evaluate, group_scores, pack, tap_index, unpack
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum, Logic, Node, Threshold
+from lgir.ir.simulate import evaluate, group_scores, pack, tap_index, unpack
 
 
 def naive(graph: Graph, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every value of `graph` for one sample, written from the docstrings of `lgir.graph`."""
+    """Every value of `graph` for one sample, written from the docstrings of `lgir.ir.graph`."""
     values = dict(sample)
     for node in graph.nodes:
         values[node.output] = naive_node(node, [values[name] for name in node.inputs])
@@ -153,7 +154,7 @@ def test_large_batches_are_evaluated_in_chunks(monkeypatch: pytest.MonkeyPatch) 
     graph = random_graph(3, dtype="bit")
     samples = random_inputs(graph, 700, 1)
     whole = lgir.compile(graph, backend="reference")(*samples)
-    monkeypatch.setattr("lgir.simulate._CHUNK_WORDS", 1)
+    monkeypatch.setattr("lgir.ir.simulate._CHUNK_WORDS", 1)
     monkeypatch.setattr("lgir.backends.reference._BATCH", 130)
     parts = lgir.compile(graph, backend="reference")(*samples)
     for a, b in zip(as_tuple(whole), as_tuple(parts), strict=True):

@@ -14,10 +14,10 @@ from random_graphs import layered_graph
 from targets import skip_unless_runnable
 
 import lgir
-from lgir.backends import counted, schedule
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import ChainStep, CountStep, FusedStep, Plan, SumStep
-from lgir.body import FIRST_TAP
+from lgir.backends.lowering import counted, schedule
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import ChainStep, CountStep, FusedStep, Plan, SumStep
+from lgir.ir.types import FIRST_TAP
 from lgir.zoo import dense_net
 
 TARGETS = ("native", "avx512", "avx2", "generic")

@@ -20,14 +20,14 @@ from lgir.backends.cuda import emit_cuda
 from lgir.backends.cuda.program import Program, parts, touched
 from lgir.backends.cuda.runtime import grid_of
 from lgir.backends.cuda.source import max_words
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import ONE_PLANE
-from lgir.builder import tree_body
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import ONE_PLANE
 from lgir.cli import main
 from lgir.errors import BackendError
 from lgir.frontend.digits import demo_checkpoint
-from lgir.graph import Graph
-from lgir.ops import OP_TABLES
+from lgir.ir.builder import tree_body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import OP_TABLES
 from lgir.zoo import TWO_INPUT_OPS, build_net, dense_net, logictreenet
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "cuda"

@@ -17,7 +17,7 @@ import lgir
 from lgir.backends.cuda import emit_cuda
 from lgir.backends.cuda.toolchain import compile_kernels
 from lgir.errors import BackendError
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
 ARCHITECTURES = ("sm_80", "sm_90")

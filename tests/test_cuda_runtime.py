@@ -24,7 +24,7 @@ from lgir.backends.cuda.executable import CudaExecutable
 from lgir.backends.cuda.toolchain import check_arch, compile_kernels
 from lgir.errors import BackendError, InputError
 from lgir.frontend.digits import demo_checkpoint
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "cuda" / "predict.cu"

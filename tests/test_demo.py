@@ -12,7 +12,7 @@ from lgir.cli import main
 def test_the_demo_compares_every_score_and_measures(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
-    monkeypatch.setattr("lgir.demo._BENCH_SAMPLES", 2000)
+    monkeypatch.setattr("lgir.cli.demo._BENCH_SAMPLES", 2000)
     result = CliRunner().invoke(main, ["demo", "--json"])
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)

@@ -9,11 +9,14 @@ import pytest
 from random_graphs import random_graph
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.equivalence import Simulation, default_samples, draw_samples, verify_graphs
+from lgir.equivalence.sampling import default_samples, draw_samples
+from lgir.equivalence.simulation import Simulation
+from lgir.equivalence.verification import verify_graphs
 from lgir.errors import GraphError, UnknownNameError
-from lgir.graph import Graph, Logic
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
 from lgir.zoo import build_net
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir import proof
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.equivalence import Verdict
-from lgir.graph import Graph
-from lgir.ops import AND, NAND, OR, XOR
+from lgir.equivalence.verdict import Verdict
+from lgir.equivalence.verification import proof
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import AND, NAND, OR, XOR
 from lgir.zoo import build_net, random_tree_body
 
 pytest.importorskip("pysat")

@@ -10,15 +10,16 @@ import pytest
 from random_graphs import random_graph
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.equivalence import draw_samples
+from lgir.equivalence.sampling import draw_samples
 from lgir.errors import PassError
-from lgir.graph import Graph, Logic
-from lgir.ops import AND, OR, XOR
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.simulate import evaluate_body, unpack
+from lgir.ir.truth_tables import AND, OR, XOR
+from lgir.ir.unrolling import InputSpace, unroll
 from lgir.registry import PASSES
-from lgir.simulate import evaluate_body, unpack
-from lgir.unroll import InputSpace, unroll
 from lgir.zoo import build_net
 
 pysat = pytest.importorskip("pysat")

@@ -10,12 +10,12 @@ import pytest
 from random_graphs import PROPER, layered_graph
 
 import lgir
-from lgir.backends.fused import fuse_gates
 from lgir.backends.llvm.fused import fused_words
-from lgir.backends.plan import make_plan
-from lgir.backends.schedule import table_keys
-from lgir.backends.steps import FusedStep
-from lgir.backends.trails import latest_place
+from lgir.backends.lowering.fused import fuse_gates
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.schedule import table_keys
+from lgir.backends.lowering.steps import FusedStep
+from lgir.backends.lowering.trails import latest_place
 from lgir.zoo import dense_net
 
 TARGETS = ("native", "avx512", "avx2", "generic")

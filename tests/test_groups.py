@@ -7,11 +7,12 @@ import pytest
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.backends import groups
-from lgir.backends.groups import split_groups
-from lgir.builder import GraphBuilder, tree_body
-from lgir.graph import Graph, Logic
-from lgir.ops import XOR
+from lgir.backends.lowering import channel_groups as groups
+from lgir.backends.lowering.channel_groups import split_groups
+from lgir.ir.builder import GraphBuilder, tree_body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import XOR
 from lgir.zoo import logictreenet, random_tree_body
 
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from random_graphs import random_graph
 
 import lgir
-from lgir.aiger import dump_aiger, parse_aiger, read_aiger, write_aiger
-from lgir.blif import write_blif
-from lgir.builder import GraphBuilder
 from lgir.cli import main
 from lgir.errors import FormatError
-from lgir.graph import Graph
-from lgir.simulate import evaluate_body, unpack
-from lgir.unroll import InputSpace, unroll
-from lgir.verilog import dumps_verilog, write_verilog
+from lgir.formats.aiger import dump_aiger, parse_aiger, read_aiger, write_aiger
+from lgir.formats.blif import write_blif
+from lgir.formats.verilog import dumps_verilog, write_verilog
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.simulate import evaluate_body, unpack
+from lgir.ir.unrolling import InputSpace, unroll
 
 ABC = shutil.which("berkeley-abc") or shutil.which("abc")
 

@@ -15,9 +15,9 @@ from targets import runnable, skip_unless_runnable
 import lgir
 from lgir.backends.llvm.jit import TARGETS
 from lgir.backends.llvm.program import Program
-from lgir.backends.plan import make_plan
+from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError, UnknownNameError
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
 BATCHES = (0, 1, 31, 63, 64, 65, 511, 512, 513, 10_000)

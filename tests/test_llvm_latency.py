@@ -18,11 +18,11 @@ from targets import skip_unless_runnable
 import lgir
 from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
-from lgir.backends.llvm.latency import MOST, Latency
-from lgir.backends.llvm.latency.plan import LatencyPlan
 from lgir.backends.llvm.records import link
+from lgir.backends.llvm.single_sample import MOST, Latency
+from lgir.backends.llvm.single_sample.plan import LatencyPlan
 from lgir.errors import InputError
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
 
 
@@ -250,7 +250,7 @@ def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.Mo
         both.wait(10)
         return link(*args)
 
-    monkeypatch.setattr("lgir.backends.llvm.latency.link", slowly)
+    monkeypatch.setattr("lgir.backends.llvm.single_sample.link", slowly)
     x = np.random.default_rng(0).random((1, 784)) < 0.5
     workers = [threading.Thread(target=exe, args=(x,)) for _ in range(2)]
     for worker in workers:

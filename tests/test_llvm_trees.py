@@ -8,12 +8,13 @@ import pytest
 from targets import skip_unless_runnable
 
 import lgir
-from lgir.backends import counted, forest, groups
 from lgir.backends.llvm import trees
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import ConeStep, CountStep
-from lgir.builder import tree_body
-from lgir.ops import OP_TABLES
+from lgir.backends.lowering import channel_groups as groups
+from lgir.backends.lowering import counted, forest
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import ConeStep, CountStep
+from lgir.ir.builder import tree_body
+from lgir.ir.truth_tables import OP_TABLES
 from lgir.zoo import TWO_INPUT_OPS, logictreenet
 
 ONLY_AND = np.array([1])

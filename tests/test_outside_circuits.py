@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.blif import parse_blif, read_blif, write_blif
+from lgir.formats.blif import parse_blif, read_blif, write_blif
 
 pytest.importorskip("pysat")
 

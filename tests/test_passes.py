@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from random_graphs import all_inputs, random_body, random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, GroupSum, Logic, Reshape, Threshold
-from lgir.ops import AND, NAND, OR, XNOR, XOR, full_mask, table_dtype, variable_table
-from lgir.passes import tables
-from lgir.passes.normalise import first_equal, normalise
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum, Logic, Reshape, Threshold
+from lgir.ir.truth_tables import AND, NAND, OR, XNOR, XOR, full_mask, table_dtype, variable_table
+from lgir.passes.kernels import tables
+from lgir.passes.kernels.normalize import first_equal, normalise
 from lgir.passes.pipeline import Pipeline
 from lgir.zoo import build_net
 
@@ -472,7 +473,8 @@ def test_first_equal_survives_rows_that_share_a_hash(monkeypatch):
     expected = first_equal(columns)
     for value in (0, (1 << 64) - 1):
         monkeypatch.setattr(
-            "lgir.passes.normalise.row_hash", lambda c, v=value: np.full(len(c[0]), v, np.uint64)
+            "lgir.passes.kernels.normalize.row_hash",
+            lambda c, v=value: np.full(len(c[0]), v, np.uint64),
         )
         assert np.array_equal(first_equal(columns), expected)
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 import lgir
-from lgir.body import Body
-from lgir.graph import Graph, Logic
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
 from lgir.passes.bisect import bisect
 from lgir.registry import PASSES
 from lgir.zoo import build_net

@@ -6,10 +6,11 @@ import numpy as np
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, Logic
-from lgir.ops import AND, NAND, XNOR, XOR
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, NAND, XNOR, XOR
 
 
 def classes(fanin, table, outputs, groups: int, width: int = 4) -> Graph:

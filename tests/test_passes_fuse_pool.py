@@ -7,10 +7,11 @@ import pytest
 from random_graphs import random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, Logic
-from lgir.ops import AND, OR, XOR
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, OR, XOR
 from lgir.zoo import build_net, random_tree_body
 
 

@@ -8,12 +8,12 @@ from bodies import body_of, flat, gates
 from random_graphs import random_body, random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
 from lgir.errors import PassError
-from lgir.graph import Logic
-from lgir.ops import AND, OR, XOR
-from lgir.passes.cover import Cuts
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, OR, XOR
+from lgir.passes.kernels.cover import Cuts
 from lgir.passes.lut_map import split_wide
 from lgir.passes.simplify import map_bodies
 from lgir.zoo import build_net

@@ -9,8 +9,8 @@ from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir.errors import PassError
-from lgir.graph import Logic
-from lgir.ops import AND, NAND, NOR, OR, XNOR, XOR
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, NAND, NOR, OR, XNOR, XOR
 from lgir.zoo import build_net
 
 

@@ -8,14 +8,15 @@ from bodies import flat, gates
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, Logic
-from lgir.ops import AND, NAME_TO_TABLE, OR
-from lgir.passes import cuts
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, NAME_TO_TABLE, OR
+from lgir.passes.kernels import cuts
+from lgir.passes.kernels.structures import library
 from lgir.passes.pipeline import Pipeline
 from lgir.passes.rules import parse_term
-from lgir.passes.structures import library
 
 
 def rewritten(graph: Graph) -> Graph:

@@ -7,8 +7,8 @@ from bodies import body_of, flat, gates
 
 import lgir
 from lgir.errors import ParseError, UnknownNameError
-from lgir.graph import Graph
-from lgir.ops import AND, NAND, NOR, OR, XNOR, XOR
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import AND, NAND, NOR, OR, XNOR, XOR
 from lgir.passes.rules import apply_rules, find, parse_term, rule
 
 DISTRIBUTE = rule("(or (and ?x ?y) (and ?x ?z))", "(and ?x (or ?y ?z))")

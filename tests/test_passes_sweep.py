@@ -10,12 +10,13 @@ from bodies import gates
 from random_graphs import all_inputs, random_graph
 
 import lgir
-from lgir.body import Body
-from lgir.builder import GraphBuilder
 from lgir.errors import PassError
 from lgir.frontend.digits import demo_checkpoint
-from lgir.graph import Graph, Logic
-from lgir.ops import AND, OR, XOR
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, OR, XOR
 from lgir.passes.pipeline import Pipeline
 from lgir.zoo import build_net
 

@@ -7,10 +7,12 @@ import pytest
 from random_graphs import random_graph, random_inputs
 
 import lgir
-from lgir.body import FIRST_TAP, Body
-from lgir.builder import GraphBuilder
-from lgir.graph import Graph, Logic
-from lgir.ops import AND, OR, XOR, full_mask, variable_table
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, OR, XOR, full_mask, variable_table
+from lgir.ir.types import FIRST_TAP
 from lgir.passes.thermometer import _ignoring
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.body import Body
 from lgir.errors import LgirError, ParseError, PassError, UnknownNameError
-from lgir.graph import Graph, Logic
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic
 from lgir.passes.loader import load_passes
 from lgir.passes.pipeline import PIPELINES, PassEvent, Pipeline, list_passes
 from lgir.registry import PASSES

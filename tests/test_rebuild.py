@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import lgir
-from lgir.bench_samples import random_samples
-from lgir.builder import GraphBuilder, dense_body
+from lgir.benchmarking.checks import random_samples
 from lgir.errors import LiftError
 from lgir.frontend.digits import demo_checkpoint
-from lgir.frontend.rebuild import rebuild
+from lgir.frontend.training.rebuild import rebuild
+from lgir.ir.builder import GraphBuilder, dense_body
 from lgir.zoo import build_net
 
 

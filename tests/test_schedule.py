@@ -9,9 +9,9 @@ import pytest
 from random_graphs import random_graph
 
 import lgir
-from lgir.backends.fused import THREE_ONES
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import (
+from lgir.backends.lowering.fused import THREE_ONES
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import (
     DUMP_PLANE,
     ChainStep,
     ConeStep,
@@ -20,10 +20,10 @@ from lgir.backends.steps import (
     PackStep,
     SumStep,
 )
-from lgir.backends.table_keys import table_keys
-from lgir.backends.trails import find_trails
-from lgir.body import Body
-from lgir.ops import invert_inputs, swap_inputs
+from lgir.backends.lowering.table_keys import table_keys
+from lgir.backends.lowering.trails import find_trails
+from lgir.ir.body import Body
+from lgir.ir.truth_tables import invert_inputs, swap_inputs
 from lgir.zoo import TWO_INPUT_OPS, dense_net, logictreenet
 
 

@@ -10,7 +10,7 @@ from random_graphs import random_graph
 from rich.console import Console
 
 import lgir
-from lgir.body import Body
+from lgir.ir.body import Body
 from lgir.zoo import build_net
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from random_graphs import random_body
 
-from lgir.body import FIRST_TAP, Body
-from lgir.ops import AND, XOR, full_mask
-from lgir.simulate import evaluate_body, pack, unpack
-from lgir.sweeping import Effort, Sweep, TimeUp, by_level, draw, gate_clauses
-from lgir.windows import Chains, Windows
+from lgir.equivalence.sweeping import Effort, Sweep, TimeUp, by_level, draw, gate_clauses
+from lgir.equivalence.windows import Chains, Windows
+from lgir.ir.body import Body
+from lgir.ir.simulate import evaluate_body, pack, unpack
+from lgir.ir.truth_tables import AND, XOR, full_mask
+from lgir.ir.types import FIRST_TAP
 
 pytest.importorskip("pysat")
 

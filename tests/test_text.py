@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from random_graphs import random_graph
 
 import lgir
-from lgir.body import Body
 from lgir.errors import ParseError
+from lgir.ir.body import Body
 from lgir.zoo import build_net, dense_net
 
 Golden = Callable[[str, str], None]

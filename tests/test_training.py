@@ -17,15 +17,7 @@ import torch
 import lgir
 from lgir.errors import FormatError, LgirError
 from lgir.frontend.layers import GroupSum, LogicDense, LogicNet
-from lgir.frontend.models import (
-    CIFAR10_SIZES,
-    MNIST_SIZES,
-    Size,
-    cifar10_net,
-    mnist_net,
-    pixel_levels,
-)
-from lgir.frontend.training import (
+from lgir.frontend.training.loop import (
     Dataset,
     Recipe,
     accuracy,
@@ -34,6 +26,14 @@ from lgir.frontend.training import (
     load_trained,
     save_trained,
     train,
+)
+from lgir.frontend.training.models import (
+    CIFAR10_SIZES,
+    MNIST_SIZES,
+    Size,
+    cifar10_net,
+    mnist_net,
+    pixel_levels,
 )
 
 torch.set_num_threads(1)
@@ -236,7 +236,7 @@ def test_the_examples_train_resume_and_report(tmp_path, script):
 
 def test_keeping_freed_memory_is_harmless():
     code = textwrap.dedent("""
-        from lgir.frontend.training import keep_freed_memory
+        from lgir.frontend.training.loop import keep_freed_memory
         keep_freed_memory()
         import torch
         print(torch.zeros(1 << 20).sum().item())

@@ -8,9 +8,9 @@ import pytest
 from random_graphs import random_graph
 
 import lgir
-from lgir.body import Body
 from lgir.errors import GraphError, UnknownNameError
-from lgir.simulate import evaluate_body
+from lgir.ir.body import Body
+from lgir.ir.simulate import evaluate_body
 
 BODY = Body.build(
     taps=[[0, 3, -1, 0], [1, 2, 0, 1]],

@@ -10,14 +10,14 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from lgir.backends.cones import Expr
+from lgir.backends.llvm.avx512.evex import Gpr, Memory, Sequences
+from lgir.backends.llvm.avx512.memory import ExecutableMemory
+from lgir.backends.llvm.avx512.selection import ACCUMULATOR, gate_tables, select, shape_of
+from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
+from lgir.backends.llvm.avx512.windows import find_windows
 from lgir.backends.llvm.jit import resolve_target
-from lgir.backends.steps import ConeStep
-from lgir.backends.x86.evex import Gpr, Memory, Sequences
-from lgir.backends.x86.memory import ExecutableMemory
-from lgir.backends.x86.selection import ACCUMULATOR, gate_tables, select, shape_of
-from lgir.backends.x86.trees import geometry_of, tree_functions
-from lgir.backends.x86.windows import find_windows
+from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.steps import ConeStep
 from lgir.errors import BackendError
 
 needs_avx512 = pytest.mark.skipif(

@@ -9,10 +9,11 @@ import pytest
 from targets import runnable
 
 import lgir
-from lgir.backends.cones import ConeCutter
-from lgir.backends.pools import MAX_LEAVES
-from lgir.body import FIRST_TAP, Body
-from lgir.graph import Logic, Shape
+from lgir.backends.lowering.cones import ConeCutter
+from lgir.backends.lowering.pools import MAX_LEAVES
+from lgir.ir.body import Body
+from lgir.ir.nodes import Logic
+from lgir.ir.types import FIRST_TAP, Shape
 
 AND, XOR, OR, NOT, NOT_FIRST = 0b1000, 0b0110, 0b1110, 0b01, 0b0011
 

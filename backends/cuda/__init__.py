@@ -12,9 +12,9 @@ from lgir.backends.cuda.interface import header
 from lgir.backends.cuda.program import Program
 from lgir.backends.cuda.source import DEFAULT_WORKSPACE, emit_cuda, source
 from lgir.backends.cuda.toolchain import check_arch
-from lgir.backends.plan import make_plan
-from lgir.exporter import Export
-from lgir.graph import Graph
+from lgir.backends.lowering.plan import make_plan
+from lgir.formats.exporter import Export
+from lgir.ir.graph import Graph
 from lgir.registry import register_backend, register_exporter
 
 

@@ -15,10 +15,11 @@ from lgir.backends.cuda.program import Program
 from lgir.backends.cuda.runtime import Network
 from lgir.backends.cuda.source import max_words, source
 from lgir.backends.cuda.toolchain import compile_kernels
-from lgir.backends.plan import make_plan
+from lgir.backends.lowering.plan import make_plan
 from lgir.errors import InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
-from lgir.graph import Graph, Value
+from lgir.ir.graph import Graph
+from lgir.ir.types import Value
 
 _TYPES = {"bit": ("|b1", "|u1"), "u8": ("|u1",), "f32": ("<f4",)}
 _NAMES = {"bit": "bool or uint8", "u8": "uint8", "f32": "float32"}

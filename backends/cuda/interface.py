@@ -1,6 +1,6 @@
 """The C functions of an exported network: their declarations, what they mean, and a header.
 
-Names follow `lgir.backends.c_interface`, so that one program can hold both a network's CPU library
+Names follow `lgir.backends.c.interface`, so that one program can hold both a network's CPU library
 and its kernels for the GPU.
 """
 
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from lgir.backends.c_interface import Interface, comment
+from lgir.backends.c.interface import Interface, comment
 from lgir.backends.cuda.kernels import listed
 from lgir.backends.cuda.program import Program
-from lgir.graph import Graph, Value
+from lgir.ir.graph import Graph
+from lgir.ir.types import Value
 
 MANUAL: Final = (
     "create puts the tables and a workspace for `batch` samples at a time on the current device; 0 "

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from lgir.ops import TABLE_TO_NAME, widen_table
+from lgir.ir.truth_tables import TABLE_TO_NAME, widen_table
 
 THREADS: Final = 256
 """Threads in a block of every kernel."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import Expr
 from lgir.backends.cuda.ends import ADDER, export_kernel, pack_kernel, place_kernel, sum_kernel
 from lgir.backends.cuda.kernels import QUAD, Kernel, copy_kernel, gate_kernel, wide_gate_kernel
 from lgir.backends.cuda.launch import (
@@ -28,7 +27,8 @@ from lgir.backends.cuda.launch import (
     View,
 )
 from lgir.backends.cuda.trees import Tree, cone_kernel, cone_kernel_name
-from lgir.backends.steps import (
+from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.steps import (
     BUFFER,
     ZERO_PLANE,
     ConeStep,
@@ -40,8 +40,8 @@ from lgir.backends.steps import (
     SumStep,
 )
 from lgir.errors import BackendError
-from lgir.ops import widen_table
-from lgir.sets import distinct
+from lgir.ir.sets import distinct
+from lgir.ir.truth_tables import widen_table
 
 Ints = npt.NDArray[np.int64]
 

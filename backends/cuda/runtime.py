@@ -28,7 +28,7 @@ from lgir.backends.cuda.launch import (
     View,
 )
 from lgir.backends.cuda.program import Program
-from lgir.backends.steps import ONE_PLANE
+from lgir.backends.lowering.steps import ONE_PLANE
 
 _ALIGNMENT = 256
 _SIZES = {"uint8_t": 1, "float": 4}

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.c_interface import Interface
+from lgir.backends.c.interface import Interface
 from lgir.backends.cuda.host_text import ENVIRONMENT, HOST, SHAPES
 from lgir.backends.cuda.interface import MANUAL, arrays, declarations, prototypes, title
 from lgir.backends.cuda.kernels import HELPERS, POSITIONS, THREADS, listed
@@ -33,9 +33,9 @@ from lgir.backends.cuda.launch import (
     View,
 )
 from lgir.backends.cuda.program import Program
-from lgir.backends.plan import make_plan
-from lgir.backends.steps import ONE_PLANE
-from lgir.graph import Graph
+from lgir.backends.lowering.plan import make_plan
+from lgir.backends.lowering.steps import ONE_PLANE
+from lgir.ir.graph import Graph
 
 DEFAULT_WORKSPACE: Final = 32 << 20
 """Bytes of planes: what the L2 cache of a data-centre GPU holds beside the tables."""

@@ -1,6 +1,7 @@
 """Kernels of convolutions: trees at every position, their windows' ORs where they are pooled.
 
-A tree is a template of `lgir.backends.cones`; which gate each of its nodes is comes as masks.
+A tree is a template of `lgir.backends.lowering.cones`; which gate each of its nodes is comes as
+masks.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lgir.backends.cones import Expr
 from lgir.backends.cuda.kernels import Kernel
-from lgir.backends.pools import MAX_LEAVES
+from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.pools import MAX_LEAVES
 
 CONE_SIZES: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
 """Most leaves of a tree, by kernel -> blocks resident: 64 registers hold the loads of a small

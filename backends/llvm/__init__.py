@@ -1,7 +1,8 @@
 """The LLVM backend: bit-packed inference on the CPU, 512 samples to a block.
 
-`lgir.backends.plan` turns the graph into steps over planes, `kernels` writes one LLVM function a
-template, `program` fills row tables, `jit` compiles, and the executable splits batches by thread.
+`lgir.backends.lowering.plan` turns the graph into steps over planes, `kernels` writes one LLVM
+function a template, `program` fills row tables, `jit` compiles, and the executable splits batches
+by thread.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.llvm.avx512.memory import ExecutableMemory
 from lgir.backends.llvm.cache import ObjectCache, default_folder
 from lgir.backends.llvm.costs import kind_of, step_costs
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.jit import Functions, assembly, resolve_target
-from lgir.backends.llvm.latency import MOST, Latency, sample_kind
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.records import Context, Record, RunLoop, StepRecord, link
-from lgir.backends.plan import make_plan
-from lgir.backends.x86.memory import ExecutableMemory
+from lgir.backends.llvm.single_sample import MOST, Latency, sample_kind
+from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
+from lgir.ir.simulate import group_scores
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
-from lgir.simulate import group_scores
 
 
 @dataclass(frozen=True)

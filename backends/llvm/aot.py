@@ -12,18 +12,18 @@ from typing import Final
 
 import llvmlite.binding as llvm
 
-from lgir.backends.c_compiler import link_shared
-from lgir.backends.c_interface import Interface
+from lgir.backends.c.compiler import link_shared
+from lgir.backends.c.interface import Interface
 from lgir.backends.llvm.archive import static_archive
 from lgir.backends.llvm.jit import TARGETS, Target, check_features, resolve_target
-from lgir.backends.llvm.latency import crossover
-from lgir.backends.llvm.latency.plan import LatencyPlan
 from lgir.backends.llvm.library import Library
 from lgir.backends.llvm.program import Program
-from lgir.backends.plan import make_plan
+from lgir.backends.llvm.single_sample import crossover
+from lgir.backends.llvm.single_sample.plan import LatencyPlan
+from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, unknown_name
-from lgir.exporter import Export
-from lgir.graph import Graph
+from lgir.formats.exporter import Export
+from lgir.ir.graph import Graph
 from lgir.registry import register_exporter
 
 _CPUS: Final = {
@@ -97,7 +97,7 @@ def compile_object(
     Raises:
         UnknownNameError: another target. BackendError: the graph or prefix does not work in C.
     """
-    from lgir import __version__
+    from lgir.version import __version__
 
     interface = Interface(graph, prefix)
     triple, cpu = _resolve(target, features)

@@ -11,12 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.cones import Expr
-from lgir.backends.fused import THREE_ONES
+from lgir.backends.llvm.avx512.trees import geometry_of, tree_work
 from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
 from lgir.backends.llvm.scoring import count_lanes
-from lgir.backends.steps import (
+from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.fused import THREE_ONES
+from lgir.backends.lowering.steps import (
     ChainStep,
     ConeStep,
     CountStep,
@@ -28,10 +29,9 @@ from lgir.backends.steps import (
     Step,
     SumStep,
 )
-from lgir.backends.x86.trees import geometry_of, tree_work
 from lgir.executable import Array
+from lgir.ir.sets import distinct
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic
-from lgir.sets import distinct
 
 _CHAIN_TABLE_LOADS: Final = 2
 """A chain's masks: one vector, and two broadcasts, which load twice as fast as whole vectors."""

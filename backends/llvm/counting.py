@@ -10,7 +10,7 @@ import numpy as np
 
 from lgir.backends.llvm.ir import MAJORITY, PLANE, SUM, Function
 from lgir.backends.llvm.records import PARAMS, Field
-from lgir.backends.steps import ZERO_PLANE, Planes
+from lgir.backends.lowering.steps import ZERO_PLANE, Planes
 
 ADDER: Final = 16
 """Planes that one round of the adder takes in."""

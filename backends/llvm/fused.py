@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.fused import THREE_ONES
 from lgir.backends.llvm.ir import (
     AND_OR,
     AND_XOR,
@@ -25,7 +24,8 @@ from lgir.backends.llvm.ir import (
     Function,
 )
 from lgir.backends.llvm.records import PARAMS, Field, mask_table
-from lgir.ops import swap_inputs
+from lgir.backends.lowering.fused import THREE_ONES
+from lgir.ir.truth_tables import swap_inputs
 
 FUSED_ROWS: Final = 4
 """Rows in one round of the kernel's loop."""

@@ -176,7 +176,7 @@ def _parse(text: str, machine: Any) -> Any:
 
 def _key(text: str, target: Target) -> str:
     """A hash of all that object code depends on."""
-    from lgir import __version__
+    from lgir.version import __version__
 
     parts = [
         __version__,

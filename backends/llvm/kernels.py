@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import Expr
 from lgir.backends.llvm.ir import (
     AND_OR,
     AND_XOR,
@@ -17,6 +16,7 @@ from lgir.backends.llvm.ir import (
     Function,
 )
 from lgir.backends.llvm.records import PARAMS, Field, mask_table
+from lgir.backends.lowering.cones import Expr
 
 CHAIN_ROWS: Final = 4
 """Rows of a chain in one round of its loop."""

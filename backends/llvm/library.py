@@ -15,16 +15,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.c_interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interface
+from lgir.backends.c.interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interface
 from lgir.backends.llvm.ir import PLANE_BYTES
-from lgir.backends.llvm.latency import crossover
-from lgir.backends.llvm.latency.plan import RUN, LatencyPlan
-from lgir.backends.llvm.latency.records import declarations
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.records import Context, Field, StepRecord
+from lgir.backends.llvm.single_sample import crossover
+from lgir.backends.llvm.single_sample.plan import RUN, LatencyPlan
+from lgir.backends.llvm.single_sample.records import declarations
 from lgir.backends.llvm.workspace import MARK_BYTES, Area, Workspace
 from lgir.errors import BackendError
-from lgir.graph import Value
+from lgir.ir.types import Value
 
 _MAX_TABLES: Final = 1 << 30
 """Bytes of tables: code reaches them by 32-bit offsets."""

@@ -23,7 +23,7 @@ from lgir.backends.llvm.transpose import (
     load_rows,
     store_rows,
 )
-from lgir.backends.steps import ZERO_PLANE
+from lgir.backends.lowering.steps import ZERO_PLANE
 
 TILE: Final = 64
 """Features packed at a time: one AVX-512 register of bytes."""

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.llvm.avx512.registers import MOST_PLANES
+from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
 from lgir.backends.llvm.counting import count_kernel, whole_rounds
 from lgir.backends.llvm.fused import FUSED_ROWS, fused_kernel, fused_words
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, module_text
@@ -46,7 +48,7 @@ from lgir.backends.llvm.scoring import (
     sum_kernel,
 )
 from lgir.backends.llvm.trees import mask_runs, tree_kernel, tree_rows
-from lgir.backends.steps import (
+from lgir.backends.lowering.steps import (
     BUFFER,
     DUMP_PLANE,
     ONE_PLANE,
@@ -62,8 +64,6 @@ from lgir.backends.steps import (
     Step,
     SumStep,
 )
-from lgir.backends.x86.registers import MOST_PLANES
-from lgir.backends.x86.trees import geometry_of, tree_functions
 from lgir.errors import BackendError
 
 _TILES_AT_ONCE: Final = 192
@@ -86,7 +86,7 @@ class Program:
     Args:
         byte_output: bit outputs as bytes (samples, elements), not as planes.
         own_code: give trees of convolutions code of their own, for AVX-512; see
-            `lgir.backends.x86.trees`.
+            `lgir.backends.llvm.avx512.trees`.
 
     Attributes:
         code: machine code that records call, position-independent.

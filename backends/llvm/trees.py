@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.cones import Expr
 from lgir.backends.llvm.ir import PLANE_BYTES, Function
 from lgir.backends.llvm.kernels import evaluate_tree
 from lgir.backends.llvm.records import PARAMS, Field
-from lgir.backends.steps import Planes
+from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.steps import Planes
 
 _NEAR: Final = 1 << 16
 """Planes that two bytes can tell apart: 4 MiB."""

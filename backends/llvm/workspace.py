@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.c_interface import BAD_VALUES, NO_MEMORY, OK
+from lgir.backends.c.interface import BAD_VALUES, NO_MEMORY, OK
 from lgir.backends.llvm.ir import PLANE_BYTES
 from lgir.backends.llvm.records import Context
 

@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 
 import click
 
-from lgir.cli import bench, deploy, execute, models, optimising, registries
+from lgir.cli import bench, deploy, execute, models
+from lgir.cli import optimize as optimising
+from lgir.cli import plugins as registries
 from lgir.errors import LgirError, unknown_name
 
 

@@ -26,10 +26,10 @@ from lgir.registry import BACKENDS
 from lgir.zoo import build_net, other_widths
 
 if TYPE_CHECKING:
-    from lgir.bench_roofline import RooflineReport
-    from lgir.bench_sweep import Network, SweepReport
-    from lgir.benchmark import BenchReport
-    from lgir.graph import Graph
+    from lgir.benchmarking.roofline_report import RooflineReport
+    from lgir.benchmarking.scaling import Network, SweepReport
+    from lgir.benchmarking.throughput import BenchReport
+    from lgir.ir.graph import Graph
 
 
 @click.command()
@@ -124,11 +124,11 @@ def bench(
     if roofline and len(backends) > 1:
         raise click.UsageError("--roofline measures one backend: give one -b")
     if plot is not None:
-        from lgir.bench_plot import check_plot, save_plot
+        from lgir.benchmarking.plots import check_plot, save_plot
 
         check_plot(plot)
     if history is not None:
-        from lgir.bench_history import append_history, check_history
+        from lgir.benchmarking.history import append_history, check_history
 
         check_history(history)
     start = perf_counter()
@@ -148,12 +148,12 @@ def bench(
     report: BenchReport | SweepReport | RooflineReport
     with status("measuring") as progress:
         if roofline:
-            from lgir.bench_roofline import measure_roofline
+            from lgir.benchmarking.roofline_report import measure_roofline
 
             (backend,) = backends
             report = measure_roofline(graph, backend, options=given[backend], progress=progress)
         elif sweep is not None:
-            from lgir import bench_sweep
+            from lgir.benchmarking import scaling as bench_sweep
 
             shared |= {"progress": progress}
             if sweep == "batch":
@@ -191,7 +191,7 @@ def bench(
 
 def _networks(source: ModelSource, passes: str, *, torch: bool) -> dict[int, Network]:
     """The network that `--net` names, in several widths, each optimised."""
-    from lgir.bench_sweep import Network
+    from lgir.benchmarking.scaling import Network
 
     networks = {}
     for width, name in other_widths(source.net or "").items():
@@ -224,7 +224,7 @@ def _refuse_idle_options(ctx: click.Context, sweep: str | None, roofline: bool) 
 def _torch_module(graph: Graph) -> Any:
     """The model as it was lifted, as a torch module; None, with a note, where there is none."""
     try:
-        from lgir.frontend.rebuild import rebuild
+        from lgir.frontend.training.rebuild import rebuild
     except ImportError:
         note("no row for PyTorch, which is not installed")
         return None

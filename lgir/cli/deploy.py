@@ -22,11 +22,11 @@ from lgir.cli.options import (
     output_option,
 )
 from lgir.cli.output import note, status
-from lgir.exporter import format_of, make_export
+from lgir.formats.exporter import format_of, make_export
 from lgir.registry import EXPORTERS
 
 if TYPE_CHECKING:
-    from lgir.graph import Graph
+    from lgir.ir.graph import Graph
 
 LIBRARIES = ("so", "a", "o")
 """Formats that are machine code; the others are text."""

@@ -92,7 +92,7 @@ def demo(train: bool, output: str | None, as_json: bool) -> None:
     Lifts the shipped checkpoint of a convolutional logic gate network, optimises it, compiles it,
     checks every test sample against PyTorch, and measures. Needs: pip install 'lgir[demo]'.
     """
-    from lgir.demo import run_demo
+    from lgir.cli.demo import run_demo
 
     if output is not None and not train:
         raise click.UsageError("-o keeps a newly trained checkpoint: add --train")

@@ -17,13 +17,13 @@ import click
 import numpy as np
 
 import lgir
-from lgir.container import from_bytes
 from lgir.errors import FormatError, GraphError, LgirError, ParseError
 from lgir.files import write_atomically
+from lgir.formats.container import from_bytes
 
 if TYPE_CHECKING:
     from lgir.executable import Array
-    from lgir.graph import Graph
+    from lgir.ir.graph import Graph
 
 
 MODELS = (".onnx", ".lgir")
@@ -56,8 +56,8 @@ def read_model(path: str, **settings: Any) -> Graph:
 
 
 def _read_netlist(path: str) -> Graph:
-    from lgir.aiger import read_aiger
-    from lgir.blif import read_blif
+    from lgir.formats.aiger import read_aiger
+    from lgir.formats.blif import read_blif
 
     return read_blif(path) if path.endswith(".blif") else read_aiger(path)
 

@@ -105,7 +105,7 @@ def dump(
     if not summary and not as_json:
         click.echo(lgir.dumps(graph, full=full), nl=False)
         return
-    from lgir.summary import summarize
+    from lgir.ir.summary import summarize
 
     found = summarize(graph)
     if as_json:

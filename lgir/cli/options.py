@@ -22,7 +22,7 @@ from lgir.zoo import EXAMPLES, build_net
 
 if TYPE_CHECKING:
     from lgir.executable import Executable
-    from lgir.graph import Graph
+    from lgir.ir.graph import Graph
 
 
 def complete(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lgir.backends.cuda import emit_cuda
-from lgir.graph import Graph
+from lgir.ir.graph import Graph
 
 FOLDER = Path(__file__).parent
 GXX = ["g++", "-std=c++17", "-O0", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC"]

@@ -1,0 +1,144 @@
+"""Exported C compiled by the system's C compiler and loaded: the baseline of benches.
+
+Backends "c-O1" and "c-O3" are the way of other exporters, a C statement on a 64-bit word for each
+gate; "c" is the export as it is meant, loops over tables. All run on one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lgir.backends.c.compiler import link_shared
+from lgir.backends.c.interface import BAD_VALUES, OK, Interface
+from lgir.backends.c.source import emit_c
+from lgir.errors import BackendError, InputError
+from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.ir.graph import Graph
+from lgir.ir.types import Value
+from lgir.registry import register_backend
+
+
+class CExecutable(Executable):
+    """A shared library of exported C, called as C programs call it. It pickles as its graph and
+    options, and is compiled where it is loaded.
+    """
+
+    def __init__(
+        self, graph: Graph, backend: str, style: str, optimise: str, cc: str = "cc"
+    ) -> None:
+        super().__init__(graph)
+        self.backend = backend
+        self._options = backend, style, optimise, cc
+        self._text = emit_c(graph, style=style, prefix="net", gates=True)
+        library = link_shared(
+            "net.c",
+            self._text.encode(),
+            cc=cc,
+            flags=["-std=c99", "-fPIC", f"-O{optimise}"],
+            instead="take backend 'llvm', which needs none",
+        )
+        with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
+            path = Path(folder, "net.so")
+            path.write_bytes(library)
+            self._library = ctypes.CDLL(str(path))  # stays when the file is gone
+        self._entries = {entry.kinds: entry for entry in Interface(graph, "net").entries}
+        self._library.net_workspace_bytes.restype = ctypes.c_size_t
+        self._workspace_bytes = int(self._library.net_workspace_bytes())
+
+    def __reduce__(self) -> tuple[type[CExecutable], tuple[Graph | str, ...]]:
+        return CExecutable, (self.graph, *self._options)
+
+    @property
+    def asm(self) -> dict[str, str]:
+        """The text that was compiled, "c"."""
+        return {"c": self._text}
+
+    def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
+        arrays = [_plain(a) for a in samples]
+        if _kinds(arrays) not in self._entries:  # where kinds are mixed, bits are bytes
+            pairs = zip(self.graph.inputs, arrays, strict=True)
+            arrays = [_as_bytes(v, a) if v.dtype == "bit" else a for v, a in pairs]
+        entry = self._entries[_kinds(arrays)]
+        results = [
+            np.empty((n, *array.value.shape), np.uint8 if array.kind == "u8" else np.float32)
+            for array in entry.outputs
+        ]
+        workspace = np.empty(self._workspace_bytes, np.uint8)
+        pointer = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, *results, workspace)]
+        inputs, outputs = pointer[: len(arrays)], pointer[len(arrays) :]
+        code = self._library[entry.name](*inputs, ctypes.c_int64(n), *outputs)
+        if code == BAD_VALUES:
+            self._explain(samples)
+        if code != OK:
+            raise BackendError(f"{entry.name} returned {code}")
+        return [r.view(np.bool_) if r.dtype == np.uint8 else r for r in results]
+
+    def time_gates(self, samples: int, repeats: int) -> float:
+        """Seconds a sample that gates alone take, without packing and scores: the median of
+        `repeats` runs over `samples`, whole words of 64.
+        """
+        words = max(1, samples // 64)
+        workspace = np.zeros(self._workspace_bytes, np.uint8)
+        pointer = ctypes.c_void_p(workspace.ctypes.data)
+        times = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            for _ in range(words):
+                self._library.net_gates(pointer)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times) / (64 * words)
+
+    def _explain(self, samples: list[Array]) -> None:
+        for value, array in zip(self.graph.inputs, samples, strict=True):
+            if value.dtype == "bit":
+                check_bits(value, array)
+            elif value.dtype == "f32":
+                check_floats(value, array)
+        raise InputError("the samples changed while they were read")
+
+
+def _kinds(arrays: list[Array]) -> tuple[str, ...]:
+    return tuple("f32" if a.dtype == np.float32 else "u8" for a in arrays)
+
+
+def _as_bytes(value: Value, bits: Array) -> Array:
+    check_bits(value, bits)
+    return bits.astype(np.uint8)
+
+
+def _plain(array: Array) -> Array:
+    """C-contiguous, bools as bytes."""
+    whole = np.ascontiguousarray(array)
+    return whole.view(np.uint8) if whole.dtype == np.bool_ else whole
+
+
+@register_backend("c")
+def compile_c(
+    graph: Graph, *, style: str = "tables", optimise: str = "2", cc: str = "cc"
+) -> CExecutable:
+    """Exported C through the system's C compiler, on one thread.
+
+    Args:
+        style: "tables" or "statements", see `lgir.backends.c.source.export_c`.
+        optimise: the compiler's level, what follows -O.
+        cc: the compiler, a command that may have arguments.
+    """
+    return CExecutable(graph, "c", style, optimise, cc)
+
+
+@register_backend("c-O1")
+def compile_statements_o1(graph: Graph) -> CExecutable:
+    """A C statement for each gate at -O1: the way of other exporters, for comparison."""
+    return CExecutable(graph, "c-O1", "statements", "1")
+
+
+@register_backend("c-O3")
+def compile_statements_o3(graph: Graph) -> CExecutable:
+    """A C statement for each gate at -O3: the way of other exporters, for comparison."""
+    return CExecutable(graph, "c-O3", "statements", "3")

@@ -1,0 +1,1 @@
+"""What all frontends share: checkpoints, architectures, and graphs built layer by layer."""

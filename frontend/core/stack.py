@@ -1,0 +1,227 @@
+"""Stack: build a graph layer upon layer, as feed-forward models are written.
+
+The helper all frontends share: it turns (indices, tables) into bodies, inserts the reshapes that
+frameworks leave implicit, names the nodes, and reports a misfit with the layer's own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import LiftError
+from lgir.frontend.core.decode import Tables
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder, dense_body, tree_body
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Node, Threshold
+from lgir.ir.types import FALSE, FIRST_TAP, TRUE, Shape, Value
+
+Indices = npt.NDArray[np.integer]
+
+_INPUT_NAMES: Final = {"bit": "x", "u8": "image", "f32": "x"}
+
+
+class Stack:
+    """A chain of layers over one input; `value` is the last layer's output."""
+
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str = "bit",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        if not shape or any(not isinstance(n, int | np.integer) or n < 1 for n in shape):
+            raise LiftError(f"input_shape {tuple(shape)} must hold positive integers")
+        if dtype not in tuple(_INPUT_NAMES):  # it may be anything, unhashable too
+            raise LiftError(f"input_dtype {dtype!r} is not one of {', '.join(_INPUT_NAMES)}")
+        self._builder = GraphBuilder(name, metadata)
+        self.value = self._builder.input(_INPUT_NAMES[dtype], dtype, tuple(map(int, shape)))
+        self._counts: dict[str, int] = {}
+
+    def _name(self, kind: str) -> str:
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        return f"{kind}{self._counts[kind]}"
+
+    def threshold(self, levels: npt.ArrayLike, where: str) -> None:
+        """Thermometer bits, feature major."""
+        if self.value.dtype == "bit":
+            raise LiftError(
+                f"{where}: thresholds read numbers, and the layer before gives {self.value.type}; "
+                "a model that starts with thresholds has input dtype u8 or f32"
+            )
+        self.value = self._builder.threshold(self.value, levels, "bits")
+
+    def dense(self, indices: Indices, table: Tables, where: str) -> None:
+        """Gates on a flat input: indices (N, k), table (N,)."""
+        if indices.ndim != 2 or len(indices) != len(table):
+            raise LiftError(
+                f"{where}: {len(table)} gates, but wiring of shape {indices.shape}; expected one "
+                "row of input numbers a gate"
+            )
+        self._check_flat(where)
+        self.check_range(indices, self.value.size, "input", where)
+        body = dense_body(self.value.size, indices, table)
+        self.value = self._builder.logic([self.value], body, name=self._name("dense"))
+
+    def conv(
+        self,
+        leaves: Indices,
+        table: Tables,
+        *,
+        window: Shape,
+        stride: Shape,
+        padding: Shape,
+        fanin: int = 2,
+        where: str,
+    ) -> None:
+        """Tree convolution, any number of axes.
+
+        leaves (kernels, fanin**depth, 1 + rank) rows (channel, offsets within the window), table
+        (kernels, gates) level by level from the leaves.
+        """
+        space = self._space(window, stride, padding, where)
+        taps = leaves.astype(np.int64)
+        taps[..., 1:] -= np.asarray(padding)
+        self.trees(taps, table, space, stride, fanin=fanin, where=where)
+
+    def trees(
+        self,
+        taps: Indices,
+        table: Tables,
+        space: Shape,
+        stride: Shape,
+        *,
+        fanin: int = 2,
+        where: str,
+    ) -> None:
+        """`conv` with the positions given: taps' offsets are from position times stride."""
+        self.check_range(taps[..., 0], self.value.shape[0], "channel", where)
+        rows = np.concatenate([np.zeros_like(taps[..., :1]), taps], axis=-1)
+        body = tree_body(rows, table, fanin)
+        self.value = self._builder.logic([self.value], body, space, stride, name=self._name("conv"))
+
+    def unrolled(
+        self, index: Indices, table: Tables, space: Shape, *, fanin: int = 2, where: str
+    ) -> None:
+        """Trees that read a place of their own at each position, as one flat layer.
+
+        index (kernels, positions, fanin**depth) are element numbers of the input, -1 for False;
+        table (kernels, gates) as in `conv`. The output has shape (kernels, *space).
+        """
+        kernels, positions, width = index.shape
+        self.flatten()
+        inputs = self.value.size
+        self.check_range(np.maximum(index, 0), inputs, "input", where)
+        trees = tree_body(
+            np.zeros((kernels * positions, width, 2), np.int64),
+            np.repeat(table, positions, axis=0),
+            fanin,
+        )
+        # The trees' own taps become taps of the input, each read once, or the constant.
+        channels = np.arange(inputs)
+        taps = np.stack([np.zeros_like(channels), channels], axis=1)
+        read = np.where(index.ravel() < 0, FALSE, FIRST_TAP + index.ravel())
+        gates = FIRST_TAP + inputs + np.arange(trees.num_gates)
+        net = np.concatenate([[FALSE, TRUE], read, gates])
+        body = Body.build(taps, net[trees.fanin], trees.table, net[trees.outputs])
+        self.value = self._builder.logic([self.value], body, name=self._name("conv"))
+        self.reshape((kernels, *space))
+
+    def select(self, index: Indices, where: str) -> None:
+        """Bits of a flat input by number, -1 for False, in this order. Costs nothing."""
+        self._check_flat(where)
+        self.check_range(np.maximum(index, 0)[:, None], self.value.size, "input", where)
+        channels = np.arange(self.value.size)
+        taps = np.stack([np.zeros_like(channels), channels], axis=1)
+        outputs = np.where(index < 0, FALSE, FIRST_TAP + index)
+        body = Body.build(taps, np.zeros((0, 1)), np.zeros(0, np.uint8), outputs)
+        self.value = self._builder.logic([self.value], body, name=self._name("select"))
+
+    def or_pool(self, kernel: Shape, stride: Shape, padding: Shape, where: str) -> None:
+        """Logical OR over windows, False outside."""
+        self._space(kernel, stride, padding, where)
+        self.value = self._builder.or_pool(
+            self.value, kernel, stride, padding, name=self._name("pool")
+        )
+
+    def flatten(self) -> None:
+        self.value = self._builder.flatten(self.value)
+
+    def reshape(self, shape: Shape) -> None:
+        self.value = self._builder.reshape(self.value, shape)
+
+    def group_sum(self, groups: int, tau: float, beta: float, where: str) -> None:
+        self._check_flat(where)
+        self.value = self._builder.group_sum(self.value, groups, tau, beta, name="score")
+
+    def build(self) -> Graph:
+        return self._builder.build(self.value)
+
+    def check_range(self, index: Indices, limit: int, what: str, where: str) -> None:
+        """Raises LiftError at a wire that leaves 0 <= index < limit."""
+        bad = (index < 0) | (index >= limit)
+        if bad.any():
+            at = np.argwhere(bad)[0]
+            raise LiftError(
+                f"{where}: gate {int(at[0])} is wired to {what} {int(index[tuple(at)])}; the "
+                f"layer before gives {self.value.type}: {what}s 0..{limit - 1}"
+            )
+
+    def _check_flat(self, where: str) -> None:
+        if len(self.value.shape) != 1:
+            raise LiftError(
+                f"{where}: reads a flat input, and the layer before gives {self.value.type}; a "
+                "Flatten is missing between them"
+            )
+
+    def _space(self, window: Shape, stride: Shape, padding: Shape, where: str) -> Shape:
+        axes = self.value.shape[1:]
+        if len(axes) != len(window):
+            raise LiftError(
+                f"{where}: windows of {len(window)} axes over {self.value.type}; check input_shape"
+            )
+        space = tuple(
+            (size + 2 * p - w) // s + 1
+            for size, w, s, p in zip(axes, window, stride, padding, strict=True)
+        )
+        if min(space) < 1:
+            raise LiftError(
+                f"{where}: a window of {list(window)} does not fit {self.value.type} with padding "
+                f"{list(padding)}; check input_shape"
+            )
+        return space
+
+
+def with_thresholds(graph: Graph, thresholds: npt.ArrayLike, dtype: str = "u8") -> Graph:
+    """`graph`, whose input is bits, behind a thermometer: it then takes numbers of `dtype`.
+
+    thresholds are (L,) for all channels or (C, L); an input of bit[C*L, ...] becomes [C, ...].
+    Raises LiftError where the bits do not split that way.
+    """
+    if len(graph.inputs) != 1 or graph.inputs[0].dtype != "bit":
+        raise LiftError("thresholds go before bits, and this model takes numbers already")
+    if dtype not in ("u8", "f32"):
+        raise LiftError(f"input_dtype is u8 or f32 where thresholds are given, not {dtype!r}")
+    try:
+        levels = np.atleast_1d(np.asarray(thresholds, np.float32))
+    except (ValueError, TypeError):
+        raise LiftError(f"thresholds are numbers, (L,) or (C, L), not {thresholds!r}") from None
+    if levels.size == 0:
+        raise LiftError("thresholds are empty; leave them out where the model takes bits")
+    (bits,) = graph.inputs
+    channels, rest = divmod(bits.shape[0], levels.shape[-1])
+    if rest or levels.ndim > 2 or (levels.ndim == 2 and len(levels) != channels):
+        raise LiftError(
+            f"{levels.shape} thresholds do not divide the {bits.shape[0]} channels of {bits.type}; "
+            "give (L,) or (C, L) with C*L channels"
+        )
+    name = next(n for n in ("image", "sample", "samples") if n not in graph.values)
+    first = Node(Threshold(levels), (name,), bits.name)
+    given = Value(name, dtype, (channels, *bits.shape[1:]))
+    return replace(graph, inputs=(given,), nodes=(first, *graph.nodes))

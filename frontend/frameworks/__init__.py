@@ -1,0 +1,1 @@
+"""One module per framework whose trained networks are lifted."""

@@ -1,0 +1,256 @@
+"""The `difflogic` frontend: dense networks of Petersen et al. 2022, without importing difflogic.
+
+A state_dict of theirs holds `<i>.weights` (out, 16) and nothing else: the wiring is a plain
+attribute of each LogicLayer, and GroupSum leaves no trace. What the file lacks must be given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.errors import LiftError
+from lgir.frontend.core.architecture import Description, complete
+from lgir.frontend.core.checkpoint import Source, array_of, read_checkpoint
+from lgir.frontend.core.decode import raw_tables
+from lgir.frontend.core.layerwise import (
+    Entry,
+    Layer,
+    check_inputs,
+    class_names,
+    entry_of,
+    lift_layers,
+    numbered,
+    placed,
+    unwrapped,
+    walk,
+)
+from lgir.frontend.core.lifting import Frontend
+from lgir.frontend.core.stack import Stack
+from lgir.ir.graph import Graph
+from lgir.registry import register_frontend
+
+_NO_WIRING: Final = (
+    "difflogic keeps the wiring outside the state_dict, so these weights alone are no network; "
+    "lift the module itself, or save [layer.indices for each LogicLayer] beside it and pass "
+    "indices=[(a, b), ...] or the path of that file, or the seed that the layers were made from"
+)
+
+Wiring = npt.NDArray[np.integer]
+
+
+@register_frontend("difflogic")
+class DifflogicFrontend(Frontend):
+    """LogicLayer, GroupSum and Flatten; modules, or state_dicts with `indices`."""
+
+    def recognise(self, source: Source) -> bool:
+        if source.module is not None:
+            return any(_is_logic_layer(m) for m in source.module.modules())
+        # "light" variants add a grad_mask; buffers of other names belong to other frameworks.
+        keys = [k for k in source.state if not k.endswith(".grad_mask")]
+        return bool(keys) and all(k.endswith(".weights") for k in keys)
+
+    def lift(
+        self,
+        source: Source,
+        *,
+        indices: Sequence[Any] | str | Path | None = None,
+        seed: int | None = None,
+        connections: str = "random",
+        seed_device: str = "cpu",
+        architecture: Description | None = None,
+        input_shape: Sequence[int] | int | None = None,
+        groups: int | None = None,
+        tau: float | None = None,
+        name: str = "model",
+    ) -> Graph:
+        """The graph of a difflogic network.
+
+        Args:
+            source: a module needs no further options.
+            indices: a pair (a, b) of (out,) input numbers per LogicLayer, or a file of them.
+            seed: instead of indices: what `torch.manual_seed` was given right before the layers
+                were made. Needs input_shape. A wrong seed cannot be noticed: check the accuracy.
+            connections: how the layers of that seed were wired, "random" or "unique".
+            seed_device: where they were made: "cuda" draws weights from another generator.
+            architecture: the layers of the network, see `lgir.frontend.core.architecture`; or say
+            what
+                matters with the following two.
+            input_shape: of one sample; the first layer's width or highest wire where None.
+            groups: classes of the final GroupSum; a state_dict does not tell. None: bits out.
+            tau: GroupSum's divisor, 1 where None.
+            name: the graph's name.
+        """
+        if source.module is not None:
+            state = dict(source.state)
+            entries = _entries_of_module(source, state)
+        else:
+            state = unwrapped(source.state)
+            drafted = [{"type": "LogicLayer", "key": key} for key in numbered(state, "weights")]
+            network = complete(architecture, drafted, input_shape, groups, tau)
+            entries, input_shape = network.layers, network.input_shape
+            state = placed(source.state, entries, source.label)
+            if seed is not None:
+                indices = _seeded(
+                    source, state, entries, input_shape, seed, connections, seed_device
+                )
+            _add_wiring(state, entries, source, indices)
+        return lift_layers(
+            source,
+            entries,
+            state,
+            {"LogicLayer": _logic_layer},
+            framework="difflogic",
+            name=name,
+            shape=_width(entries, state) if input_shape is None else input_shape,
+        )
+
+
+def _is_logic_layer(module: Any) -> bool:
+    # convlogic's layer of the same name keeps its wiring in buffers.
+    named = "LogicLayer" in class_names(module) and hasattr(module, "weights")
+    return named and not hasattr(module, "indices_0")
+
+
+def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
+    entries = []
+    for key, kind, module in walk(source.module, source.label, ["LogicLayer"]):
+        entries.append(entry_of(key, kind, module, ["in_dim"]))
+        if _is_logic_layer(module):
+            where = f"{source.label}: LogicLayer {key!r}"
+            prefix = f"{key}." if key else ""
+            state[f"{prefix}indices"] = _pair(getattr(module, "indices", None), where)
+    return entries
+
+
+def _seeded(
+    source: Source,
+    state: Mapping[str, Any],
+    entries: Sequence[Entry],
+    input_shape: Sequence[int] | int | None,
+    seed: int,
+    connections: str,
+    seed_device: str,
+) -> list[tuple[Any, Any]]:
+    """The wiring that difflogic draws after `torch.manual_seed(seed)`, layer by layer."""
+    try:
+        import torch
+    except ImportError as error:
+        raise LiftError(f"{source.label}: seed needs torch's random numbers") from error
+    if input_shape is None:
+        raise LiftError(f"{source.label}: seed needs input_shape, the width of the first layer")
+    if connections not in ("random", "unique") or seed_device not in ("cpu", "cuda"):
+        raise LiftError(
+            f"{source.label}: connections is random or unique, seed_device cpu or cuda, not "
+            f"{connections!r} and {seed_device!r}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    inputs = math.prod(input_shape) if isinstance(input_shape, Sequence) else int(input_shape)
+    pairs = []
+    for key in (e["key"] for e in entries if e["type"] == "LogicLayer"):
+        outputs = len(state.get(f"{key}.weights", ()))
+        if 2 * outputs < inputs:
+            raise LiftError(
+                f"{source.label}: LogicLayer {key!r} has {outputs} gates; difflogic makes none for "
+                f"{inputs} inputs, check input_shape"
+            )
+        if seed_device == "cpu":
+            torch.randn(outputs, 16, generator=generator)  # the initial weights come first
+        if connections == "random":
+            wires = torch.randperm(2 * outputs, generator=generator) % inputs
+            a, b = torch.randperm(inputs, generator=generator)[wires].view(2, outputs)
+        else:
+            a, b = _unique_pairs(inputs, outputs, source.label)
+            order = torch.randperm(outputs, generator=generator)
+            a, b = a[order], b[order]
+        pairs.append((a, b))
+        inputs = outputs
+    return pairs
+
+
+def _unique_pairs(inputs: int, outputs: int, label: str) -> tuple[Any, Any]:
+    """difflogic's enumeration of distinct pairs: (0, 1), (2, 3) ...; (1, 2), (3, 4) ...; then all
+    at distance 2, 3 and on, until there are enough.
+    """
+    import torch
+
+    all_ = torch.arange(inputs)
+    even = inputs // 2
+    # Its two lists are cut to one length, so an odd count loses the last start.
+    a, b = [all_[0 : 2 * even : 2]], [all_[1 : 2 * even : 2]]
+    if even < outputs:
+        odd = (inputs - 1) // 2
+        a.append(all_[1 : 2 * odd : 2])
+        b.append(all_[2 : 2 * odd + 1 : 2])
+    count, distance = sum(map(len, a)), 2
+    while outputs > count > distance:
+        a.append(all_[:-distance])
+        b.append(all_[distance:])
+        count += inputs - distance
+        distance += 1
+    if count < outputs:
+        raise LiftError(f"{label}: {inputs} inputs have no {outputs} unique pairs")
+    return torch.cat(a)[:outputs], torch.cat(b)[:outputs]
+
+
+def _add_wiring(
+    state: dict[str, Any],
+    entries: Sequence[Entry],
+    source: Source,
+    indices: Sequence[Any] | str | Path | None,
+) -> None:
+    keys = [e["key"] for e in entries if e["type"] == "LogicLayer"]
+    if not keys:
+        raise LiftError(f"{source.label}: has no tensor '<i>.weights', as difflogic names them")
+    if indices is None:
+        raise LiftError(f"{source.label}: {_NO_WIRING}")
+    pairs: Any = read_checkpoint(Path(indices)) if isinstance(indices, str | Path) else indices
+    if not isinstance(pairs, Sequence) or len(pairs) != len(keys):
+        count = len(pairs) if isinstance(pairs, Sequence) else f"a {type(pairs).__name__}"
+        raise LiftError(
+            f"{source.label}: indices hold {count}, the network has {len(keys)} LogicLayers "
+            f"({', '.join(keys)}); give one pair (a, b) a layer"
+        )
+    for key, pair in zip(keys, pairs, strict=True):
+        state[f"{key}.indices"] = _pair(pair, f"{source.label}: indices of layer {key!r}")
+
+
+def _pair(pair: Any, where: str) -> Wiring:
+    """(out, 2) input numbers from a pair of equally long integer vectors."""
+    if pair is None:
+        raise LiftError(f"{where}: has no indices")
+    try:
+        a, b = (np.asarray(array_of(x)) for x in pair)
+    except (TypeError, ValueError) as error:
+        raise LiftError(f"{where}: not a pair (a, b) of integer vectors") from error
+    if a.shape != b.shape or a.ndim != 1 or a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        raise LiftError(
+            f"{where}: a is {a.dtype}{list(a.shape)}, b is {b.dtype}{list(b.shape)}; expected two "
+            "integer vectors, one entry a gate"
+        )
+    return np.stack([a, b], axis=1)
+
+
+def _logic_layer(stack: Stack, layer: Layer) -> None:
+    check_inputs(stack, layer)
+    weights = layer.tensor("weights", "f", (None, None))
+    if weights.shape[1] == 4:
+        raise LiftError(
+            f"{layer.where}: has four weights a gate, as difflogic-iwp's input-wise layers, whose "
+            "activation decides; give lgir.frontend.from_arrays the truth tables, such as "
+            "Dense(indices=..., truth=weights > 0) for the sigmoid"
+        )
+    indices = layer.tensor("indices", "i", (None, 2))
+    stack.dense(indices, raw_tables(weights, layer.where), layer.where)
+
+
+def _width(entries: Sequence[Entry], state: Mapping[str, Any]) -> int:
+    """The first layer's width, or its highest wire where only the state_dict is at hand."""
+    first = next(e for e in entries if e["type"] == "LogicLayer")
+    key = f"{first['key']}.indices" if first["key"] else "indices"
+    return int(first.get("in_dim") or state[key].max() + 1)

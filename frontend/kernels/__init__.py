@@ -1,0 +1,1 @@
+"""Differentiable logic gates: forward and backward kernels for training."""

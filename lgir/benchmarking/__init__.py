@@ -1,0 +1,1 @@
+"""Figures of compiled networks: throughput, scaling, rooflines, and how they are shown and kept."""

@@ -1,0 +1,277 @@
+"""The roofline of a network: what bounds each kind of step here, beside its measured time.
+
+A backend measures the machine and states what its steps cost (`StepMeter`); here both become a
+table. Outputs are compared with the reference interpreter before anything is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+
+from lgir.benchmarking.checks import Judge, random_samples
+from lgir.benchmarking.environment import environment
+from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
+from lgir.benchmarking.throughput import compile_cold, gate_evaluations
+from lgir.errors import BackendError, InputError
+from lgir.executable import Array
+from lgir.ir.graph import Graph
+from lgir.registry import BACKENDS
+from lgir.roofline import BLOCK, LINE, Level, Machine, StepCost
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+_SAMPLES: Final = 16 * BLOCK
+_CHECK: Final = 1000
+_GATE_KINDS: Final = ("gate", "chain", "fused", "cone")
+
+
+@dataclass(frozen=True)
+class KindFigures:
+    """The steps of one kind together, for 512 samples on one thread.
+
+    Attributes:
+        seconds: measured, running these steps alone.
+        bound: sum of the steps' bounds; `by` names what most of it comes from.
+        loads, stores, logic: lines and instructions of all rows.
+    """
+
+    kind: str
+    rows: int
+    loads: float
+    stores: float
+    logic: float
+    seconds: float
+    bound: float
+    by: str
+
+    @property
+    def share(self) -> float:
+        """Of the bound that is reached; 1 is as fast as the machine goes."""
+        return self.bound / self.seconds
+
+    @property
+    def bytes(self) -> float:
+        return LINE * (self.loads + self.stores)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "rows": self.rows,
+            "seconds_per_512": self.seconds,
+            "bytes": self.bytes,
+            "lines_loaded_per_row": self.loads / self.rows,
+            "lines_stored_per_row": self.stores / self.rows,
+            "logic_per_row": self.logic / self.rows,
+            "bound_seconds": self.bound,
+            "bound_by": self.by,
+            "share_of_bound": self.share,
+        }
+
+
+def kind_figures(costs: list[StepCost], seconds: float, machine: Machine) -> KindFigures:
+    """Adds up steps of one kind that were measured together."""
+    by: dict[str, float] = {}
+    for cost in costs:
+        bound, name = cost.bound(machine)
+        by[name] = by.get(name, 0.0) + bound
+    return KindFigures(
+        costs[0].kind,
+        rows=sum(c.rows for c in costs),
+        loads=sum(c.traffic[0].loads for c in costs),
+        stores=sum(c.traffic[0].stores for c in costs),
+        logic=sum(c.logic for c in costs),
+        seconds=seconds,
+        bound=sum(by.values()),
+        by=max(by, key=lambda name: by[name]),
+    )
+
+
+@dataclass(frozen=True)
+class RooflineReport:
+    """What `measure_roofline` found. `print(report)` shows the tables, `to_dict()` is for JSON.
+
+    Attributes:
+        gates: gates evaluated per sample.
+        machine: the measured roofs.
+        kinds: figures by kind of step, in the order of their first step.
+        seconds: all steps together, 512 samples.
+        sample_bytes: of one sample, all inputs; and the level where samples lay.
+        checked: samples whose outputs were compared with the reference, all equal.
+    """
+
+    name: str
+    backend: str
+    gates: int
+    machine: Machine
+    kinds: tuple[KindFigures, ...]
+    seconds: float
+    sample_bytes: int
+    samples_in: Level
+    checked: int
+    environment: dict[str, str]
+
+    @property
+    def bound(self) -> float:
+        return sum(kind.bound for kind in self.kinds)
+
+    @property
+    def in_gates(self) -> KindFigures | None:
+        """The kinds that evaluate gates, together; None without gates."""
+        kinds = [kind for kind in self.kinds if kind.kind in _GATE_KINDS]
+        if not kinds or not self.gates:
+            return None
+        total = {
+            name: sum(getattr(kind, name) for kind in kinds)
+            for name in ("rows", "loads", "stores", "logic", "seconds", "bound")
+        }
+        return KindFigures("gates", **total, by=max(kinds, key=lambda kind: kind.bound).by)
+
+    def to_dict(self) -> dict[str, Any]:
+        inside = self.in_gates
+        return {
+            "name": self.name,
+            "backend": self.backend,
+            "gates": self.gates,
+            "outputs_equal": True,
+            "samples_checked": self.checked,
+            "machine": {
+                "logic_per_second": self.machine.logic,
+                "levels": [vars(level) for level in self.machine.levels],
+            },
+            "steps": [kind.to_dict() for kind in self.kinds],
+            "bytes_per_gate": inside.bytes / self.gates if inside else None,
+            "logic_per_gate": inside.logic / self.gates if inside else None,
+            "seconds_per_512": self.seconds,
+            "sample_bytes": self.sample_bytes,
+            "samples_in": self.samples_in.name,
+            "bound_seconds": self.bound,
+            "share_of_bound": self.bound / self.seconds,
+            "environment": dict(self.environment),
+        }
+
+    def __rich__(self) -> Group:
+        from rich.console import Group
+
+        packing = sum(kind.seconds for kind in self.kinds if kind.kind == "pack")
+        facts = {
+            "logic": f"{si(self.machine.logic)} instructions on 512 bits a second, in registers",
+            "times": "medians of one thread's CPU time, each kind of step run alone",
+            "bound": "the slowest of accesses at L1's speed, lines from where they lie, and logic",
+        }
+        if inside := self.in_gates:
+            moved, logic = inside.bytes / self.gates, inside.logic / self.gates
+            rates = (BLOCK * self.gates / x for x in (inside.seconds, inside.bound))
+            facts["a gate"] = f"{moved:.0f} bytes and {logic:.2f} instructions for 512 samples"
+            facts["in gates"] = "{} gate-evals/s, bound {}".format(*map(si, rates))
+        if packing:
+            speed = si(BLOCK * self.sample_bytes / packing)
+            copy = f"copying in {self.samples_in.name} {si(self.samples_in.copy)}"
+            facts["packing"] = f"{speed} bytes/s of samples; {copy}"
+        facts["outputs"] = f"equal to the reference's on {self.checked:,} samples"
+        facts |= self.environment
+        return Group(self._machine_table(), self._kinds_table(), facts_grid(facts))
+
+    def _machine_table(self) -> Table:
+        table = titled_table("measured bandwidth, one thread, bytes/s")
+        table.add_column(" level")
+        for name in ("size", "read", "write", "copy"):
+            table.add_column(name, justify="right")
+        for level in self.machine.levels:
+            size = "" if level.size is None else f"{level.size >> 10:,} KiB"
+            speeds = [si(x) for x in (level.read, level.write, level.copy)]
+            table.add_row(f" {level.name}", size, *speeds)
+        return table
+
+    def _kinds_table(self) -> Table:
+        table = titled_table(f"{self.name}: {self.gates:,} gates a sample, by {self.backend}")
+        table.add_column(" step")
+        for name in ("rows", "loads\na row", "stores\na row", "logic\na row", "bytes",
+                     "us per\n512 samples", "bound\nus"):  # fmt: skip
+            table.add_column(name, justify="right")
+        table.add_column("by")
+        table.add_column("of bound\nreached", justify="right")
+        for kind in self.kinds:
+            table.add_row(
+                f" {kind.kind}",
+                f"{kind.rows:,}",
+                *(f"{x / kind.rows:.2f}" for x in (kind.loads, kind.stores, kind.logic)),
+                si(kind.bytes),
+                f"{1e6 * kind.seconds:,.2f}",
+                f"{1e6 * kind.bound:,.2f}",
+                kind.by,
+                f"{kind.share:.0%}",
+            )
+        table.add_section()
+        total = f"{1e6 * self.seconds:,.2f}", f"{1e6 * self.bound:,.2f}"
+        every = si(sum(kind.bytes for kind in self.kinds))
+        share = f"{self.bound / self.seconds:.0%}"
+        table.add_row(" together", "", "", "", "", every, *total, "", share)
+        return table
+
+    def __str__(self) -> str:
+        return plain_text(self)
+
+
+@runtime_checkable
+class StepMeter(Protocol):
+    """An executable that states and measures its steps."""
+
+    def measure_machine(self) -> Machine: ...
+
+    def step_costs(self, samples: list[Array]) -> list[StepCost]: ...
+
+    def time_steps(self, kind: str | None, samples: list[Array]) -> float:
+        """CPU seconds that the steps of a kind, or all, take for 512 samples."""
+        ...
+
+
+def measure_roofline(
+    graph: Graph,
+    backend: str = "llvm",
+    *,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> RooflineReport:
+    """Bounds and measured times of the steps of `graph`, on one thread.
+
+    Raises BackendError where outputs differ from the reference's or `backend` cannot say what its
+    steps cost.
+    """
+    if not graph.inputs:
+        raise InputError("a bench needs a graph with inputs")
+    progress(f"{backend}: compiling")
+    exe, _ = compile_cold(backend, graph, options or {})
+    if not isinstance(exe, StepMeter):
+        raise BackendError(f"backend {backend!r} states no costs of steps; use -b llvm")
+    samples = random_samples(graph, _SAMPLES, seed)
+    progress("reference outputs")
+    few = [a[:_CHECK] for a in samples]
+    judge = Judge.of(BACKENDS.get("reference")(graph), few, _CHECK)
+    judge(backend, exe(*few, threads=1), len(few[0]))
+    progress("bandwidth of caches and memory")
+    machine = exe.measure_machine()
+    by_kind: dict[str, list[StepCost]] = {}
+    for cost in exe.step_costs(samples):
+        by_kind.setdefault(cost.kind, []).append(cost)
+    kinds = []
+    for kind, costs in by_kind.items():
+        progress(f"{kind} steps")
+        kinds.append(kind_figures(costs, exe.time_steps(kind, samples), machine))
+    progress("all steps")
+    return RooflineReport(
+        name=graph.name,
+        backend=backend,
+        gates=gate_evaluations(graph),
+        machine=machine,
+        kinds=tuple(kinds),
+        seconds=exe.time_steps(None, samples),
+        sample_bytes=sum(a.nbytes for a in samples) // _SAMPLES,
+        samples_in=machine.level_of(max(a.nbytes for a in samples)),
+        checked=judge.within(len(few[0])),
+        environment=environment(),
+    )

@@ -1,0 +1,211 @@
+"""The whole path on a real network: lift, optimise, compile, compare with PyTorch, measure.
+
+The network is a small convolutional logic gate network (Petersen et al., NeurIPS 2024) trained on
+scikit-learn's 8x8 digits; its checkpoint is shipped. Everything said on screen is computed here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import lgir
+from lgir.benchmarking.throughput import bench_graph
+from lgir.errors import BackendError, LgirError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from lgir.benchmarking.throughput import BenchReport
+    from lgir.executable import Array
+    from lgir.passes.report import Report
+
+_BENCH_SAMPLES = 100_000
+_WIDTH = 9  # of the column of step names
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo found; accuracies are shares of `test_samples`, with hard bits."""
+
+    test_samples: int
+    torch_accuracy: float
+    lgir_accuracy: float
+    optimised: Report
+    bench: BenchReport
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "test_samples": self.test_samples,
+            "torch_accuracy": self.torch_accuracy,
+            "lgir_accuracy": self.lgir_accuracy,
+            "optimise": self.optimised.to_dict(),
+            "bench": self.bench.to_dict(),
+        }
+
+
+def run_demo(console: Console, *, train: bool = False, output: str | None = None) -> DemoReport:
+    """Run the demo, telling on `console` what happens.
+
+    Args:
+        train: train the network anew instead of taking the shipped checkpoint.
+        output: where a newly trained checkpoint is kept.
+
+    Raises:
+        LgirError: torch or scikit-learn is missing. BackendError: scores differ from PyTorch's.
+    """
+    _require_demo_extra()
+    import torch
+
+    from lgir.cli.tables import report_table
+    from lgir.frontend import architecture_of
+    from lgir.frontend.digits import demo_checkpoint, digits_data
+    from lgir.frontend.layers import build_model
+    from lgir.passes.report import Size
+
+    say = _Teller(console)
+    say.title("lgir demo", "a trained logic gate network, from checkpoint to answers")
+    _, _, images, labels = digits_data()
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = _train(console, say, Path(folder) / "digits.pt") if train else demo_checkpoint()
+        if output is not None:
+            shutil.copyfile(path, output)
+        module = build_model(architecture_of(path))
+        module.load_state_dict(torch.load(path, weights_only=True))
+        module.eval()
+        with say.step("lift") as done:
+            graph = lgir.lift(path, name="digits")
+            size = Size.of(graph)
+            done(f"{size.gates:,} gates, {size.unrolled:,} evaluated a sample, from {path.name}")
+
+    with say.step("optimise") as done:
+        small, report = lgir.optimize(graph)
+        gates, unrolled = report.after.gates, report.after.unrolled
+        less = gates / size.gates - 1, unrolled / size.unrolled - 1
+        done(f"{gates:,} gates ({less[0]:.0%}), {unrolled:,} evaluated a sample ({less[1]:.0%})")
+    console.print(report_table(report))
+
+    with say.step("compile") as done:
+        exe = lgir.compile(small, "llvm")
+        done("machine code that runs 512 samples at a time, one bit each")
+
+    with say.step("check") as done:
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(images)).numpy()
+        scores = exe(images)
+        if not np.array_equal(scores, expected):
+            raise BackendError("the compiled scores differ from PyTorch's; please report this")
+        torch_accuracy, accuracy = (_accuracy(s, labels) for s in (expected, scores))
+        done(f"every score of {len(images)} test digits equal to PyTorch's")
+    console.print(
+        f"\n  [bold]test accuracy[/]  PyTorch {torch_accuracy:.2%}, lgir {accuracy:.2%}\n"
+    )
+    if console.color_system is not None and not console.no_color:
+        fitting = min(10, (console.width - 2) // 9)
+        shown = [int(np.flatnonzero(labels == digit)[0]) for digit in range(fitting)]
+        console.print(_picture(images[shown, 0], scores[shown].argmax(axis=1)))
+        console.print()
+
+    with console.status("measuring"):
+        repeated = np.resize(images, (_BENCH_SAMPLES, *images.shape[1:]))
+        bench = bench_graph(small, module=module, samples=[repeated], run_seconds=0.2)
+    console.print(bench)
+    return DemoReport(len(images), torch_accuracy, accuracy, report, bench)
+
+
+def _require_demo_extra() -> None:
+    try:
+        import sklearn  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise LgirError(
+            f"lgir demo needs torch and scikit-learn, and {error.name} is not installed: "
+            "pip install 'lgir[demo]'"
+        ) from None
+
+
+def _train(console: Console, say: _Teller, path: Path) -> Path:
+    import torch
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from lgir.frontend.digits import train_digits
+
+    columns = (
+        TextColumn(f"  [bold cyan]{'train':<{_WIDTH}}[/]"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+    )
+    start = perf_counter()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("train", total=None, loss=float("nan"))
+        model, accuracy = train_digits(
+            lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss)
+        )
+    torch.save(model.state_dict(), path)
+    say.line("train", f"{accuracy:.2%} test accuracy", perf_counter() - start)
+    return path
+
+
+class _Teller:
+    """Lines of the demo: the step, what came out, how long it took."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def title(self, name: str, about: str) -> None:
+        self.console.print(f"\n[bold]{name}[/]  [dim]{about}[/]\n")
+
+    def line(self, name: str, result: str, seconds: float) -> None:
+        self.console.print(f"  [bold cyan]{name:<{_WIDTH}}[/] {result} [dim]({seconds:.2f} s)[/]")
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Times what happens inside; the function it yields takes the result to tell."""
+        result: list[str] = []
+        start = perf_counter()
+        with self.console.status(name):
+            yield result.append
+        self.line(name, " ".join(result), perf_counter() - start)
+
+
+def _accuracy(scores: Array, labels: Array) -> float:
+    return float((scores.argmax(axis=1) == labels).mean())
+
+
+def _picture(images: Array, labels: Array) -> Text:
+    """Digits side by side in half-block characters (two pixels a character), with their labels."""
+    from rich.style import Style
+    from rich.text import Text
+
+    def shade(pixel: int) -> str:
+        level = 235 + min(20, int(pixel) * 20 // 16)  # the terminal's grey ramp
+        return f"color({level})"
+
+    text = Text()
+    for row in range(0, images.shape[1], 2):
+        text.append("  ")
+        for image in images:
+            for upper, lower in zip(image[row], image[row + 1], strict=True):
+                text.append("▀", Style(color=shade(upper), bgcolor=shade(lower)))
+            text.append(" ")
+        text.append("\n")
+    text.append("  " + "".join(f"{label:^8} " for label in labels), "bold")
+    return text

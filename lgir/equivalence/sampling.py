@@ -1,0 +1,73 @@
+"""Random samples for equivalence checks, drawn where networks are sensitive.
+
+Bits are sparse, dense and uniform, all zeros and all ones (which show what padding reads). Numbers
+lie on and beside the thresholds that read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Logic, Threshold
+from lgir.ir.simulate import pack, unpack
+from lgir.ir.types import Value
+
+Array = npt.NDArray[Any]
+
+MIN_SAMPLES: Final = 64
+MAX_SAMPLES: Final = 1024
+_DRAWN: Final = 1 << 14  # bits of an input that are drawn at a time
+_WORK: Final = 1 << 22  # gate evaluations (of 64 samples) that one simulation may cost
+
+
+def default_samples(graph: Graph) -> int:
+    """As many samples as cost little: a multiple of 64 from 64 to 1,024."""
+    work = sum(
+        op.body.num_gates * op.positions * max(1, (1 << op.body.k) // 4)
+        for _, op in graph.of_type(Logic)
+    )
+    words = _WORK // max(work, 1)
+    return int(min(max(64 * words, MIN_SAMPLES), MAX_SAMPLES))
+
+
+def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
+    """`n` samples of each input: bool (n, *shape) for bit, uint8 for u8, float32 for f32."""
+    rng = np.random.default_rng(seed)
+    drawn = [draw_input(graph, value, n, rng) for value in graph.inputs]
+    return [
+        unpack(x, n) if v.dtype == "bit" else x for v, x in zip(graph.inputs, drawn, strict=True)
+    ]
+
+
+def draw_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
+    """`n` samples of one input, bits packed as `lgir.ir.simulate` has them."""
+    shape = (n, *value.shape)
+    if value.dtype == "bit":
+        density = rng.choice([0.5, 0.5, 0.1, 0.9], size=(n, 1))
+        density[:1], density[1:2] = 0.0, 1.0
+        parts = range(0, value.size, _DRAWN)
+        sizes = [min(_DRAWN, value.size - start) for start in parts]
+        words = [pack(rng.random((n, m), dtype=np.float32) < density) for m in sizes]
+        return np.concatenate(words).reshape(*value.shape, -1)
+    found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
+    levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])
+    levels = np.unique(levels[np.isfinite(levels)])
+    if not len(levels):
+        levels = np.zeros(1, np.float32)
+    near: Array = levels[rng.integers(len(levels), size=shape)]
+    if value.dtype == "f32":
+        towards = np.where(rng.random(shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
+        near = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, towards))
+        spread = max(float(levels[-1] - levels[0]), 1.0)
+        far = rng.uniform(float(levels[0]) - spread, float(levels[-1]) + spread, size=shape)
+        return np.where(rng.random(shape) < 0.5, near, far).astype(np.float32)
+    low, high = (0, 255) if value.dtype == "u8" else (-(1 << 20), 1 << 20)
+    near = np.clip(np.floor(near) + rng.integers(0, 2, size=shape), low, high)
+    other: Array = rng.integers(low, high + 1, size=shape)
+    x = np.where(rng.random(shape) < 0.5, near, other)
+    x[:1], x[1:2] = low, high
+    return x.astype(np.uint8 if value.dtype == "u8" else np.int32)

@@ -1,0 +1,63 @@
+"""The answer of an equivalence check, and the sample that shows a difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A sample on which two graphs differ.
+
+    Attributes:
+        inputs: one array per graph input, of its shape: bool, uint8 or float32.
+        output: name of the first graph's output that differs; `index` is the element in it.
+        left, right: what the two graphs give there.
+    """
+
+    inputs: tuple[Array, ...]
+    output: str
+    index: tuple[int, ...]
+    left: float | bool
+    right: float | bool
+
+    def __str__(self) -> str:
+        at = ",".join(map(str, self.index))
+        return f"%{self.output}[{at}] is {self.left} in one and {self.right} in the other"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of a check: `equivalent` is True, False, or None where it is not known.
+
+    `note` says why it is not known.
+    """
+
+    equivalent: bool | None
+    method: str
+    samples: int = 0
+    counterexample: Counterexample | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.equivalent is None:
+            return f"unknown: {self.note}"
+        if self.counterexample is not None:
+            return f"different: {self.counterexample} on the sample {self._shown_sample()}"
+        if self.method == "sim":
+            return f"equal on {self.samples:,} simulated samples (not a proof)"
+        if self.method == "exhaustive":
+            return f"equivalent: all {self.samples:,} cases tried"
+        return "equivalent: proved by SAT"
+
+    def _shown_sample(self) -> str:
+        assert self.counterexample is not None
+        arrays = [x.astype(int) if x.dtype == bool else x for x in self.counterexample.inputs]
+        if sum(x.size for x in arrays) > 64:
+            return "in verdict.counterexample.inputs"
+        return "; ".join(str(x.tolist()) for x in arrays)

@@ -1,0 +1,84 @@
+"""Structural Verilog of a graph: one assignment a gate, for synthesis tools and simulators.
+
+The module reads the variables of `lgir.ir.unrolling.InputSpace` as `x` and gives the output bits as
+`y`. Sums and thresholds are arithmetic and are left to the surrounding design.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from lgir.formats.exporter import Export
+from lgir.ir.body import Body
+from lgir.ir.graph import Graph
+from lgir.ir.truth_tables import UNARY_NAMES, table_from_op
+from lgir.ir.unrolling import InputSpace, unroll
+from lgir.registry import register_exporter
+
+# Indexed by difflogic's number, as lgir.ir.truth_tables.OP_NAMES.
+_FORMULAS: Final = {
+    table_from_op(op): text
+    for op, text in enumerate(
+        (
+            "1'b0", "{a} & {b}", "{a} & ~{b}", "{a}", "~{a} & {b}", "{b}", "{a} ^ {b}", "{a} | {b}",
+            "~({a} | {b})", "~({a} ^ {b})", "~{b}", "{a} | ~{b}", "~{a}", "~{a} | {b}",
+            "~({a} & {b})", "1'b1",
+        )
+    )
+}  # fmt: skip
+_UNARY: Final = {"false": "1'b0", "not": "~{a}", "buf": "{a}", "true": "1'b1"}
+
+
+def write_verilog(graph: Graph, path: str | Path) -> None:
+    """Write `graph`, unrolled, as one combinational module."""
+    export_verilog(graph).write(path)
+
+
+@register_exporter("v")
+def export_verilog(graph: Graph) -> Export:
+    """Structural Verilog for hardware: the unrolled graph, one assignment a gate."""
+    return Export(dumps_verilog(graph).encode("ascii"))
+
+
+def dumps_verilog(graph: Graph) -> str:
+    """The text of `write_verilog`."""
+    space = InputSpace([graph])
+    body = unroll(graph, space).body
+    name = re.sub(r"\W", "_", graph.name, flags=re.ASCII)
+    name = name if name[:1].isalpha() else f"m_{name}"
+    inputs, outputs = max(space.num_variables, 1), len(body.outputs)
+    lines = [f"module {name}(input wire [{inputs - 1}:0] x, output wire [{outputs - 1}:0] y);"]
+    names = ["1'b0", "1'b1", *(f"x[{i}]" for i in range(space.num_variables))]
+    names += [f"g{i}" for i in range(body.num_gates)]
+    arity = body.arity().tolist()
+    for table, n in sorted({(t, n) for t, n in zip(body.table.tolist(), arity, strict=True)}):
+        if n > 2:
+            bits = 1 << n
+            lines.append(f"  localparam [{bits - 1}:0] T{n}_{_table(table, n, body):x} = "
+                         f"{bits}'h{_table(table, n, body):x};")  # fmt: skip
+    for g, (operands, table, n) in enumerate(
+        zip(body.fanin.tolist(), body.table.tolist(), arity, strict=True)
+    ):
+        value = _formula(_table(table, n, body), [names[x] for x in operands[:n]])
+        lines.append(f"  wire g{g} = {value};")
+    lines += [f"  assign y[{i}] = {names[net]};" for i, net in enumerate(body.outputs.tolist())]
+    lines.append("endmodule\n")
+    return "\n".join(lines)
+
+
+def _table(table: int, n: int, body: Body) -> int:
+    """The table over a gate's first n inputs; it ignores the others."""
+    shift = body.k - n
+    return sum((table >> (i << shift) & 1) << i for i in range(1 << n))
+
+
+def _formula(table: int, operands: list[str]) -> str:
+    if not operands:
+        return f"1'b{table}"
+    if len(operands) == 1:
+        return _UNARY[UNARY_NAMES[table]].format(a=operands[0])
+    if len(operands) == 2:
+        return _FORMULAS[table].format(a=operands[0], b=operands[1])
+    return f"T{len(operands)}_{table:x}[{{{', '.join(operands)}}}]"

@@ -1,0 +1,1 @@
+"""The intermediate representation: types, bodies of gates, nodes, graphs, and their meaning."""

@@ -1,0 +1,1 @@
+"""Algorithms on bodies of gates that several passes share."""

@@ -1,0 +1,399 @@
+"""Cuts of up to six nets and their truth tables, enumerated bottom-up by compiled kernels.
+
+A cut of a net is a set of nets, its leaves, through which every path from the inputs to it leads;
+priority cuts are the few best a net (Mishchenko et al., "Combinational and sequential mapping with
+priority cuts", ICCAD 2007). Here leaves ascend, and leaf j is index bit j of the cut's table, the
+first the *least* significant, so that a table of few leaves repeats over those that it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from lgir.ir.body import IntArray, Mask
+from lgir.ir.truth_tables import Tables
+
+Sizes = npt.NDArray[np.int8]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call, and keep the code on disk where there is a place for it.
+
+    Numba does not see that a function of another module has changed: kernels call only those of
+    their own. Loops copy slices: numba's way, with its checks, takes seconds to compile.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        kernel = njit(cache=True, **options)(function)
+    except RuntimeError:
+        kernel = njit(**options)(function)
+    found: Callable[..., Any] = kernel
+    return found
+
+
+_LOW: Final = np.array(
+    [
+        0x5555_5555_5555_5555,
+        0x3333_3333_3333_3333,
+        0x0F0F_0F0F_0F0F_0F0F,
+        0x00FF_00FF_00FF_00FF,
+        0x0000_FFFF_0000_FFFF,
+        0x0000_0000_FFFF_FFFF,
+    ],
+    np.uint64,
+)
+"""Bits of a table where leaf j is False."""
+
+_VARIABLE: Final = ~_LOW[0]
+"""The table of a net over itself."""
+
+
+@compiled
+def _merge(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
+    """The union of two ascending sets in `out`; its size, or `most` + 1 where it has more."""
+    i = j = n = 0
+    while i < size_a or j < size_b:
+        if n == most:
+            return most + 1
+        if j == size_b or (i < size_a and a[i] < b[j]):
+            out[n] = a[i]
+            i += 1
+        else:
+            if i < size_a and a[i] == b[j]:
+                i += 1
+            out[n] = b[j]
+            j += 1
+        n += 1
+    return n
+
+
+@compiled
+def _spread(table, leaves, size, wider, wider_size):  # type: ignore[no-untyped-def]
+    """The table of a cut over the leaves of a wider one."""
+    at = wider_size - 1
+    for j in range(size - 1, -1, -1):
+        while wider[at] != leaves[j]:
+            at -= 1
+        for p in range(j, at):  # leaf p moves up past p + 1, which the table ignores
+            step = np.uint64(1 << p)
+            # Bits with leaf p True and p + 1 False change places with those the other way round.
+            moved = ((table >> step) ^ table) & ~_LOW[p] & _LOW[p + 1]
+            table = table ^ moved ^ (moved << step)
+        at -= 1
+    return table
+
+
+@compiled
+def _gate(table, x, y):  # type: ignore[no-untyped-def]
+    """A two-input gate on two words: bit 2 x + y of `table` for each bit of them."""
+    out = np.uint64(0)
+    if table & 1:
+        out |= ~x & ~y
+    if table & 2:
+        out |= ~x & y
+    if table & 4:
+        out |= x & ~y
+    if table & 8:
+        out |= x & y
+    return out
+
+
+def small_cuts(
+    fanin: IntArray, table: Tables, gate: Mask, nets: int, most: int
+) -> tuple[IntArray, Sizes, Tables, Sizes]:
+    """Cuts of at most four leaves of two-input gates, `most` a net: those of most gates a leaf.
+
+    Args:
+        fanin, table, gate: by net, (N, 2), (N,) and (N,); a net that is no gate is but a leaf.
+        nets: how many of the nets to look at.
+
+    Returns:
+        leaves (nets, most, 4), sizes and tables (nets, most) int8 and uint16, counts (nets,) int8.
+    """
+    leaves = np.zeros((nets, most, 4), np.int32)
+    size = np.zeros((nets, most), np.int8)
+    tables = np.zeros((nets, most), np.uint16)
+    count = np.zeros(nets, np.int8)
+    _small_cuts(fanin, table, gate, leaves, size, tables, count)
+    return leaves, size, tables, count
+
+
+@compiled
+def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignore[no-untyped-def]
+    nets, most = size.shape
+    spans = np.zeros((nets, most), np.int8)  # gates between a cut and its net, or more
+    one = np.empty((2, 1), np.int32)
+    merged = np.empty(4, np.int32)
+    for net in range(nets):
+        if not gate[net]:
+            continue
+        a, b = fanin[net, 0], fanin[net, 1]
+        one[0, 0], one[1, 0] = a, b
+        kept = 0
+        for i in range(-1, np.int64(count[a])):
+            x_leaves = one[0] if i < 0 else leaves[a, i]
+            x_size = 1 if i < 0 else np.int64(size[a, i])
+            x = _VARIABLE if i < 0 else np.uint64(tables[a, i]) * np.uint64(0x1_0001_0001_0001)
+            x_span = 0 if i < 0 else np.int64(spans[a, i])
+            for j in range(-1, np.int64(count[b])):
+                y_leaves = one[1] if j < 0 else leaves[b, j]
+                y_size = 1 if j < 0 else np.int64(size[b, j])
+                n = _merge(x_leaves, x_size, y_leaves, y_size, 4, merged)
+                if n > 4 or _has(leaves[net], size[net], kept, merged, n):
+                    continue
+                span = min(1 + x_span + (0 if j < 0 else np.int64(spans[b, j])), 127)
+                at = kept
+                while at > 0 and np.int64(size[net, at - 1]) - spans[net, at - 1] > n - span:
+                    at -= 1
+                if at == most:
+                    continue
+                kept = min(kept + 1, most)
+                for c in range(kept - 1, at, -1):
+                    for leaf in range(4):
+                        leaves[net, c, leaf] = leaves[net, c - 1, leaf]
+                    size[net, c] = size[net, c - 1]
+                    tables[net, c] = tables[net, c - 1]
+                    spans[net, c] = spans[net, c - 1]
+                for leaf in range(n):
+                    leaves[net, at, leaf] = merged[leaf]
+                size[net, at], spans[net, at] = n, span
+                y = _VARIABLE if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
+                wide_x = _spread(x, x_leaves, x_size, merged, n)
+                wide_y = _spread(y, y_leaves, y_size, merged, n)
+                tables[net, at] = _gate(table[net], wide_x, wide_y)
+        count[net] = kept
+
+
+@compiled
+def _has(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
+    """Whether the first n of `wanted` are a cut already."""
+    for c in range(count):
+        if size[c] == n:
+            same = True
+            for i in range(n):
+                same &= leaves[c, i] == wanted[i]
+            if same:
+                return True
+    return False
+
+
+@compiled
+def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[no-untyped-def]
+    """Cuts of at most k leaves, `most` a net, the cheapest by area flow first.
+
+    Args:
+        fanin, arity, table: by net, (N, K), (N,) and (N,), tables as those of cuts; an arity of 0
+            makes a net a leaf, gates of other than two inputs have one cut, their own operands.
+        fixed: (N,) outputs that read each net.
+        rounds: how often to choose cuts, by how many read each net in the cover of the last round.
+
+    Returns:
+        leaves (N, most + 1, k), sizes and tables (N, most + 1), counts (N,); one place is free.
+    """
+    nets = len(arity)
+    leaves = np.zeros((nets, most + 1, k), np.int32)
+    size = np.zeros((nets, most + 1), np.int8)
+    tables = np.zeros((nets, most + 1), np.uint64)
+    count = np.zeros(nets, np.int8)
+    cost = np.zeros((nets, most), np.float64)
+    flow = np.zeros(nets, np.float64)
+    first = np.zeros(nets, np.int64)
+    readers = fixed.astype(np.float64)
+    for net in range(nets):
+        for j in range(arity[net]):
+            readers[fanin[net, j]] += 1
+    used = np.zeros(nets, np.int32)
+    for _ in range(rounds):
+        for net in range(nets):
+            if arity[net]:
+                count[net] = _cuts_of(
+                    net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
+                )
+                flow[net] = cost[net, 0] / max(readers[net], 1.0)
+        _count_users(leaves, size, first, arity, fixed, used)
+        for net in range(nets):
+            readers[net] = (2 * readers[net] + used[net]) / 3
+    return leaves, size, tables, count
+
+
+@compiled
+def recover_area(  # type: ignore[no-untyped-def]
+    leaves, size, tables, count, given, given_size, given_table, arity, fixed, rounds
+):
+    """Improve a cover: in turn, each net takes the cut that adds fewest to it.
+
+    Args:
+        leaves, size, tables, count: from `priority_cuts`; the free place is overwritten.
+        given, given_size, given_table: (N, k), (N,) and (N,) the cuts of the cover to improve,
+            sizes of -1 where a net has none and its first is taken.
+
+    Returns:
+        The best cut of each net (N,), and how many cuts and outputs read each net (N,), 0 for
+        those that the cover does without.
+    """
+    nets = len(arity)
+    best, used = np.zeros(nets, np.int64), np.zeros(nets, np.int32)
+    for net in range(nets):
+        if given_size[net] >= 0:
+            at = count[net]
+            for j in range(given_size[net]):
+                leaves[net, at, j] = given[net, j]
+            size[net, at], tables[net, at] = given_size[net], given_table[net]
+            best[net] = at
+    _count_users(leaves, size, best, arity, fixed, used)
+    stack = np.empty(nets + 1, np.int32)
+    for _ in range(rounds):
+        for net in range(nets):
+            if arity[net] == 0:
+                continue
+            if used[net]:
+                _give(net, best[net], leaves, size, best, arity, used, stack)
+            least, chosen = nets + 1, best[net]
+            for cut in range(count[net] + (given_size[net] >= 0)):
+                area = _take(net, cut, leaves, size, best, arity, used, stack)
+                _give(net, cut, leaves, size, best, arity, used, stack)
+                if area < least:
+                    least, chosen = area, cut
+            best[net] = chosen
+            if used[net]:
+                _take(net, chosen, leaves, size, best, arity, used, stack)
+    return best, used
+
+
+@compiled
+def _cuts_of(  # type: ignore[no-untyped-def]
+    net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
+):
+    """Fill in the cuts of one net, cheapest by area flow first; how many."""
+    if arity[net] != 2:
+        n = arity[net]
+        size[net, 0] = n
+        tables[net, 0] = table[net]
+        cost[net, 0] = 1.0
+        for j in range(n):
+            leaves[net, 0, j] = fanin[net, j]
+            cost[net, 0] += flow[fanin[net, j]]
+        return 1
+    most = cost.shape[1]
+    merged = np.empty(8, np.int32)
+    one = np.empty((2, 1), np.int32)
+    a, b = fanin[net, 0], fanin[net, 1]
+    one[0, 0], one[1, 0] = a, b
+    kept = 0
+    for i in range(-1, np.int64(count[a])):
+        x_leaves = one[0] if i < 0 else leaves[a, i]
+        x_size = 1 if i < 0 else np.int64(size[a, i])
+        x = _VARIABLE if i < 0 else tables[a, i]
+        for j in range(-1, np.int64(count[b])):
+            y_leaves = one[1] if j < 0 else leaves[b, j]
+            y_size = 1 if j < 0 else np.int64(size[b, j])
+            n = _merge(x_leaves, x_size, y_leaves, y_size, k, merged)
+            if n > k:
+                continue
+            price = 1.0
+            for c in range(n):
+                price += flow[merged[c]]
+            at = kept
+            while at > 0 and (
+                cost[net, at - 1] > price + 1e-6
+                or (cost[net, at - 1] > price - 1e-6 and size[net, at - 1] > n)
+            ):
+                at -= 1
+            if at == most or _covered(leaves[net], size[net], at, merged, n):
+                continue
+            kept = min(kept + 1, most)
+            for c in range(kept - 1, at, -1):
+                for leaf in range(k):
+                    leaves[net, c, leaf] = leaves[net, c - 1, leaf]
+                size[net, c] = size[net, c - 1]
+                tables[net, c] = tables[net, c - 1]
+                cost[net, c] = cost[net, c - 1]
+            for leaf in range(n):
+                leaves[net, at, leaf] = merged[leaf]
+            size[net, at] = n
+            cost[net, at] = price
+            y = _VARIABLE if j < 0 else tables[b, j]
+            wide_x = _spread(x, x_leaves, x_size, merged, n)
+            wide_y = _spread(y, y_leaves, y_size, merged, n)
+            tables[net, at] = _gate(_pair(table[net]), wide_x, wide_y)
+    return kept
+
+
+@compiled
+def _pair(table):  # type: ignore[no-untyped-def]
+    """A repeated table of two inputs as `gate_table` takes it, the first more significant."""
+    t = np.int64(table & np.uint64(15))
+    return (t & 9) | (t & 2) << 1 | (t & 4) >> 1
+
+
+@compiled
+def _covered(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
+    """Whether one of the first cuts has no leaf that is not in `wanted`."""
+    for c in range(count):
+        i = 0
+        for j in range(n):
+            if i < size[c] and leaves[c, i] == wanted[j]:
+                i += 1
+        if i == size[c]:
+            return True
+    return False
+
+
+@compiled
+def _count_users(leaves, size, best, arity, fixed, used):  # type: ignore[no-untyped-def]
+    """The tables and outputs that read each net, in the cover by the best cuts."""
+    for net in range(len(fixed)):
+        used[net] = fixed[net]
+    for net in range(len(arity) - 1, -1, -1):
+        if arity[net] and used[net]:
+            for j in range(size[net, best[net]]):
+                used[leaves[net, best[net], j]] += 1
+
+
+@compiled
+def _take(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
+    """Let a net's cut read its leaves; the tables that this adds to the cover."""
+    area, top = 1, 0
+    for j in range(size[net, cut]):
+        leaf = leaves[net, cut, j]
+        if used[leaf] == 0 and arity[leaf]:
+            stack[top] = leaf
+            top += 1
+        used[leaf] += 1
+    while top:
+        top -= 1
+        area += 1
+        gate = stack[top]
+        for j in range(size[gate, best[gate]]):
+            leaf = leaves[gate, best[gate], j]
+            if used[leaf] == 0 and arity[leaf]:
+                stack[top] = leaf
+                top += 1
+            used[leaf] += 1
+    return area
+
+
+@compiled
+def _give(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
+    """Undo `_take`."""
+    top = 0
+    for j in range(size[net, cut]):
+        leaf = leaves[net, cut, j]
+        used[leaf] -= 1
+        if used[leaf] == 0 and arity[leaf]:
+            stack[top] = leaf
+            top += 1
+    while top:
+        top -= 1
+        gate = stack[top]
+        for j in range(size[gate, best[gate]]):
+            leaf = leaves[gate, best[gate], j]
+            used[leaf] -= 1
+            if used[leaf] == 0 and arity[leaf]:
+                stack[top] = leaf
+                top += 1
