@@ -175,7 +175,9 @@ class LogicTreeConv2d(_Gates):
         rows = channel * (height * width) + y * width + left
         grid = torch.arange(space[0], dtype=torch.int32, device=x.device)[:, None] * (sh * width)
         grid = grid + torch.arange(space[1], dtype=torch.int32, device=x.device) * sw
-        out = multilinear.tree_gates(planes.view(-1, batch), rows, grid.flatten(), self._coefficients())
+        out = multilinear.tree_gates(
+            planes.view(-1, batch), rows, grid.flatten(), self._coefficients()
+        )
         return out.view(self.out_channels, *space, batch).movedim(-1, 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import lzma
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -13,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lgir.equivalence import proof
 from lgir.equivalence.simulation import Simulation
 from lgir.equivalence.verdict import Verdict
-from lgir.equivalence.verification import proof
 from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS, FRONTENDS, PASSES
-
-GOLDEN = Path(__file__).parent / "golden"
+from paths import GOLDEN, SHARED
 
 # A failure must be seen again by whoever runs the suite next, on a slower machine too.
 hypothesis.settings.register_profile("lgir", deadline=None, derandomize=True, database=None)
@@ -46,7 +44,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture(scope="session")
 def mnist_test() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """MNIST's 10,000 test images (N, 28, 28) and labels; skips where the data is not at hand."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
+    folder = SHARED / "data"
     files = [folder / f"mnist_{what}_test.npy.xz" for what in "xy"]
     if not all(f.exists() for f in files):
         pytest.skip("MNIST is not here")

@@ -12,8 +12,8 @@ import pytest
 
 import lgir
 from lgir.zoo import build_net
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_graphs import random_graph, random_inputs
 
 import lgir
 from lgir.errors import InputError
 from lgir.zoo import dense_net
+from random_graphs import random_graph, random_inputs
 
 
 @pytest.mark.parametrize("shape", [(1,), (63,), (64,), (65,), (3, 5, 7), (1, 28, 28)])

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from lgir.cli import main
+from paths import ROOT
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:

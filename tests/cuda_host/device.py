@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cuda_host.host import FOLDER, GXX
 
+from cuda_host.host import FOLDER, GXX
 from lgir.backends.cuda.driver import Argument, Dim
 
 _LAUNCHER = """

@@ -1,0 +1,148 @@
+"""lut-map: tables of at most k inputs, fewer of them, and the same function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lgir
+from bodies import body_of, flat, gates
+from lgir.errors import PassError
+from lgir.ir.body import Body
+from lgir.ir.builder import GraphBuilder
+from lgir.ir.nodes import Logic
+from lgir.ir.truth_tables import AND, OR, XOR
+from lgir.passes.kernels.cover import Cuts
+from lgir.passes.lut_map import split_wide
+from lgir.passes.simplify import map_bodies
+from lgir.zoo import build_net
+from random_graphs import random_body, random_graph, random_inputs
+
+
+@pytest.mark.parametrize("k", [3, 4, 5, 6])
+def test_outputs_stay_equal_and_tables_fit(k):
+    for seed in range(60):
+        graph = random_graph(seed)
+        after, _ = lgir.optimize(graph, f"lut-map{{k={k}}}", verify=None)
+        x = random_inputs(graph, 130)
+        left, right = (lgir.compile(g, "reference")(*x) for g in (graph, after))
+        left, right = (v if isinstance(v, tuple) else (v,) for v in (left, right))
+        assert all(np.array_equal(p, q) for p, q in zip(left, right, strict=True)), seed
+        for _, op in after.of_type(Logic):
+            assert (op.body.arity() <= k).all(), seed
+        again, _ = lgir.optimize(after, f"lut-map{{k={k}}}", verify=None)
+        assert again is after, seed
+
+
+def test_a_gate_goes_when_both_its_readers_take_it_in():
+    # y = (a and b) xor c, z = (a and b) or d
+    graph = flat([[2, 3], [6, 4], [6, 5]], [AND, XOR, OR], [7, 8], 4)
+    body = body_of(lgir.optimize(graph, "lut-map")[0])
+    assert body.fanin.tolist() == [[2, 3, 4], [2, 3, 5]]
+    assert body.table.tolist() == [0b01101010, 0b11101010]
+
+
+def test_a_gate_that_an_output_reads_stays():
+    graph = flat([[2, 3], [4, 5]], [AND, XOR], [5, 6], 3)
+    assert lgir.optimize(graph, "lut-map")[0] is graph
+
+
+def test_a_tree_of_seven_gates_takes_five_tables_of_three_inputs_or_three_of_four():
+    fanin = [[2, 3], [4, 5], [6, 7], [8, 9], [10, 11], [12, 13], [14, 15]]
+    graph = flat(fanin, [XOR] * 7, [16], 8)
+    assert gates(lgir.optimize(graph, "lut-map{k=3}")[0]) == 5
+    assert gates(lgir.optimize(graph, "lut-map{k=4}")[0]) == 3
+
+
+@pytest.mark.parametrize("k", [3, 4, 5, 6])
+def test_covers_by_cuts_compute_the_same(k):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        body = random_body([8], 0, rng, gates=60, k=2 if seed % 2 else k, outputs=8, depth_bias=0.4)
+        b = GraphBuilder("body")
+        graph, _ = lgir.optimize(
+            b.build(b.logic([b.input("x", "bit", (8,))], body)), "fix(fold,cse)", verify=None
+        )
+        after = map_bodies(graph, lambda body: Cuts(body, k).cover().body(body))
+        assert gates(after) <= gates(graph)
+        assert all((op.body.arity() <= k).all() for _, op in after.of_type(Logic))
+        assert lgir.verify(graph, after, method="exhaustive").equivalent is True, seed
+
+
+def test_an_adder_takes_two_tables_a_bit():
+    fanin, table, width = [], [], 12
+
+    def gate(a: int, b: int, operation: int) -> int:
+        fanin.append([a, b])
+        table.append(operation)
+        return 1 + 2 * width + len(fanin)
+
+    sums, carry = [], 0
+    for bit in range(width):
+        a, b = 2 + bit, 2 + width + bit
+        half = gate(a, b, XOR)
+        sums.append(gate(half, carry, XOR))
+        carry = gate(gate(a, b, AND), gate(half, carry, AND), OR)
+    graph = flat(fanin, table, [*sums, carry], 2 * width)
+    after, _ = lgir.optimize(graph, "lut-map{k=3}")
+    assert gates(after) == 2 * width
+
+
+def test_reconvergent_readers_need_no_more_inputs():
+    # (a and b) xor a has two inputs
+    graph = flat([[2, 3], [4, 2]], [AND, XOR], [5], 2)
+    body = body_of(lgir.optimize(graph, "lut-map")[0])
+    assert body.fanin.tolist() == [[2, 3]]
+    assert body.table.tolist() == [0b0100]
+
+
+def test_wide_gates_are_split_into_multiplexers():
+    rng = np.random.default_rng(0)
+    table = int(rng.integers(1 << 63, dtype=np.uint64))
+    body = Body.build([[0, c] for c in range(6)], [[2, 3, 4, 5, 6, 7]], [table], [8])
+    for k in (3, 4, 5):
+        split = split_wide(body, k)
+        assert (split.arity() <= k).all()
+        b = GraphBuilder("wide")
+        x = b.input("x", "bit", (6,))
+        before = b.build(b.logic([x], body))
+        b = GraphBuilder("split")
+        x = b.input("x", "bit", (6,))
+        after = b.build(b.logic([x], split))
+        assert lgir.verify(before, after, method="exhaustive").equivalent is True
+
+
+def test_widths_that_tables_cannot_have():
+    graph = build_net("dense-1x400")
+    for k in (2, 7):
+        with pytest.raises(PassError, match=rf"lut-map{{k={k}}}: k must be from 3 to 6"):
+            lgir.optimize(graph, f"lut-map{{k={k}}}")
+
+
+@pytest.mark.parametrize(
+    ("net", "limit"), [("dense-6x8000", 36_500), ("dense-6x8000-op16", 10_600)]
+)
+def test_golden_counts_of_three_input_tables(net, limit):
+    graph = build_net(net)
+    after, _ = lgir.optimize(graph, "default,lut-map{k=3}")
+    assert 0.95 * limit < gates(after) <= limit
+
+
+def test_a_mapped_net_is_proved_equal():
+    pytest.importorskip("pysat")
+    graph = build_net("dense-6x8000-op16")
+    after, _ = lgir.optimize(graph, "O3")
+    assert lgir.verify(graph, after, method="sat").equivalent is True
+
+
+def test_named_levels_run_and_shrink():
+    graph = build_net("logictreenet-8-op16")
+    sizes = {}
+    for name in ("O0", "O1", "O2", "O3", "size", "latency", "throughput"):
+        after, report = lgir.optimize(graph, name, verify=None)
+        sizes[name] = report.after
+        assert lgir.verify(graph, after).equivalent is True
+    assert sizes["O0"].gates == gates(graph)
+    assert sizes["O2"].unrolled <= sizes["O1"].unrolled < sizes["O0"].unrolled
+    assert sizes["O3"].unrolled < sizes["O2"].unrolled
+    assert sizes["size"].gates < sizes["O1"].gates
