@@ -12,7 +12,7 @@ from torch import nn
 from lgir.errors import LiftError, UnknownNameError
 from lgir.frontend import architecture_of
 from lgir.frontend.kernels import cpu as cpu_kernels
-from lgir.frontend.kernels.multilinear import multilinear as kernels
+from lgir.frontend.kernels import multilinear as kernels
 from lgir.frontend.layers import (
     GroupSum,
     LogicDense,
