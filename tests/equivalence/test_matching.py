@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.equivalence.verdict import Verdict
 from lgir.equivalence import proof
+from lgir.equivalence.verdict import Verdict
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
