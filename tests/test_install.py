@@ -72,6 +72,7 @@ def test_the_wheel_runs_without_torch(wheel: Path, tmp_path: Path):
 
     graph = build_net("dense-2x400-op16")
     samples = np.random.default_rng(0).random((1000, 784)) < 0.5
+    run(bin_ / "python", ROOT / "tests" / "import_layers.py", cwd=tmp_path)
     lgir.save(graph, tmp_path / "model.onnx")
     np.save(tmp_path / "samples.npy", samples)
     assert "Usage" in run(bin_ / "lgir", "--help", cwd=tmp_path)

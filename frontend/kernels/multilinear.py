@@ -191,6 +191,6 @@ def _torch_kernels() -> _Kernels:
 
 @functools.cache
 def _cpu_kernels() -> _Kernels:
-    from lgir.frontend import cpu_kernels  # numba takes a second to import
+    from lgir.frontend.kernels import cpu  # numba takes a second to import
 
-    return _Kernels(cpu_kernels.TreeGates, cpu_kernels.OrPool)
+    return _Kernels(cpu.TreeGates, cpu.OrPool)
