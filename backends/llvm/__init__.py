@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.avx512.memory import ExecutableMemory
+from lgir.backends.llvm.avx512.executable_memory import ExecutableMemory
 from lgir.backends.llvm.cache import ObjectCache, default_folder
 from lgir.backends.llvm.costs import kind_of, step_costs
 from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
@@ -33,7 +33,8 @@ from lgir.backends.llvm.jit import Functions, assembly, resolve_target
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.records import Context, Record, RunLoop, StepRecord, link
-from lgir.backends.llvm.single_sample import MOST, Latency, sample_kind
+from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
+from lgir.backends.llvm.single_sample.runner import SingleSampleRunner, sample_kind
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
@@ -91,8 +92,8 @@ class LlvmExecutable(Executable):
         self.compiled_kernels = sum(len(f.compiled) for f in self._functions)
         self._run_address = RunLoop(self._address["lgir_run"])
         self._idle: list[npt.NDArray[np.uint8]] = []
-        self._latency: Latency | None = None
-        self._few = 0 if options.latency is False else MOST
+        self._latency: SingleSampleRunner | None = None
+        self._few = 0 if options.latency is False else MAX_SAMPLES
         if options.latency:
             self._prepare_latency()
         self._identity = secrets.token_hex(16)
@@ -179,8 +180,8 @@ class LlvmExecutable(Executable):
         """Threads may do this side by side; one's result is kept."""
         try:
             cache = self.options.object_cache()
-            self._latency = Latency(self.graph, self.target, cache)
-            self._few = self._latency.most
+            self._latency = SingleSampleRunner(self.graph, self.target, cache)
+            self._few = self._latency.crossover
         except BackendError:  # too large for it
             self._few = 0
 

@@ -18,8 +18,8 @@ from lgir.backends.llvm.archive import static_archive
 from lgir.backends.llvm.jit import TARGETS, Target, check_features, resolve_target
 from lgir.backends.llvm.library import Library
 from lgir.backends.llvm.program import Program
-from lgir.backends.llvm.single_sample import crossover
-from lgir.backends.llvm.single_sample.plan import LatencyPlan
+from lgir.backends.llvm.single_sample.crossover import crossover
+from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, unknown_name
 from lgir.formats.exporter import Export
@@ -128,10 +128,10 @@ def _resolve(name: str, features: str) -> tuple[str, Target]:
     return "-".join([arch, *host.split("-")[1:]]), Target(cpu, features)
 
 
-def _latency_plan(graph: Graph, target: Target) -> LatencyPlan | None:
+def _latency_plan(graph: Graph, target: Target) -> SingleSampleProgram | None:
     """None where the network is too large for it, or a block is faster than one sample."""
     try:
-        plan = LatencyPlan(graph, target)
+        plan = SingleSampleProgram(graph, target)
     except BackendError:
         return None
     return plan if crossover(graph, plan) else None

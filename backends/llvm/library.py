@@ -19,8 +19,8 @@ from lgir.backends.c.interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interfac
 from lgir.backends.llvm.ir import PLANE_BYTES
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.records import Context, Field, StepRecord
-from lgir.backends.llvm.single_sample import crossover
-from lgir.backends.llvm.single_sample.plan import RUN, LatencyPlan
+from lgir.backends.llvm.single_sample.crossover import crossover
+from lgir.backends.llvm.single_sample.program import RUN_SAMPLES, SingleSampleProgram
 from lgir.backends.llvm.single_sample.records import declarations
 from lgir.backends.llvm.workspace import MARK_BYTES, Area, Workspace
 from lgir.errors import BackendError
@@ -53,7 +53,9 @@ class Library:
         text: the module's.
     """
 
-    def __init__(self, interface: Interface, program: Program, latency: LatencyPlan | None) -> None:
+    def __init__(
+        self, interface: Interface, program: Program, latency: SingleSampleProgram | None
+    ) -> None:
         self.interface = interface
         self.program = program
         self._tables: dict[bytes, str] = {}
@@ -69,7 +71,9 @@ class Library:
         self.crossover = 0
         kernels = [program.text]  # all, now that the sequences have been asked for
         if latency is not None:
-            samples = _Way(Area("samples", RUN, latency.workspace, latency.ones), latency.sequence)
+            samples = _Way(
+                Area("samples", RUN_SAMPLES, latency.workspace, latency.ones), latency.sequence
+            )
             if size + self._table_bytes(samples) <= _MAX_TABLES:
                 self._ways = [samples, blocks]
                 self.crossover = crossover(interface.graph, latency)

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.llvm.avx512.evex import LINE, Gpr, Memory, Sequences
+from lgir.backends.llvm.avx512.operand_windows import OperandWindows
 from lgir.backends.llvm.avx512.selection import ACCUMULATOR, Instruction
-from lgir.backends.llvm.avx512.windows import Windows
 from lgir.backends.lowering.cones import Ints
 from lgir.backends.lowering.steps import Planes
 
@@ -35,7 +35,7 @@ class PositionCode:
     instructions.
     """
 
-    def __init__(self, windows: Windows, scratch: int) -> None:
+    def __init__(self, windows: OperandWindows, scratch: int) -> None:
         self.windows = windows
         self.scratch = scratch
         n, cells = windows.line.shape

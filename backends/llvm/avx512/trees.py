@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.llvm.avx512.evex import LINE, Bytes, Gpr, Sequences
+from lgir.backends.llvm.avx512.operand_windows import OperandWindows, find_operand_windows
 from lgir.backends.llvm.avx512.registers import PositionCode
 from lgir.backends.llvm.avx512.selection import (
     ACCUMULATOR,
@@ -28,7 +29,6 @@ from lgir.backends.llvm.avx512.selection import (
     select,
     shape_of,
 )
-from lgir.backends.llvm.avx512.windows import Windows, find_windows
 from lgir.backends.lowering.cones import Ints
 from lgir.backends.lowering.steps import ConeStep, Planes
 
@@ -167,11 +167,11 @@ def _select(tables: Tables, geometry: Geometry) -> list[list[Instruction]]:
     ]
 
 
-def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> Windows:
+def _windows(copy: list[Instruction], leaves: Planes, geometry: Geometry) -> OperandWindows:
     """What trees read that have copies such as `copy`."""
     order = [-1 - x for i in copy for x in (i.second, i.third) if x < 0]
     reads = leaves[:, None, order] + np.array(geometry.shifts)[:, None]
-    return find_windows(reads.reshape(len(leaves), -1), geometry.kept)
+    return find_operand_windows(reads.reshape(len(leaves), -1), geometry.kept)
 
 
 def _evaluation(

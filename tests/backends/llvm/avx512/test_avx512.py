@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lgir.backends.llvm.avx512.evex import Gpr, Memory, Sequences
-from lgir.backends.llvm.avx512.memory import ExecutableMemory
+from lgir.backends.llvm.avx512.executable_memory import ExecutableMemory
+from lgir.backends.llvm.avx512.operand_windows import find_operand_windows
 from lgir.backends.llvm.avx512.selection import ACCUMULATOR, gate_tables, select, shape_of
 from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
-from lgir.backends.llvm.avx512.windows import find_windows
 from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.lowering.cones import Expr
 from lgir.backends.lowering.steps import ConeStep
@@ -219,7 +219,7 @@ def test_instructions_compute_the_tree(leaves: int, widest: int, pooled: bool) -
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
 def test_windows_know_what_is_read_again(step: int) -> None:
     reads = np.random.default_rng(step).integers(100, 130, (50, 12))
-    w = find_windows(reads, step)
+    w = find_operand_windows(reads, step)
     for tree in range(len(reads)):
         cells = sorted(set(reads[tree].tolist()))
         assert w.line[tree, : len(cells)].tolist() == cells

@@ -17,8 +17,9 @@ import lgir
 from lgir.backends.llvm.cache import ObjectCache
 from lgir.backends.llvm.jit import TARGETS, resolve_target
 from lgir.backends.llvm.records import link
-from lgir.backends.llvm.single_sample import MOST, Latency
-from lgir.backends.llvm.single_sample.plan import LatencyPlan
+from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
+from lgir.backends.llvm.single_sample.program import SingleSampleProgram
+from lgir.backends.llvm.single_sample.runner import SingleSampleRunner
 from lgir.errors import InputError
 from lgir.ir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
@@ -31,7 +32,7 @@ def assert_same(
     graph: Graph, samples: list[np.ndarray], cache: Path, target: str = "native"
 ) -> None:
     """The latency path's outputs, whatever its estimate would choose, are the reference's."""
-    latency = Latency(graph, resolve_target(target), ObjectCache(cache))
+    latency = SingleSampleRunner(graph, resolve_target(target), ObjectCache(cache))
     expected = lgir.compile(graph, "reference")(*samples)
     packed = [lgir.pack(a).words if a.dtype == np.bool_ else a for a in samples]
     for given, n in ((samples, len(samples[0])), (samples, 1), (packed, 2)):
@@ -162,8 +163,8 @@ def dense() -> tuple[lgir.Executable, lgir.Executable]:
 
 def test_the_batch_size_chooses(dense) -> None:
     exe, reference = dense
-    assert 1 <= exe.crossover <= MOST
-    for n in (0, 1, exe.crossover, exe.crossover + 1, MOST + 1):
+    assert 1 <= exe.crossover <= MAX_SAMPLES
+    for n in (0, 1, exe.crossover, exe.crossover + 1, MAX_SAMPLES + 1):
         x = np.random.default_rng(n).random((n, 784)) < 0.5
         np.testing.assert_array_equal(exe(x), reference(x))
 
@@ -189,7 +190,7 @@ def test_code_is_made_with_the_first_small_batch_or_at_once_or_never(
         return sum(path.is_file() for path in tmp_path.rglob("*"))
 
     graph = dense_net(1, 400, seed=1)
-    x = np.random.default_rng(0).random((MOST + 1, 784)) < 0.5
+    x = np.random.default_rng(0).random((MAX_SAMPLES + 1, 784)) < 0.5
     lgir.compile(graph, latency=False, cache_dir=tmp_path)
     blocks = kernels()
     exe = lgir.compile(graph, latency=latency, cache_dir=tmp_path)
@@ -251,7 +252,7 @@ def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.Mo
         both.wait(10)
         return link(*args)
 
-    monkeypatch.setattr("lgir.backends.llvm.single_sample.link", slowly)
+    monkeypatch.setattr("lgir.backends.llvm.single_sample.runner.link", slowly)
     x = np.random.default_rng(0).random((1, 784)) < 0.5
     workers = [threading.Thread(target=exe, args=(x,)) for _ in range(2)]
     for worker in workers:
@@ -294,7 +295,7 @@ def test_kernels_do_not_depend_on_the_network() -> None:
     nets = logictreenet(8), logictreenet(24, seed=5), dense_net(2, 400), dense_net(3, 9000)
     found: dict[str, str] = {}
     for graph in nets:
-        for name, text in LatencyPlan(graph, resolve_target("native")).modules.items():
+        for name, text in SingleSampleProgram(graph, resolve_target("native")).modules.items():
             assert found.setdefault(name, text) == text
     assert len(found) <= 16
 

@@ -19,7 +19,7 @@ from c_library import STRICT, Library, as_kind, assert_matches, expected, kinds_
 from lgir.backends.c.interface import BAD_VALUES, OK
 from lgir.backends.llvm import aot
 from lgir.backends.llvm.aot import compile_object
-from lgir.backends.llvm.single_sample import MOST
+from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
 from lgir.zoo import dense_net, logictreenet
@@ -67,7 +67,7 @@ def numbers(size: int = 60) -> Graph:
 def test_every_batch_size_in_one_workspace(build: Build, graph: Graph, target: str) -> None:
     graph, _ = lgir.optimize(graph, verify=None)
     library, most = build(graph, target)
-    assert 1 <= most <= MOST
+    assert 1 <= most <= MAX_SAMPLES
     samples = random_inputs(graph, 600, 1)
     want = expected(graph, samples)
     workspace = library.workspace()
@@ -281,5 +281,5 @@ def test_a_network_too_large_for_it_is_evaluated_in_blocks(monkeypatch: Any) -> 
     def fail(*args: Any) -> None:
         raise BackendError("one sample takes too much")
 
-    monkeypatch.setattr(aot, "LatencyPlan", fail)
+    monkeypatch.setattr(aot, "SingleSampleProgram", fail)
     assert compile_object(graph) == blocks

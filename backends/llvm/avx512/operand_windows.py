@@ -12,7 +12,7 @@ from lgir.backends.lowering.cones import Bools, Ints
 
 
 @dataclass(frozen=True)
-class Windows:
+class OperandWindows:
     """Of n trees, which make r reads a position, in the order of their code.
 
     Cells are the distinct lines that a tree reads at a position, at most c, in ascending order.
@@ -32,7 +32,7 @@ class Windows:
     late: Ints
 
 
-def find_windows(reads: Ints, step: int) -> Windows:
+def find_operand_windows(reads: Ints, step: int) -> OperandWindows:
     """The windows of trees that read the planes `reads` (n, r) at the first position, and `step`
     planes on at the next one; 0 where there is none.
     """
@@ -54,7 +54,7 @@ def find_windows(reads: Ints, step: int) -> Windows:
     early, late = np.zeros((n, cells), bool), np.zeros((n, cells), np.int64)
     if step:
         early, late = _ahead(line, np.arange(cells) <= number[:, -1:], step)
-    return Windows(cell, line, last, early, late)
+    return OperandWindows(cell, line, last, early, late)
 
 
 def _ahead(line: Ints, exists: Bools, step: int) -> tuple[Bools, Ints]:

@@ -49,7 +49,7 @@ from lgir.ir.simulate import tap_index
 from lgir.ir.types import FALSE, FIRST_TAP, Shape
 from lgir.registry import PASSES
 
-RUN: Final = "lgir_run_samples"
+RUN_SAMPLES: Final = "lgir_run_samples"
 MAX_SPAN: Final = 1 << 14
 """Bytes within which permutations find what one by one takes longer."""
 
@@ -65,7 +65,7 @@ _ONE_BYTE: Final = 1.25
 """A gather takes for each, one by one."""
 
 
-class LatencyPlan:
+class SingleSampleProgram:
     """Steps and kernels that evaluate `graph` for one sample at a time.
 
     Attributes:
@@ -84,7 +84,7 @@ class LatencyPlan:
         self.graph = graph
         self.target = target
         self.kernels: dict[str, str] = {}
-        self._use(RUN, run_kernel)
+        self._use(RUN_SAMPLES, run_kernel)
         self.cycles = 0.0
         self.context_words = self.output_slot(len(graph.outputs))
         self._steps: list[StepRecord | tuple[int, dict[str, StepRecord]]] = []
