@@ -60,13 +60,13 @@ def _files_of(package: str) -> dict[str, Path]:
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.origin is not None
+    folder = Path(spec.origin).parent
     files = {package: Path(spec.origin)}
-    for info in pkgutil.iter_modules(spec.submodule_search_locations or ()):
+    for info in pkgutil.iter_modules([str(folder)]):
         if info.ispkg:
             files |= _files_of(f"{package}.{info.name}")
         else:
-            folder = info.module_finder.path  # type: ignore[union-attr]
-            files[f"{package}.{info.name}"] = Path(folder, f"{info.name}.py")
+            files[f"{package}.{info.name}"] = folder / f"{info.name}.py"
     return files
 
 
