@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lgir
-from lgir.backends.llvm.jit import TARGETS
+from lgir.backends.llvm.target import TARGETS
 from lgir.benchmarking.checks import random_samples
 from lgir.benchmarking.environment import environment
 from lgir.benchmarking.throughput import gate_evaluations, torch_eval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lgir.backends.llvm.jit import resolve_target
+from lgir.backends.llvm.target import resolve_target
 from lgir.errors import BackendError
 
 

@@ -26,15 +26,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.llvm.avx512.executable_memory import ExecutableMemory
-from lgir.backends.llvm.cache import ObjectCache, default_folder
+from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.costs import kind_of, step_costs
-from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES
-from lgir.backends.llvm.jit import Functions, assembly, resolve_target
+from lgir.backends.llvm.jit import CompiledFunctions, assembly
+from lgir.backends.llvm.llvm_text import BLOCK, PLANE_BYTES
+from lgir.backends.llvm.object_cache import ObjectCache, default_folder
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.program import Program
-from lgir.backends.llvm.records import Context, Record, RunLoop, StepRecord, link
+from lgir.backends.llvm.records import RecordArray, StepRecord, link_records
+from lgir.backends.llvm.run_loop import RunLoop
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
 from lgir.backends.llvm.single_sample.runner import SingleSampleRunner, sample_kind
+from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Array, Executable, check_bits, check_floats
@@ -84,9 +87,9 @@ class LlvmExecutable(Executable):
         self._program = Program(self.plan, ternary=target.ternary, own_code=own_code)
         code = self._program.code
         self._code = ExecutableMemory(code) if len(code) else None
-        self._functions: list[Functions] = []
+        self._functions: list[CompiledFunctions] = []
         self._address: dict[str, int] = {}
-        self._linked: dict[tuple[str, ...], Record] = {}
+        self._linked: dict[tuple[str, ...], RecordArray] = {}
         # What most calls need; the rest is compiled when a call first asks for it.
         self._records(tuple("f32" if v.dtype == "f32" else "u8" for v in graph.inputs), "scores")
         self.compiled_kernels = sum(len(f.compiled) for f in self._functions)
@@ -185,26 +188,26 @@ class LlvmExecutable(Executable):
         except BackendError:  # too large for it
             self._few = 0
 
-    def _records(self, kinds: tuple[str, ...], result: str) -> Record:
+    def _records(self, kinds: tuple[str, ...], result: str) -> RecordArray:
         """The steps of a call for samples of these kinds; see `Program.sequence`."""
         key = (*kinds, result)
         if key not in self._linked:
             self._linked[key] = self._link(self._program.sequence(kinds, result=result))
         return self._linked[key]
 
-    def _link(self, steps: list[StepRecord]) -> Record:
+    def _link(self, steps: list[StepRecord]) -> RecordArray:
         """Records of steps, whose kernels are compiled where they are new."""
         missing = [name for name in self._program.kernel_names if name not in self._address]
         if missing:
             modules = {name: self._program.module(name) for name in missing}
-            functions = Functions(modules, self.target, self.options.object_cache())
+            functions = CompiledFunctions(modules, self.target, self.options.object_cache())
             self._functions.append(functions)  # which holds the code
             self._address |= {name: functions.address(name.strip('"')) for name in missing}
-        return link(steps, self._address, self._code.address if self._code else 0)
+        return link_records(steps, self._address, self._code.address if self._code else 0)
 
     def _run_range(
         self,
-        records: Record,
+        records: RecordArray,
         arrays: list[Array],
         results: list[Array],
         n: int,
@@ -218,11 +221,11 @@ class LlvmExecutable(Executable):
             records.ctypes.data, len(records), context.ctypes.data, _aligned(planes), start, stop
         )
         self._idle.append(planes)
-        return int(context[Context.ERROR])
+        return int(context[ContextWord.ERROR])
 
     def _context(self, arrays: list[Array], results: list[Array], n: int) -> npt.NDArray[np.int64]:
         context = np.zeros(self._program.context_words, np.int64)
-        context[Context.SAMPLES] = n
+        context[ContextWord.SAMPLES] = n
         for i, array in enumerate(arrays):
             slot = self._program.input_slot(i)
             context[slot], context[slot + 1] = array.ctypes.data, array.strides[0]
@@ -269,7 +272,7 @@ class LlvmExecutable(Executable):
         blocks = max(1, samples // BLOCK)
         records = self._link(self._program.logic)
         context = np.zeros(self._program.context_words, np.int64)
-        context[Context.SAMPLES] = blocks * BLOCK
+        context[ContextWord.SAMPLES] = blocks * BLOCK
         self._times(records, context, 1, 1, time.perf_counter)  # pages and caches are warm
         times = self._times(records, context, blocks, repeats, time.perf_counter)
         return statistics.median(times) / (blocks * BLOCK)

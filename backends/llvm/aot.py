@@ -14,12 +14,12 @@ import llvmlite.binding as llvm
 
 from lgir.backends.c.compiler import link_shared
 from lgir.backends.c.interface import Interface
-from lgir.backends.llvm.archive import static_archive
-from lgir.backends.llvm.jit import TARGETS, Target, check_features, resolve_target
 from lgir.backends.llvm.library import Library
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
+from lgir.backends.llvm.static_archive import static_archive
+from lgir.backends.llvm.target import TARGETS, Target, check_features, resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, unknown_name
 from lgir.formats.exporter import Export

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.llvm.ir import MAJORITY, PLANE, SUM, Function
-from lgir.backends.llvm.records import PARAMS, Field
+from lgir.backends.llvm.llvm_text import MAJORITY, PLANE, SUM, FunctionWriter
+from lgir.backends.llvm.records import KERNEL_PARAMS, Field
 from lgir.backends.lowering.steps import ZERO_PLANE, Planes
 
 ADDER: Final = 16
@@ -21,17 +21,19 @@ def whole_rounds(planes: Planes) -> Planes:
     return np.pad(planes, ((0, 0), (0, -planes.shape[1] % ADDER)), constant_values=ZERO_PLANE)
 
 
-def add_planes(f: Function, table: str, planes: str, width: int) -> list[str]:
+def add_planes(f: FunctionWriter, table: str, planes: str, width: int) -> list[str]:
     """The count of planes, in `width` planes, from a table of offsets: those of the count to start
     from, then those of `planes` planes to add, an i64, a multiple of ADDER.
     """
     start = [
-        (PLANE, f.load_plane("%planes", f.load_u32(f.at(table, str(4 * i))))) for i in range(width)
+        (PLANE, f.load_plane("%planes", f.load_u32(f.gep(table, str(4 * i))))) for i in range(width)
     ]
-    added = f.at(table, str(4 * width))
+    added = f.gep(table, str(4 * width))
     with f.loop(planes, *start, step=ADDER) as loop:
-        entry = f.at(added, f.let(f"mul i64 {loop.index}, 4"))
-        layer = [f.load_plane("%planes", f.load_u32(f.at(entry, str(4 * i)))) for i in range(ADDER)]
+        entry = f.gep(added, f.let(f"mul i64 {loop.index}, 4"))
+        layer = [
+            f.load_plane("%planes", f.load_u32(f.gep(entry, str(4 * i)))) for i in range(ADDER)
+        ]
         for bit, count in enumerate(loop.carried):
             carries = []
             while len(layer) > 1:
@@ -51,15 +53,15 @@ def count_kernel(name: str, width: int, *, ternary: bool) -> str:
     """A row a group: the offsets of the count to start from, of the planes to add, and of the count
     that results.
     """
-    f = Function(name, PARAMS, ternary=ternary)
-    rows, groups = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
-    planes = f.field("%step", Field.BITS)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    rows, groups = f.load_field("%step", Field.ROWS, "ptr"), f.load_field("%step", Field.COUNT)
+    planes = f.load_field("%step", Field.BITS)
     words = f.let(f"add i64 {planes}, {2 * width}")
     with f.loop(groups) as g:
-        table = f.at(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {words}')}, 4"))
+        table = f.gep(rows, f.let(f"mul i64 {f.let(f'mul i64 {g.index}, {words}')}, 4"))
         count = add_planes(f, table, planes, width)
-        out = f.at(table, f.let(f"mul i64 {f.let(f'add i64 {planes}, {width}')}, 4"))
+        out = f.gep(table, f.let(f"mul i64 {f.let(f'add i64 {planes}, {width}')}, 4"))
         for i, plane in enumerate(count):
-            f.store_plane(plane, "%planes", f.load_u32(f.at(out, str(4 * i))))
+            f.store_plane(plane, "%planes", f.load_u32(f.gep(out, str(4 * i))))
     f.emit("ret void")
     return f.text()

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.ir import (
+from lgir.backends.llvm.llvm_text import (
     AND_OR,
     AND_XOR,
     NOT_AND_OR,
@@ -21,9 +21,9 @@ from lgir.backends.llvm.ir import (
     PLANE_BYTES,
     SUM,
     XOR_AND,
-    Function,
+    FunctionWriter,
 )
-from lgir.backends.llvm.records import PARAMS, Field, mask_table
+from lgir.backends.llvm.records import KERNEL_PARAMS, Field, mask_table
 from lgir.backends.lowering.fused import THREE_ONES
 from lgir.ir.truth_tables import swap_inputs
 
@@ -54,22 +54,22 @@ def fused_kernel(name: str, constant: bool, *, ternary: bool) -> str:
     x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3, and the outer one (w & (x | m4)) ^ (x & m5) ^ m6 with
     the x of the row before as w. Without `constant`, m6 is 0 in every row and left out.
     """
-    f = Function(name, PARAMS, ternary=ternary)
-    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
-    table = f.field("%step", Field.MASKS, "ptr")
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    rows, count = f.load_field("%step", Field.ROWS, "ptr"), f.load_field("%step", Field.COUNT)
+    table = f.load_field("%step", Field.MASKS, "ptr")
     with f.loop(count, (PLANE, "zeroinitializer"), step=FUSED_ROWS) as loop:
-        row = f.at(rows, f.let(f"mul i64 {loop.index}, 12"))
+        row = f.gep(rows, f.let(f"mul i64 {loop.index}, 12"))
         # Two words a load: it is loads that limit.
         words: list[str] = []
         for i in range(0, 3 * FUSED_ROWS, 2):
-            two = f.load("i64", f.at(row, str(4 * i)), 4)
+            two = f.load("i64", f.gep(row, str(4 * i)), 4)
             words += [f.let(f"and i64 {two}, {0xFFFF_FFFF}"), f.let(f"lshr i64 {two}, 32")]
         (before,) = loop.carried
         for r in range(FUSED_ROWS):
             first, second, out = words[3 * r : 3 * r + 3]
             index = f.let(f"and i64 {first}, 63")
-            entry = f.at(table, f.let(f"shl i64 {index}, {_ENTRY_SHIFT}"))
-            rest = [f.at(entry, str(PLANE_BYTES + 4 * i)) for i in range(1 + constant)]
+            entry = f.gep(table, f.let(f"shl i64 {index}, {_ENTRY_SHIFT}"))
+            rest = [f.gep(entry, str(PLANE_BYTES + 4 * i)) for i in range(1 + constant)]
             mask = f.splats(entry, _AT_ONCE)
             mask += [f.broadcast(f.load("i32", word, 4)) for word in rest]
             a = f.load_plane("%planes", f.let(f"and i64 {first}, -64"))

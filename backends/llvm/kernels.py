@@ -7,15 +7,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.ir import (
+from lgir.backends.llvm.llvm_text import (
     AND_OR,
     AND_XOR,
     OR_XOR,
     PLANE,
     XOR_AND,
-    Function,
+    FunctionWriter,
 )
-from lgir.backends.llvm.records import PARAMS, Field, mask_table
+from lgir.backends.llvm.records import KERNEL_PARAMS, Field, mask_table
 from lgir.backends.lowering.cones import Expr
 
 CHAIN_ROWS: Final = 4
@@ -29,17 +29,17 @@ def gate_kernel(name: str, fanin: int, table: int | None, *, ternary: bool) -> s
     """Rows (operand offsets..., output offset): single gates of one table, or, for wide gates,
     rows that end in the table's two halves, evaluated as a multiplexer tree over its bits.
     """
-    f = Function(name, PARAMS, ternary=ternary)
-    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    rows, count = f.load_field("%step", Field.ROWS, "ptr"), f.load_field("%step", Field.COUNT)
     words = fanin + 1 + (0 if table is not None else 2)
     at_once = _ROWS_AT_ONCE if table is not None else 1
     whole = f.let(f"and i64 {count}, {-at_once}")
     for start, stop, batch in (("0", whole, at_once), (whole, count, 1)):
         with f.loop(stop, step=batch, start=start) as loop:
-            row = f.at(rows, f.let(f"mul i64 {loop.index}, {4 * words}"))
+            row = f.gep(rows, f.let(f"mul i64 {loop.index}, {4 * words}"))
             results = []
             for r in range(batch):
-                offsets = [f.load_u32(f.at(row, str(4 * (r * words + c)))) for c in range(words)]
+                offsets = [f.load_u32(f.gep(row, str(4 * (r * words + c)))) for c in range(words)]
                 inputs = [f.load_plane("%planes", offsets[c]) for c in range(fanin)]
                 if table is not None:
                     value = f.lut(table, inputs)
@@ -55,7 +55,7 @@ def gate_kernel(name: str, fanin: int, table: int | None, *, ternary: bool) -> s
     return f.text()
 
 
-def _wide_lut(f: Function, table: str, inputs: list[str]) -> str:
+def _wide_lut(f: FunctionWriter, table: str, inputs: list[str]) -> str:
     """The multiplexer tree of a table held in an i64: bit i as a mask is bit i moved to the sign
     and spread by an arithmetic shift.
     """
@@ -79,24 +79,24 @@ def chain_kernel(name: str, constant: bool, *, ternary: bool) -> str:
     m4. Without `constant`, m4 is 0 in every row and left out. Loads of whole vectors are what
     limits, so two masks are taken from one load by shuffles.
     """
-    f = Function(name, PARAMS, ternary=ternary)
-    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
-    masks = f.field("%step", Field.MASKS, "ptr")
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    rows, count = f.load_field("%step", Field.ROWS, "ptr"), f.load_field("%step", Field.COUNT)
+    masks = f.load_field("%step", Field.MASKS, "ptr")
     shift = _ENTRY_SHIFT[constant]
     with f.loop(count, (PLANE, "zeroinitializer"), step=CHAIN_ROWS) as loop:
-        row = f.at(rows, f.let(f"mul i64 {loop.index}, 8"))
+        row = f.gep(rows, f.let(f"mul i64 {loop.index}, 8"))
         (before,) = loop.carried
         for r in range(CHAIN_ROWS):
-            word = f.load_u32(f.at(row, str(8 * r)))
+            word = f.load_u32(f.gep(row, str(8 * r)))
             low = f.let(f"and i64 {word}, {63 >> shift << shift}")
-            entry = f.at(masks, f.let(f"shl i64 {low}, {6 - shift}"))
+            entry = f.gep(masks, f.let(f"shl i64 {low}, {6 - shift}"))
             m1, m2 = f.splats(entry, 2)
-            m3, m4 = (f.broadcast(f.load("i32", f.at(entry, str(4 * i)), 4)) for i in (2, 3))
+            m3, m4 = (f.broadcast(f.load("i32", f.gep(entry, str(4 * i)), 4)) for i in (2, 3))
             current = f.load_plane("%planes", f.let(f"and i64 {word}, -64"))
             value = f.ternary(before, current, m1, AND_OR)
             value = f.ternary(value, current, m2, XOR_AND)
             value = f.ternary(value, before, m3, XOR_AND)
-            out = f.load_u32(f.at(row, str(8 * r + 4)))
+            out = f.load_u32(f.gep(row, str(8 * r + 4)))
             f.store_plane(f.op("xor", value, m4) if constant else value, "%planes", out)
             before = current
         loop.next = [before]
@@ -128,20 +128,20 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
     Leaf pointers and masks are loaded once a row. The copies are a loop and not unrolled: with the
     loads of several trees in flight, LLVM's scheduler spills masks to the stack.
     """
-    f = Function(name, PARAMS, ternary=ternary)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     kinds, masks = expr.leaves(), expr.num_masks() + 1
     words = len(kinds) + 1 + masks
-    rows, count = f.field("%step", Field.ROWS, "ptr"), f.field("%step", Field.COUNT)
-    space = [f.field("%step", Field.SPACE + i) for i in range(3)]
-    in_step = [f.field("%step", Field.IN_STEP + i) for i in range(3)]
-    out_step = [f.field("%step", Field.OUT_STEP + i) for i in range(3)]
-    copies = f.field("%step", Field.COPIES)
-    shifts = f.at("%step", str(8 * Field.SHIFTS))
+    rows, count = f.load_field("%step", Field.ROWS, "ptr"), f.load_field("%step", Field.COUNT)
+    space = [f.load_field("%step", Field.SPACE + i) for i in range(3)]
+    in_step = [f.load_field("%step", Field.IN_STEP + i) for i in range(3)]
+    out_step = [f.load_field("%step", Field.OUT_STEP + i) for i in range(3)]
+    copies = f.load_field("%step", Field.COPIES)
+    shifts = f.gep("%step", str(8 * Field.SHIFTS))
     with f.loop(count) as row_loop:
-        row = f.at(rows, f.let(f"mul i64 {row_loop.index}, {4 * words}"))
-        word = [f.at(row, str(4 * i)) for i in range(words)]
-        leaves = [f.at("%planes", f.load_u32(word[i])) for i in range(len(kinds))]
-        out = f.at("%planes", f.load_u32(word[len(kinds)]))
+        row = f.gep(rows, f.let(f"mul i64 {row_loop.index}, {4 * words}"))
+        word = [f.gep(row, str(4 * i)) for i in range(words)]
+        leaves = [f.gep("%planes", f.load_u32(word[i])) for i in range(len(kinds))]
+        out = f.gep("%planes", f.load_u32(word[len(kinds)]))
         mask = [f.broadcast(f.load("i32", w, 4)) for w in word[len(kinds) + 1 :]]
         with f.loop(space[0]) as z, f.loop(space[1]) as y:
             in_row = _walk(f, in_step[0], z.index, in_step[1], y.index)
@@ -149,7 +149,7 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
             with f.loop(space[2], ("i64", in_row), ("i64", out_row)) as x:
                 at_in, at_out = x.carried
                 with f.loop(copies, (PLANE, "zeroinitializer")) as copy:
-                    shift = f.load("i64", f.at(shifts, f.let(f"mul i64 {copy.index}, 8")), 8)
+                    shift = f.load("i64", f.gep(shifts, f.let(f"mul i64 {copy.index}, 8")), 8)
                     place = {"tap": f.let(f"add i64 {at_in}, {shift}"), "cut": at_out}
                     pending = list(zip(kinds, leaves, strict=True))
                     value = evaluate_tree(f, expr, pending, list(mask), place)
@@ -163,12 +163,12 @@ def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
     return f.text()
 
 
-def _walk(f: Function, step_a: str, a: str, step_b: str, b: str) -> str:
+def _walk(f: FunctionWriter, step_a: str, a: str, step_b: str, b: str) -> str:
     return f.let(f"add i64 {f.let(f'mul i64 {step_a}, {a}')}, {f.let(f'mul i64 {step_b}, {b}')}")
 
 
 def evaluate_tree(
-    f: Function,
+    f: FunctionWriter,
     expr: Expr,
     leaves: list[tuple[str, str]],
     masks: list[str],

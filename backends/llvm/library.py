@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.c.interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interface
-from lgir.backends.llvm.ir import PLANE_BYTES
+from lgir.backends.llvm.call_context import ContextWord
+from lgir.backends.llvm.call_workspace import MARK_BYTES, CallWorkspace, WorkspaceArea
+from lgir.backends.llvm.llvm_text import PLANE_BYTES
 from lgir.backends.llvm.program import Program
-from lgir.backends.llvm.records import Context, Field, StepRecord
+from lgir.backends.llvm.records import KERNEL_WORD, RECORD_WORDS, StepRecord
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.program import RUN_SAMPLES, SingleSampleProgram
 from lgir.backends.llvm.single_sample.records import declarations
-from lgir.backends.llvm.workspace import MARK_BYTES, Area, Workspace
 from lgir.errors import BackendError
 from lgir.ir.types import Value
 
@@ -35,10 +36,10 @@ _HEX: Final = np.array([f"\\{byte:02X}".encode() for byte in range(256)])
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Path:
     """How samples are evaluated: the steps for some kinds of them, and what these work in."""
 
-    area: Area
+    area: WorkspaceArea
     sequence: Callable[[Sequence[str]], list[StepRecord]]
 
 
@@ -60,7 +61,9 @@ class Library:
         self.program = program
         self._tables: dict[bytes, str] = {}
         self.symbols: list[str] = []
-        blocks = _Way(Area("blocks", "lgir_run", program.workspace_bytes), program.sequence)
+        blocks = _Path(
+            WorkspaceArea("blocks", "lgir_run", program.workspace_bytes), program.sequence
+        )
         size = len(program.code) + self._table_bytes(blocks)
         if size > _MAX_TABLES:
             raise BackendError(
@@ -71,14 +74,15 @@ class Library:
         self.crossover = 0
         kernels = [program.text]  # all, now that the sequences have been asked for
         if latency is not None:
-            samples = _Way(
-                Area("samples", RUN_SAMPLES, latency.workspace, latency.ones), latency.sequence
+            samples = _Path(
+                WorkspaceArea("samples", RUN_SAMPLES, latency.workspace, latency.ones),
+                latency.sequence,
             )
             if size + self._table_bytes(samples) <= _MAX_TABLES:
                 self._ways = [samples, blocks]
                 self.crossover = crossover(interface.graph, latency)
                 kernels += [declarations(ternary=program.ternary), *latency.kernels.values()]
-        self.workspace = Workspace([way.area for way in self._ways])
+        self.workspace = CallWorkspace([way.area for way in self._ways])
         functions = [self._describing(), *map(self._entry, interface.entries)]
         data = [self._data(table, name) for table, name in self._tables.items()]
         if len(program.code):
@@ -105,14 +109,14 @@ class Library:
         kind = f"[{len(data)} x i8]"
         return f"{name} = internal constant {kind} {_bytes(data)}{section}, align {PLANE_BYTES}"
 
-    def _table_bytes(self, way: _Way) -> int:
+    def _table_bytes(self, way: _Path) -> int:
         """Of the distinct tables."""
         entries = [way.sequence(entry.kinds) for entry in self.interface.entries]
         return sum(
             map(len, {t.tobytes() for steps in entries for s in steps for t in s.tables.values()})
         )
 
-    def _steps(self, way: _Way, kinds: tuple[str, ...]) -> tuple[str, str, int]:
+    def _steps(self, way: _Path, kinds: tuple[str, ...]) -> tuple[str, str, int]:
         """(definition, name, length) of the records for samples of `kinds`."""
         steps = way.sequence(kinds)
         name = f"@{way.area.name}.{'.'.join(kinds)}"
@@ -124,10 +128,10 @@ class Library:
     def _record(self, step: StepRecord) -> tuple[str, str]:
         """(type, value) of one record."""
         pointers = {at: self._table(table) for at, table in step.tables.items()}
-        pointers[Field.KERNEL] = f"@{step.kernel}"
-        if step.code is not None:
-            pointers[Field.ROWS] = f"getelementptr (i8, ptr {_CODE}, i64 {step.code})"
-        kinds = ["ptr" if i in pointers else "i64" for i in range(Field.SIZE)]
+        pointers[KERNEL_WORD] = f"@{step.kernel}"
+        for word, offset in step.code.items():
+            pointers[word] = f"getelementptr (i8, ptr {_CODE}, i64 {offset})"
+        kinds = ["ptr" if i in pointers else "i64" for i in range(RECORD_WORDS)]
         values = [pointers.get(i, str(number)) for i, number in enumerate(step.fields.tolist())]
         fields = [f"{kind} {value}" for kind, value in zip(kinds, values, strict=True)]
         return f"<{{ {', '.join(kinds)} }}>", f"<{{ {', '.join(fields)} }}>"
@@ -181,7 +185,11 @@ class Library:
     def _entry(self, entry: Entry) -> str:
         """Checks arguments, fills a context on the stack and calls a run loop."""
         program = self.program
-        words: dict[int, str] = {Context.SAMPLES: "%n", Context.START: "0", Context.ERROR: "0"}
+        words: dict[int, str] = {
+            ContextWord.SAMPLES: "%n",
+            ContextWord.START: "0",
+            ContextWord.ERROR: "0",
+        }
         pointers: dict[int, str] = {}
         for i, array in enumerate(entry.inputs):
             pointers[program.input_slot(i)] = f"%x{i}"

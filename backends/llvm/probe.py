@@ -16,8 +16,9 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.llvm.costs import three_inputs
-from lgir.backends.llvm.ir import AND_XOR, PLANE, PLANE_BYTES, Function, module_text
-from lgir.backends.llvm.jit import Functions, Target
+from lgir.backends.llvm.jit import CompiledFunctions
+from lgir.backends.llvm.llvm_text import AND_XOR, PLANE, PLANE_BYTES, FunctionWriter, module_text
+from lgir.backends.llvm.target import Target
 from lgir.roofline import Level, Machine
 
 _PARAMS: Final = "ptr noalias %data, i64 %bytes, i64 %rounds"
@@ -30,7 +31,7 @@ _CHAINS: Final = {True: 8, False: 2}
 instruction, and, two or four registers a plane, few enough not to be spilled.
 """
 _LOGIC_AT_ONCE: Final = 8
-"""Functions of a chain in one round of its loop."""
+"""CompiledFunctions of a chain in one round of its loop."""
 _REPEATS: Final = 9
 _SECONDS: Final = 0.004
 _SIZES: Final = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
@@ -47,7 +48,7 @@ def measure_machine(target: Target) -> Machine:
         "logic": _logic_kernel(ternary=target.ternary),
     }
     modules = {name: module_text([text], ternary=target.ternary) for name, text in kernels.items()}
-    functions = Functions(modules, target)
+    functions = CompiledFunctions(modules, target)
     call = {name: _CALL(functions.address(name)) for name in kernels}
     sizes = cache_sizes()
     # A footprint well inside its level and well outside the one before.
@@ -100,12 +101,12 @@ def _spent(call: _Kernel, data: int, size: int, rounds: int) -> float:
 
 def _read_kernel(*, ternary: bool) -> str:
     """Folds every plane into one, so that no load is idle."""
-    f = Function("read", _PARAMS, ternary=ternary)
+    f = FunctionWriter("read", _PARAMS, ternary=ternary)
     zeros = [(PLANE, "zeroinitializer")] * _CHAINS[ternary]
     with f.loop("%rounds", *zeros) as outer:
         state = [(PLANE, name) for name in outer.carried]
         with f.loop("%bytes", *state, step=_AT_ONCE * PLANE_BYTES) as loop:
-            at = f.at("%data", loop.index)
+            at = f.gep("%data", loop.index)
             sums = list(loop.carried)
             for i in range(_AT_ONCE):
                 plane = f.load_plane(at, str(i * PLANE_BYTES))
@@ -117,10 +118,10 @@ def _read_kernel(*, ternary: bool) -> str:
 
 
 def _write_kernel(*, ternary: bool) -> str:
-    f = Function("write", _PARAMS, ternary=ternary)
+    f = FunctionWriter("write", _PARAMS, ternary=ternary)
     value = f.load_plane("%data", "0")
     with f.loop("%rounds"), f.loop("%bytes", step=_AT_ONCE * PLANE_BYTES) as loop:
-        at = f.at("%data", loop.index)
+        at = f.gep("%data", loop.index)
         for i in range(_AT_ONCE):
             f.store_plane(value, at, str(i * PLANE_BYTES))
     f.emit("ret void")
@@ -129,10 +130,10 @@ def _write_kernel(*, ternary: bool) -> str:
 
 def _copy_kernel(*, ternary: bool) -> str:
     """The first %bytes to the second."""
-    f = Function("copy", _PARAMS, ternary=ternary)
-    second = f.at("%data", "%bytes")
+    f = FunctionWriter("copy", _PARAMS, ternary=ternary)
+    second = f.gep("%data", "%bytes")
     with f.loop("%rounds"), f.loop("%bytes", step=_AT_ONCE * PLANE_BYTES) as loop:
-        source, target = f.at("%data", loop.index), f.at(second, loop.index)
+        source, target = f.gep("%data", loop.index), f.gep(second, loop.index)
         for i in range(_AT_ONCE):
             f.store_plane(f.load_plane(source, str(i * PLANE_BYTES)), target, str(i * PLANE_BYTES))
     f.emit("ret void")
@@ -140,7 +141,7 @@ def _copy_kernel(*, ternary: bool) -> str:
 
 
 def _logic_kernel(*, ternary: bool) -> str:
-    f = Function("logic", _PARAMS, ternary=ternary)
+    f = FunctionWriter("logic", _PARAMS, ternary=ternary)
     a, b = (f.load_plane("%data", str(i * PLANE_BYTES)) for i in range(2))
     offsets = [str(i * PLANE_BYTES) for i in range(_CHAINS[ternary])]
     start = [(PLANE, f.load_plane("%data", offset)) for offset in offsets]
@@ -154,7 +155,7 @@ def _logic_kernel(*, ternary: bool) -> str:
     return f.text()
 
 
-def _keep(f: Function, planes: list[str]) -> None:
+def _keep(f: FunctionWriter, planes: list[str]) -> None:
     """Stores their sum, since what nobody reads may be left out."""
     total = planes[0]
     for plane in planes[1:]:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from lgir.backends.llvm.avx512.registers import MOST_PLANES
 from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
+from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.counting import count_kernel, whole_rounds
 from lgir.backends.llvm.fused import FUSED_ROWS, fused_kernel, fused_words
-from lgir.backends.llvm.ir import BLOCK, PLANE_BYTES, module_text
 from lgir.backends.llvm.kernels import (
     CHAIN_ROWS,
     chain_kernel,
@@ -24,6 +24,7 @@ from lgir.backends.llvm.kernels import (
     cone_kernel,
     gate_kernel,
 )
+from lgir.backends.llvm.llvm_text import BLOCK, PLANE_BYTES, module_text
 from lgir.backends.llvm.packing import (
     TILE,
     TILE_BYTES,
@@ -31,15 +32,8 @@ from lgir.backends.llvm.packing import (
     pack_words_kernel,
     widen_kernel,
 )
-from lgir.backends.llvm.records import (
-    Context,
-    Field,
-    StepRecord,
-    Tables,
-    call_kernel,
-    fields_of,
-    run_kernel,
-)
+from lgir.backends.llvm.records import Field, StepRecord, Tables, call_kernel, fields_of
+from lgir.backends.llvm.run_loop import run_loop_kernel
 from lgir.backends.llvm.scoring import (
     export_bytes_kernel,
     export_kernel,
@@ -106,7 +100,7 @@ class Program:
         self.plan = plan
         self.ternary = ternary
         self.byte_output = byte_output
-        self._kernels: dict[str, str] = {"lgir_run": run_kernel()}
+        self._kernels: dict[str, str] = {"lgir_run": run_loop_kernel()}
         # Behind the planes: one that nothing reads, then room for the packer.
         self.scratch = (plan.num_planes + 1) * PLANE_BYTES
         self.workspace_bytes = self.scratch
@@ -177,7 +171,7 @@ class Program:
         """Where the context holds an input's pointer and, after it, the bytes from one sample to
         the next.
         """
-        return Context.SLOTS + 2 * index
+        return ContextWord.FIRST_SLOT + 2 * index
 
     def output_slot(self, index: int) -> int:
         return self.input_slot(len(self.plan.graph.inputs)) + index
@@ -198,7 +192,7 @@ class Program:
         if runs:
             self._use("call_code", call_kernel)
         records = {
-            first: StepRecord("call_code", fields_of({}), code=start)
+            first: StepRecord("call_code", fields_of({}), code={int(Field.ROWS): start})
             for first, start in zip(runs, starts, strict=False)
         }
         inside = {first + i for first, run in runs.items() for i in range(len(run))}

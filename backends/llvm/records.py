@@ -1,47 +1,144 @@
-"""What a step is to the compiled code: a record of 8-byte fields, and the loop that runs them.
+"""What a step is to the compiled code: a record of 8-byte words, and tables that it points to.
 
-Every kernel has the form `void (planes, step, context)`. Rows are tables of 32-bit words, plane
-offsets in bytes and masks of 0 or -1, so code depends on shapes alone and wiring is data. The
-context holds the batch: sample and output pointers, the block's first sample, and an error flag.
+Every kernel has the form `void (planes, step, context)`. Rows are tables of 32-bit words: plane
+offsets in bytes, and masks of 0 or -1. So code depends on shapes alone, and wiring is data.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.ir import (
-    BLOCK,
-    ONES,
-    PLANE,
-    PLANE_BYTES,
-    Function,
-)
+from lgir.backends.llvm.llvm_text import PLANE_BYTES, FunctionWriter
 
-PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
-RUN_PARAMS: Final = "ptr %steps, i64 %count, ptr %context, ptr %planes, i64 %start, i64 %stop"
+KERNEL_PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
+RECORD_WORDS: Final = 32
+"""Words of every record. The first is the kernel's address."""
+KERNEL_WORD: Final = 0
 
-
-RunLoop: Final = ctypes.CFUNCTYPE(
-    None,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-)
-"""Steps, how many, context, planes, and the samples from where to where."""
-
-
-Record = npt.NDArray[np.int64]
+RecordArray = npt.NDArray[np.int64]
 Tables = dict[int, npt.NDArray[Any]]
+
+
+class FieldType(Enum):
+    """The type of a field of a record, by its name in LLVM."""
+
+    INTEGER = "i64"
+    FLOAT = "float"
+    POINTER = "ptr"
+
+
+INTEGER, FLOAT, POINTER = FieldType.INTEGER, FieldType.FLOAT, FieldType.POINTER
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step as the run loop reads it, before it is linked.
+
+    Attributes:
+        kernel: the name of the kernel.
+        fields: (RECORD_WORDS,) int64, the numbers among the fields.
+        tables: the array that a field points to, by its word.
+        code: the offset in the program's machine code that a field points to, by its word.
+    """
+
+    kernel: str
+    fields: RecordArray
+    tables: Tables = field(default_factory=dict)
+    code: Mapping[int, int] = field(default_factory=dict)
+
+
+class RecordLayout:
+    """The fields of one kernel's record, from the word after the kernel's address on.
+
+    A field is a type, or a type and a number of words for an array.
+
+        layout = RecordLayout(rows=POINTER, count=INTEGER, space=(INTEGER, 3))
+        layout.load(f, "count")                          # in the kernel: the text of a load
+        layout.record("gate2_8", rows=table, count=5)    # in the program: the step's record
+    """
+
+    def __init__(self, **fields: FieldType | tuple[FieldType, int]) -> None:
+        self._types: dict[str, FieldType] = {}
+        self._words: dict[str, range] = {}
+        start = KERNEL_WORD + 1
+        for name, kind in fields.items():
+            self._types[name], size = kind if isinstance(kind, tuple) else (kind, 1)
+            self._words[name] = range(start, start + size)
+            start += size
+        if start > RECORD_WORDS:
+            raise ValueError(f"a record has {RECORD_WORDS} words, these fields take {start}")
+
+    def word(self, name: str, index: int = 0) -> int:
+        """Return the word of a field, or of an element of an array."""
+        return self._words[name][index]
+
+    def load(self, f: FunctionWriter, name: str, index: int = 0) -> str:
+        """Write the load of a field from `%step`, or of an element of an array."""
+        return f.load_field("%step", self.word(name, index), self._types[name].value)
+
+    def address(self, f: FunctionWriter, name: str) -> str:
+        """Write the address of a field in `%step`."""
+        return f.gep("%step", str(8 * self.word(name)))
+
+    def record(
+        self, kernel: str, *, code: Mapping[str, int] | None = None, **values: Any
+    ) -> StepRecord:
+        """Return the record of a step that `kernel` runs.
+
+        Args:
+            code: the offsets of machine code that pointers point to, by field.
+            values: the table that a pointer points to, or the number or numbers of any other field.
+                Words that get no value are 0.
+        """
+        fields = np.zeros(RECORD_WORDS, np.int64)
+        tables: Tables = {}
+        for name, value in values.items():
+            words, kind = self._words[name], self._types[name]
+            if kind is POINTER:
+                tables[words.start] = value
+            elif kind is FLOAT:
+                fields[words.start] = int(np.float32(value).view(np.uint32))
+            elif len(words) == 1:
+                fields[words.start] = value
+            else:
+                fields[words.start : words.start + len(value)] = value
+        offsets = {self.word(name): offset for name, offset in (code or {}).items()}
+        return StepRecord(kernel, fields, tables, offsets)
+
+
+def fields_of(values: Mapping[int, int]) -> RecordArray:
+    """Return the words of a record, 0 where `values` has none."""
+    fields = np.zeros(RECORD_WORDS, np.int64)
+    fields[list(values)] = list(values.values())
+    return fields
+
+
+def link_records(
+    steps: Sequence[StepRecord], address: Mapping[str, int], code: int = 0
+) -> RecordArray:
+    """Return records (steps, RECORD_WORDS) for this process.
+
+    The steps must outlive them, since records point to the steps' tables.
+
+    Args:
+        address: the addresses of kernels, by name.
+        code: the address of the program's machine code.
+    """
+    records = np.zeros((len(steps), RECORD_WORDS), np.int64)
+    for record, step in zip(records, steps, strict=True):
+        record[:] = step.fields
+        record[KERNEL_WORD] = address[step.kernel]
+        for word, table in step.tables.items():
+            record[word] = table.ctypes.data
+        for word, offset in step.code.items():
+            record[word] = code + offset
+    return records
 
 
 class Field(IntEnum):
@@ -77,74 +174,10 @@ class Field(IntEnum):
     SIZE = 32
 
 
-class Context(IntEnum):
-    """Fields of the context record; sample and output slots follow."""
-
-    SAMPLES = 0
-    START = 1
-    ERROR = 2
-    SLOTS = 3
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One step as the run loop reads it, before it is linked: which kernel, the numbers among its
-    fields, (Field.SIZE,) int64, and the tables that other fields point to. Code that it calls is at
-    `code` bytes in the program's.
-    """
-
-    kernel: str
-    fields: Record
-    tables: Tables = field(default_factory=dict)
-    code: int | None = None
-
-
-def fields_of(values: Mapping[int, int]) -> Record:
-    """Numbers of a record, 0 where `values` has none."""
-    fields = np.zeros(Field.SIZE, np.int64)
-    fields[list(values)] = list(values.values())
-    return fields
-
-
-def link(steps: Sequence[StepRecord], address: Mapping[str, int], code: int = 0) -> Record:
-    """Records (steps, Field.SIZE) for this process, where the program's code is at `code`; the
-    steps must outlive them.
-    """
-    records = np.zeros((len(steps), Field.SIZE), np.int64)
-    for record, step in zip(records, steps, strict=True):
-        record[:] = step.fields
-        record[Field.KERNEL] = address[step.kernel]
-        for at, table in step.tables.items():
-            record[at] = table.ctypes.data
-        if step.code is not None:
-            record[Field.ROWS] = code + step.code
-    return records
-
-
-def run_kernel() -> str:
-    """`lgir_run`: for each block of samples in [start, stop), every step in order."""
-    f = Function("lgir_run", RUN_PARAMS, ternary=False)
-    f.store(PLANE, "zeroinitializer", "%planes", PLANE_BYTES)
-    f.store(PLANE, ONES, f.at("%planes", str(PLANE_BYTES)), PLANE_BYTES)
-    run_steps(f, BLOCK)
-    return f.text()
-
-
-def run_steps(f: Function, samples: int) -> None:
-    """The rest of a function with RUN_PARAMS: every step in order, `samples` samples at a time."""
-    with f.loop("%stop", step=samples, start="%start") as turn:
-        f.store("i64", turn.index, f.at("%context", str(8 * Context.START)), 8)
-        with f.loop("%count") as i:
-            step = f.at("%steps", f.let(f"mul i64 {i.index}, {8 * Field.SIZE}"))
-            kernel = f.load("ptr", step, 8)
-            f.emit(f"call void {kernel}(ptr %planes, ptr {step}, ptr %context)")
-    f.emit("ret void")
-
-
 def call_kernel(name: str, *, ternary: bool) -> str:
     """Calls the machine code at ROWS, a function `void (planes)` in the System V convention."""
-    f = Function(name, PARAMS, ternary=ternary)
-    f.emit(f"call x86_64_sysvcc void {f.field('%step', Field.ROWS, 'ptr')}(ptr %planes)")
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    f.emit(f"call x86_64_sysvcc void {f.load_field('%step', Field.ROWS, 'ptr')}(ptr %planes)")
     f.emit("ret void")
     return f.text()
 

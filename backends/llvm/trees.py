@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.ir import PLANE_BYTES, Function
 from lgir.backends.llvm.kernels import evaluate_tree
-from lgir.backends.llvm.records import PARAMS, Field
+from lgir.backends.llvm.llvm_text import PLANE_BYTES, FunctionWriter
+from lgir.backends.llvm.records import KERNEL_PARAMS, Field
 from lgir.backends.lowering.cones import Expr
 from lgir.backends.lowering.steps import Planes
 
@@ -44,33 +44,33 @@ def tree_kernel(name: str, expr: Expr, reach: str, *, ternary: bool) -> str:
     processor to run ahead by itself. "new" ones are u16 and come from further away; "far" ones are
     u32. Both are asked for: the table of rows goes on for as many as _AHEAD says.
     """
-    f = Function(name, PARAMS, ternary=ternary)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     kinds, masks = expr.leaves(), expr.num_masks() + 1
     word, ahead = 4 if reach == "far" else 2, _AHEAD[reach]
     row_bytes, run_bytes = word * len(kinds), 4 + masks
     rows_ahead = max(ahead.values(), default=0) * row_bytes + _BYTES_AHEAD
-    runs, count = f.field("%step", Field.MASKS, "ptr"), f.field("%step", Field.COUNT)
-    base = f.at("%planes", f.field("%step", Field.BASE))
-    first = f.field("%step", Field.ROWS, "ptr")
-    out = f.at("%planes", f.field("%step", Field.OUT))
+    runs, count = f.load_field("%step", Field.MASKS, "ptr"), f.load_field("%step", Field.COUNT)
+    base = f.gep("%planes", f.load_field("%step", Field.BASE))
+    first = f.load_field("%step", Field.ROWS, "ptr")
+    out = f.gep("%planes", f.load_field("%step", Field.OUT))
 
     def leaf(row: str, i: int) -> str:
-        plane = f.load(f"i{8 * word}", f.at(row, str(word * i)), word)
+        plane = f.load(f"i{8 * word}", f.gep(row, str(word * i)), word)
         plane = f.let(f"zext i{8 * word} {plane} to i64")
-        return f.at(base, f.let(f"shl i64 {plane}, {_PLANE_SHIFT}"))
+        return f.gep(base, f.let(f"shl i64 {plane}, {_PLANE_SHIFT}"))
 
     with f.loop(count, ("ptr", first), ("ptr", out)) as outer:
-        run = f.at(runs, f.let(f"mul i64 {outer.index}, {run_bytes}"))
-        f.prefetch(f.at(run, str(_BYTES_AHEAD)))
+        run = f.gep(runs, f.let(f"mul i64 {outer.index}, {run_bytes}"))
+        f.prefetch(f.gep(run, str(_BYTES_AHEAD)))
         trees = f.let(f"zext i32 {f.load('i32', run, 1)} to i64")
-        words = [f.load("i8", f.at(run, str(4 + i)), 1) for i in range(masks)]
+        words = [f.load("i8", f.gep(run, str(4 + i)), 1) for i in range(masks)]
         mask = [f.broadcast(w, "i8") for w in words]
         rows, results = outer.carried
         with f.loop(trees) as loop:
-            row = f.at(rows, f.let(f"mul i64 {loop.index}, {row_bytes}"))
-            f.prefetch(f.at(row, str(rows_ahead)))
+            row = f.gep(rows, f.let(f"mul i64 {loop.index}, {row_bytes}"))
+            f.prefetch(f.gep(row, str(rows_ahead)))
             for level, trees_ahead in ahead.items():
-                later = f.at(row, str(trees_ahead * row_bytes))
+                later = f.gep(row, str(trees_ahead * row_bytes))
                 for i in range(len(kinds)):
                     f.prefetch(leaf(later, i), level)
             leaves = [(kind, leaf(row, i)) for i, kind in enumerate(kinds)]
@@ -78,8 +78,8 @@ def tree_kernel(name: str, expr: Expr, reach: str, *, ternary: bool) -> str:
             place = f.let(f"mul i64 {loop.index}, {PLANE_BYTES}")
             f.store_plane(f.op("xor", value, mask[-1]), results, place)
         outer.next = [
-            f.at(rows, f.let(f"mul i64 {trees}, {row_bytes}")),
-            f.at(results, f.let(f"mul i64 {trees}, {PLANE_BYTES}")),
+            f.gep(rows, f.let(f"mul i64 {trees}, {row_bytes}")),
+            f.gep(results, f.let(f"mul i64 {trees}, {PLANE_BYTES}")),
         ]
     f.emit("ret void")
     return f.text()

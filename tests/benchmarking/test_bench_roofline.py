@@ -7,8 +7,8 @@ import pytest
 
 import lgir
 from lgir.backends.llvm.costs import step_costs
-from lgir.backends.llvm.jit import resolve_target
 from lgir.backends.llvm.probe import cache_sizes
+from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import Plan, SumStep
 from lgir.benchmarking.checks import random_samples

@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.llvm.jit import Target
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
+from lgir.backends.llvm.target import Target
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Reshape
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lgir.backends.llvm.ir import PLANE, Function
-from lgir.backends.llvm.records import PARAMS
+from lgir.backends.llvm.llvm_text import PLANE, FunctionWriter
+from lgir.backends.llvm.records import KERNEL_PARAMS
 from lgir.backends.llvm.single_sample.records import BYTES, LANES, PERMUTES, Item, sign_bits
 
 POSITIONS: Final = 32
@@ -32,20 +32,20 @@ def trees_kernel(name: str, template: Template, *, ternary: bool) -> str:
     """Lanes are positions. Rows are (leaves' offsets, result's offset, masks of 0 or -1), each for
     VECTORS vectors of lanes from there on.
     """
-    f = Function(name, PARAMS, ternary=ternary)
-    count, vectors = f.field("%step", Item.COUNT), f.field("%step", Item.VECTORS)
-    rows = f.field("%step", Item.ROWS, "ptr")
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    count, vectors = f.load_field("%step", Item.COUNT), f.load_field("%step", Item.VECTORS)
+    rows = f.load_field("%step", Item.ROWS, "ptr")
     end = f.let(f"mul i64 {vectors}, {POSITIONS}")
     words = template.leaves + 1 + template.masks
     with f.loop(count) as row:
-        at = f.at(rows, f.let(f"mul i64 {row.index}, {4 * words}"))
-        word = [f.at(at, str(4 * i)) for i in range(words)]
-        *leaves, out = (f.at("%planes", f.load_u32(w)) for w in word[: template.leaves + 1])
+        at = f.gep(rows, f.let(f"mul i64 {row.index}, {4 * words}"))
+        word = [f.gep(at, str(4 * i)) for i in range(words)]
+        *leaves, out = (f.gep("%planes", f.load_u32(w)) for w in word[: template.leaves + 1])
         masks = [_spread(f, f.load("i32", w, 4)) for w in word[template.leaves + 1 :]]
         with f.loop(end, step=POSITIONS) as x:
-            found = [f.load(_DWORDS, f.at(leaf, x.index), 1) for leaf in leaves]
+            found = [f.load(_DWORDS, f.gep(leaf, x.index), 1) for leaf in leaves]
             value = template.value(f, _DWORDS, found, masks)
-            f.store(_DWORDS, value, f.at(out, x.index), 1)
+            f.store(_DWORDS, value, f.gep(out, x.index), 1)
     f.emit("ret void")
     return f.text()
 
@@ -54,20 +54,20 @@ def rows_kernel(name: str, template: Template, *, ternary: bool) -> str:
     """Lanes are trees, COUNT vectors of them, read from LEAVES and written to OUT. The leaves
     of a vector follow one another, and so do its masks, in ROWS.
     """
-    f = Function(name, PARAMS, ternary=ternary)
-    count, masks = f.field("%step", Item.COUNT), f.field("%step", Item.ROWS, "ptr")
-    leaves = f.at("%planes", f.field("%step", Item.LEAVES))
-    out = f.at("%planes", f.field("%step", Item.OUT))
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    count, masks = f.load_field("%step", Item.COUNT), f.load_field("%step", Item.ROWS, "ptr")
+    leaves = f.gep("%planes", f.load_field("%step", Item.LEAVES))
+    out = f.gep("%planes", f.load_field("%step", Item.OUT))
     with f.loop(count) as i:
-        leaf = f.at(leaves, f.let(f"mul i64 {i.index}, {LANES * template.leaves}"))
-        mask = f.at(masks, f.let(f"mul i64 {i.index}, {LANES * template.masks}"))
+        leaf = f.gep(leaves, f.let(f"mul i64 {i.index}, {LANES * template.leaves}"))
+        mask = f.gep(masks, f.let(f"mul i64 {i.index}, {LANES * template.masks}"))
         value = template.value(
             f,
             PLANE,
-            [f.load(PLANE, f.at(leaf, str(LANES * j)), 1) for j in range(template.leaves)],
-            [f.load(PLANE, f.at(mask, str(LANES * j)), 1) for j in range(template.masks)],
+            [f.load(PLANE, f.gep(leaf, str(LANES * j)), 1) for j in range(template.leaves)],
+            [f.load(PLANE, f.gep(mask, str(LANES * j)), 1) for j in range(template.masks)],
         )
-        f.store(PLANE, value, f.at(out, f.let(f"mul i64 {i.index}, {LANES}")), 1)
+        f.store(PLANE, value, f.gep(out, f.let(f"mul i64 {i.index}, {LANES}")), 1)
     f.emit("ret void")
     return f.text()
 
@@ -93,7 +93,7 @@ class Template:
     def masks(self) -> int:
         return 3 * (self.leaves - 1) + 1 if self.height else 1 << self.arity
 
-    def value(self, f: Function, kind: str, leaves: list[str], masks: list[str]) -> str:
+    def value(self, f: FunctionWriter, kind: str, leaves: list[str], masks: list[str]) -> str:
         """Of vectors of `kind`, in plain logic: LLVM makes three-input instructions of it."""
 
         def op(name: str, a: str, b: str) -> str:
@@ -123,31 +123,33 @@ def move_kernel(name: str, stride: int, sources: int, narrow: bool, *, ternary: 
     VALID is a mask of a row's cells, of which narrow maps have no more than CELLS. Where a stride
     is no width of an integer, rows go cell by cell.
     """
-    f = Function(name, PARAMS, ternary=ternary)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     cells = cells_at_once(stride)
-    rows, valid = f.field("%step", Item.ROWS, "ptr"), f.field("%step", Item.VALID, "ptr")
-    space = [f.field("%step", Item.SPACE + i) for i in range(3)]
-    steps = [[f.field("%step", at + i) for at in (Item.IN_STEP, Item.OUT_STEP)] for i in range(2)]
+    rows, valid = f.load_field("%step", Item.ROWS, "ptr"), f.load_field("%step", Item.VALID, "ptr")
+    space = [f.load_field("%step", Item.SPACE + i) for i in range(3)]
+    steps = [
+        [f.load_field("%step", at + i) for at in (Item.IN_STEP, Item.OUT_STEP)] for i in range(2)
+    ]
     wide, bytes_ = f"<{cells} x i{8 * stride}>", f"<{cells} x i8>"
 
     def write(out: str, reads: list[str], x: str, further: str) -> None:
-        value, *others = (f.load(wide, f.at(read, further), 1) for read in reads)
+        value, *others = (f.load(wide, f.gep(read, further), 1) for read in reads)
         for other in others:
             value = f.let(f"or {wide} {value}, {other}")
         if stride > 1:
             value = f.let(f"trunc {wide} {value} to {bytes_}")
-        mask = f.load(bytes_, f.at(valid, x), 1)
-        f.store(bytes_, f.let(f"and {bytes_} {value}, {mask}"), f.at(out, x), 1)
+        mask = f.load(bytes_, f.gep(valid, x), 1)
+        f.store(bytes_, f.let(f"and {bytes_} {value}, {mask}"), f.gep(out, x), 1)
 
-    with f.loop(f.field("%step", Item.COUNT)) as c:
-        row = f.at(rows, f.let(f"mul i64 {c.index}, {4 * (1 + sources)}"))
+    with f.loop(f.load_field("%step", Item.COUNT)) as c:
+        row = f.gep(rows, f.let(f"mul i64 {c.index}, {4 * (1 + sources)}"))
         out, *reads = (
-            f.at("%planes", f.load_u32(f.at(row, str(4 * i)))) for i in range(1 + sources)
+            f.gep("%planes", f.load_u32(f.gep(row, str(4 * i)))) for i in range(1 + sources)
         )
         with f.loop(space[0], ("i64", "0"), ("i64", "0")) as z:
             with f.loop(space[1], *(("i64", at) for at in z.carried)) as y:
-                starts = [f.at(read, y.carried[0]) for read in reads]
-                to = f.at(out, y.carried[1])
+                starts = [f.gep(read, y.carried[0]) for read in reads]
+                to = f.gep(out, y.carried[1])
                 if narrow:
                     write(to, starts, "0", "0")
                 else:
@@ -170,13 +172,16 @@ def cells_at_once(stride: int) -> int:
 
 def gather_kernel(name: str, *, ternary: bool) -> str:
     """COUNT bytes from the offsets at ROWS to OUT, one by one."""
-    f = Function(name, PARAMS, ternary=ternary)
-    rows, out = f.field("%step", Item.ROWS, "ptr"), f.at("%planes", f.field("%step", Item.OUT))
-    with f.loop(f.field("%step", Item.COUNT), step=8) as i:
-        row, place = f.at(rows, f.let(f"mul i64 {i.index}, 4")), f.at(out, i.index)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
+    rows, out = (
+        f.load_field("%step", Item.ROWS, "ptr"),
+        f.gep("%planes", f.load_field("%step", Item.OUT)),
+    )
+    with f.loop(f.load_field("%step", Item.COUNT), step=8) as i:
+        row, place = f.gep(rows, f.let(f"mul i64 {i.index}, 4")), f.gep(out, i.index)
         for j in range(8):
-            source = f.at("%planes", f.load_u32(f.at(row, str(4 * j))))
-            f.store("i8", f.load("i8", source, 1), f.at(place, str(j)), 1)
+            source = f.gep("%planes", f.load_u32(f.gep(row, str(4 * j))))
+            f.store("i8", f.load("i8", source, 1), f.gep(place, str(j)), 1)
     f.emit("ret void")
     return f.text()
 
@@ -188,25 +193,28 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
     holds three vectors for each vector of lanes: the places of the words wanted, the rounds that
     find them, and a mask of the bit within.
     """
-    f = Function(name, PARAMS, ternary=ternary)
+    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     lanes = 512 // bits
     kind, flags = f"<{lanes} x i{bits}>", f"<{lanes} x i1>"
-    rows, out = f.field("%step", Item.ROWS, "ptr"), f.at("%planes", f.field("%step", Item.OUT))
-    rounds = f.field("%step", Item.ROUNDS)
-    source = f.at("%planes", f.field("%step", Item.SOURCE))
-    table = f.at("%planes", f.field("%step", Item.BITS))
+    rows, out = (
+        f.load_field("%step", Item.ROWS, "ptr"),
+        f.gep("%planes", f.load_field("%step", Item.OUT)),
+    )
+    rounds = f.load_field("%step", Item.ROUNDS)
+    source = f.gep("%planes", f.load_field("%step", Item.SOURCE))
+    table = f.gep("%planes", f.load_field("%step", Item.BITS))
     with f.loop(f.let(f"mul i64 {rounds}, {ROUND}"), step=LANES) as i:
-        word = sign_bits(f, f.load(BYTES, f.at(source, i.index), 1))
-        f.store("i64", word, f.at(table, f.let(f"lshr i64 {i.index}, 3")), 8)
+        word = sign_bits(f, f.load(BYTES, f.gep(source, i.index), 1))
+        f.store("i64", word, f.gep(table, f.let(f"lshr i64 {i.index}, 3")), 8)
     vectors = range(_VECTORS)
-    with f.loop(f.field("%step", Item.COUNT), step=_VECTORS * lanes) as i:
-        row = f.at(rows, f.let(f"mul i64 {i.index}, {3 * bits // 8}"))
+    with f.loop(f.load_field("%step", Item.COUNT), step=_VECTORS * lanes) as i:
+        row = f.gep(rows, f.let(f"mul i64 {i.index}, {3 * bits // 8}"))
         place, when, bit = (
-            [f.load(kind, f.at(row, str(64 * (3 * j + c))), 1) for j in vectors] for c in range(3)
+            [f.load(kind, f.gep(row, str(64 * (3 * j + c))), 1) for j in vectors] for c in range(3)
         )
         with f.loop(rounds, *((kind, "zeroinitializer") for _ in vectors)) as turn:
-            low = f.at(table, f.let(f"mul i64 {turn.index}, {ROUND // 8}"))
-            first, second = (f.load(kind, f.at(low, str(64 * j)), 8) for j in range(2))
+            low = f.gep(table, f.let(f"mul i64 {turn.index}, {ROUND // 8}"))
+            first, second = (f.load(kind, f.gep(low, str(64 * j)), 8) for j in range(2))
             number = f.let(f"trunc i64 {turn.index} to i{bits}")
             one = f.let(f"insertelement {kind} poison, i{bits} {number}, i64 0")
             zeros = f"<{lanes} x i32> zeroinitializer"
@@ -217,17 +225,17 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
                 mine = f.let(f"icmp eq {kind} {when[j]}, {now}")
                 kept = f"{kind} {turn.carried[j]}"
                 turn.next.append(f.let(f"select {flags} {mine}, {kind} {found}, {kept}"))
-        at = f.at(out, i.index)
+        at = f.gep(out, i.index)
         for j in vectors:
             held = f.let(f"and {kind} {turn.result[j]}, {bit[j]}")
             true = f.let(f"icmp ne {kind} {held}, zeroinitializer")
             cells = f.let(f"sext {flags} {true} to <{lanes} x i8>")
-            f.store(f"<{lanes} x i8>", cells, f.at(at, str(lanes * j)), 1)
+            f.store(f"<{lanes} x i8>", cells, f.gep(at, str(lanes * j)), 1)
     f.emit("ret void")
     return f.text()
 
 
-def _spread(f: Function, word: str) -> str:
+def _spread(f: FunctionWriter, word: str) -> str:
     """A vector of copies of an i32."""
     one = f.let(f"insertelement {_DWORDS} poison, i32 {word}, i64 0")
     return f.let(f"shufflevector {_DWORDS} {one}, {_DWORDS} poison, <8 x i32> zeroinitializer")

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.jit import Target
-from lgir.backends.llvm.records import Context, StepRecord, Tables, fields_of
+from lgir.backends.llvm.call_context import ContextWord
+from lgir.backends.llvm.records import StepRecord, Tables, fields_of
 from lgir.backends.llvm.single_sample.ends import (
     NUMBERS,
     export_kernel,
@@ -41,6 +41,7 @@ from lgir.backends.llvm.single_sample.maps import SLACK, Bytes, layouts
 from lgir.backends.llvm.single_sample.nets import Bools, Ints, dense_nets, shifted_nets
 from lgir.backends.llvm.single_sample.records import LANES, Item, module, run_kernel
 from lgir.backends.llvm.single_sample.trees import Trees, cut, span
+from lgir.backends.llvm.target import Target
 from lgir.backends.lowering.cones import legal_for_cones
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
@@ -71,8 +72,8 @@ class SingleSampleProgram:
     Attributes:
         kernels: LLVM text of functions by name, of which none is a name of the block path's.
         workspace: bytes; those of `ones` are to be -1 and all others 0 at first.
-        context_words: length of a call's context: `Context`, then a pointer and a stride for each
-            input, then a pointer for each output.
+        context_words: length of a call's context: `ContextWord`, then a pointer and a stride
+            for each input, then a pointer for each output.
         cycles: that a sample takes, estimated.
 
     Raises BackendError where 32-bit offsets do not reach.
@@ -159,7 +160,7 @@ class SingleSampleProgram:
         return StepRecord(name, fields_of(fields), tables or {})
 
     def input_slot(self, index: int) -> int:
-        return Context.SLOTS + 2 * index
+        return ContextWord.FIRST_SLOT + 2 * index
 
     def output_slot(self, index: int) -> int:
         return self.input_slot(len(self.graph.inputs)) + index

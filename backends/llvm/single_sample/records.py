@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from lgir.backends.llvm.ir import Function, module_text
-from lgir.backends.llvm.records import RUN_PARAMS, run_steps
+from lgir.backends.llvm.llvm_text import FunctionWriter, module_text
+from lgir.backends.llvm.run_loop import RUN_PARAMS, run_steps
 
 LANES: Final = 64
 """Bytes of a vector."""
@@ -74,16 +74,16 @@ def module(kernel: str, *, ternary: bool) -> str:
 
 def run_kernel(name: str, *, ternary: bool) -> str:
     """For each sample in [start, stop), every step in order."""
-    f = Function(name, RUN_PARAMS, ternary=ternary)
+    f = FunctionWriter(name, RUN_PARAMS, ternary=ternary)
     run_steps(f, 1)
     return f.text()
 
 
-def sign_bits(f: Function, values: str) -> str:
+def sign_bits(f: FunctionWriter, values: str) -> str:
     """The sign of each of 64 bytes, as an i64."""
     negative = f.let(f"icmp slt {BYTES} {values}, zeroinitializer")
     return f.let(f"bitcast <{LANES} x i1> {negative} to i64")
 
 
-def place(f: Function, outer: str, size: str, inner: str) -> str:
+def place(f: FunctionWriter, outer: str, size: str, inner: str) -> str:
     return f.let(f"add i64 {f.let(f'mul i64 {outer}, {size}')}, {inner}")

@@ -12,11 +12,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.cache import ObjectCache
-from lgir.backends.llvm.jit import Functions, Target
-from lgir.backends.llvm.records import Context, Record, RunLoop, link
+from lgir.backends.llvm.call_context import ContextWord
+from lgir.backends.llvm.jit import CompiledFunctions
+from lgir.backends.llvm.object_cache import ObjectCache
+from lgir.backends.llvm.records import RecordArray, link_records
+from lgir.backends.llvm.run_loop import RunLoop
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES, crossover
 from lgir.backends.llvm.single_sample.program import RUN_SAMPLES, SingleSampleProgram
+from lgir.backends.llvm.target import Target
 from lgir.executable import Array
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value
@@ -35,10 +38,10 @@ class SingleSampleRunner:
     def __init__(self, graph: Graph, target: Target, cache: ObjectCache | None) -> None:
         self.plan = SingleSampleProgram(graph, target)
         self.crossover = crossover(graph, self.plan, python=True)
-        self._functions = Functions(self.plan.modules, target, cache)
+        self._functions = CompiledFunctions(self.plan.modules, target, cache)
         self._address = {name: self._functions.address(name) for name in self.plan.modules}
         self._run = RunLoop(self._address[RUN_SAMPLES])
-        self._linked: dict[tuple[str, ...], Record] = {}
+        self._linked: dict[tuple[str, ...], RecordArray] = {}
         self._idle: dict[tuple[str, ...], list[_Call]] = {}
 
     def __call__(self, samples: Sequence[Array], n: int) -> list[Array] | None:
@@ -65,11 +68,11 @@ class SingleSampleRunner:
     def _call(self, kinds: tuple[str, ...]) -> _Call:
         if kinds not in self._linked:
             # Threads may do this side by side, and a call keeps no more than the records' address.
-            self._linked.setdefault(kinds, link(self.plan.sequence(kinds), self._address))
+            self._linked.setdefault(kinds, link_records(self.plan.sequence(kinds), self._address))
         return _Call(self.plan, kinds, self._linked[kinds])
 
 
-_ERROR: Final = int(Context.ERROR)
+_ERROR: Final = int(ContextWord.ERROR)
 
 
 class _Call:
@@ -77,7 +80,9 @@ class _Call:
     in one place from call to call spares asking numpy for addresses, a microsecond each.
     """
 
-    def __init__(self, plan: SingleSampleProgram, kinds: tuple[str, ...], records: Record) -> None:
+    def __init__(
+        self, plan: SingleSampleProgram, kinds: tuple[str, ...], records: RecordArray
+    ) -> None:
         graph = plan.graph
         self.samples = [_room(v, k) for v, k in zip(graph.inputs, kinds, strict=True)]
         outputs = [graph.values[name] for name in graph.outputs]
@@ -87,7 +92,7 @@ class _Call:
         ]
         self.context = np.zeros(plan.context_words, np.int64)
         slots = [x for a in self.samples for x in (a.ctypes.data, a.strides[0])]
-        self.context[Context.SLOTS :] = slots + [a.ctypes.data for a in self.results]
+        self.context[ContextWord.FIRST_SLOT :] = slots + [a.ctypes.data for a in self.results]
         self._workspace: npt.NDArray[np.uint8] = np.zeros(plan.workspace, np.uint8)
         self._workspace[slice(*plan.ones)] = 0xFF
         self.addresses = (

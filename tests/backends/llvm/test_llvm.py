@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm.jit import TARGETS
 from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.target import TARGETS
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError, UnknownNameError
 from lgir.ir.graph import Graph

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm import LlvmExecutable, cache
-from lgir.backends.llvm.cache import ObjectCache, default_folder
+from lgir.backends.llvm import LlvmExecutable, object_cache
+from lgir.backends.llvm.object_cache import ObjectCache, default_folder
 from lgir.zoo import dense_net
 
 KEY = "ab" + "0" * 62
@@ -64,7 +64,7 @@ def test_other_features_or_targets_do_not_share_entries(tmp_path):
 
 def test_another_version_does_not_share_entries(tmp_path, monkeypatch):
     every = build(tmp_path).compiled_kernels
-    monkeypatch.setattr(lgir, "__version__", "0.0.1")
+    monkeypatch.setattr("lgir.backends.llvm.jit.__version__", "0.0.1")
     assert build(tmp_path).compiled_kernels == every
 
 
@@ -137,7 +137,7 @@ def refuse_writing(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     def fail(*_args: object, **_keywords: object) -> None:
         raise error
 
-    monkeypatch.setattr(cache.os, "utime", fail)
+    monkeypatch.setattr(object_cache.os, "utime", fail)
     monkeypatch.setattr(Path, "unlink", fail)
     monkeypatch.setattr(Path, "mkdir", fail)
     monkeypatch.setattr("lgir.files.os.replace", fail)
@@ -250,7 +250,7 @@ class TestDefaultFolder:
             folder.mkdir(parents=True, exist_ok=True)
             assert default_folder() == tmp_path / "cache" / "lgir"
             with monkeypatch.context() as patch:
-                patch.setattr(cache.os, "geteuid", lambda: os.getuid() + 1)
+                patch.setattr(object_cache.os, "geteuid", lambda: os.getuid() + 1)
                 assert default_folder() is None
 
     def test_without_a_home_there_is_none(self, monkeypatch):

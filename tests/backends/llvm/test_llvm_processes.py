@@ -17,7 +17,7 @@ import pytest
 
 import lgir
 from lgir.backends.llvm import LlvmExecutable, jit
-from lgir.backends.llvm.jit import Target
+from lgir.backends.llvm.target import Target
 from lgir.errors import BackendError
 from lgir.zoo import dense_net, logictreenet
 from targets import runnable

@@ -15,7 +15,7 @@ from lgir.backends.llvm.avx512.executable_memory import ExecutableMemory
 from lgir.backends.llvm.avx512.operand_windows import find_operand_windows
 from lgir.backends.llvm.avx512.selection import ACCUMULATOR, gate_tables, select, shape_of
 from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
-from lgir.backends.llvm.jit import resolve_target
+from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.cones import Expr
 from lgir.backends.lowering.steps import ConeStep
 from lgir.errors import BackendError

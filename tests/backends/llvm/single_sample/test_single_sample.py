@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm.cache import ObjectCache
-from lgir.backends.llvm.jit import TARGETS, resolve_target
-from lgir.backends.llvm.records import link
+from lgir.backends.llvm.object_cache import ObjectCache
+from lgir.backends.llvm.records import link_records
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.single_sample.runner import SingleSampleRunner
+from lgir.backends.llvm.target import TARGETS, resolve_target
 from lgir.errors import InputError
 from lgir.ir.graph import Graph
 from lgir.zoo import build_net, dense_net, logictreenet
@@ -250,9 +250,9 @@ def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.Mo
 
     def slowly(*args: Any) -> Any:
         both.wait(10)
-        return link(*args)
+        return link_records(*args)
 
-    monkeypatch.setattr("lgir.backends.llvm.single_sample.runner.link", slowly)
+    monkeypatch.setattr("lgir.backends.llvm.single_sample.runner.link_records", slowly)
     x = np.random.default_rng(0).random((1, 784)) < 0.5
     workers = [threading.Thread(target=exe, args=(x,)) for _ in range(2)]
     for worker in workers:

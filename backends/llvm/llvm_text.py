@@ -40,7 +40,7 @@ SELECT: Final = 0xCA  # a ? b : c
 GREATER: Final = 0xB2  # a > b, or a == b and c
 
 
-class Function:
+class FunctionWriter:
     """One function's text. Values are SSA names; `loop` opens and closes the blocks of a loop."""
 
     def __init__(self, name: str, params: str, *, ternary: bool, result: str = "void") -> None:
@@ -74,7 +74,7 @@ class Function:
     @contextmanager
     def loop(
         self, stop: str, *carried: tuple[str, str], step: int | str = 1, start: str = "0"
-    ) -> Iterator[Loop]:
+    ) -> Iterator[LoopWriter]:
         """`for i in range(start, stop, step)`, not entered where start >= stop.
 
         `carried` are (type, initial value) pairs; the body sets `loop.next` to their new values,
@@ -92,7 +92,7 @@ class Function:
         condition = self.let(f"icmp slt i64 {index}, {stop}")
         self.emit(f"br i1 {condition}, label %{body}, label %{done}")
         self.label(body)
-        state = Loop(index, names)
+        state = LoopWriter(index, names)
         yield state
         self.emit(f"{after} = add nsw i64 {index}, {step}")
         tail = self._block
@@ -105,7 +105,7 @@ class Function:
 
     # -- memory ----------------------------------------------------------------------------------
 
-    def at(self, base: str, offset: str) -> str:
+    def gep(self, base: str, offset: str) -> str:
         """`base` plus `offset` bytes."""
         return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
 
@@ -115,9 +115,9 @@ class Function:
     def store(self, kind: str, value: str, pointer: str, align: int) -> None:
         self.emit(f"store {kind} {value}, ptr {pointer}, align {align}")
 
-    def field(self, record: str, index: int, kind: str = "i64") -> str:
+    def load_field(self, record: str, index: int, kind: str = "i64") -> str:
         """Field `index` of a record of 8-byte fields."""
-        return self.load(kind, self.at(record, str(8 * index)), 8)
+        return self.load(kind, self.gep(record, str(8 * index)), 8)
 
     def load_u32(self, pointer: str) -> str:
         return self.let(f"zext i32 {self.load('i32', pointer, 4)} to i64")
@@ -127,10 +127,10 @@ class Function:
         self.emit(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {4 - level}, i32 1)")
 
     def load_plane(self, base: str, offset: str) -> str:
-        return self.load(PLANE, self.at(base, offset), PLANE_BYTES)
+        return self.load(PLANE, self.gep(base, offset), PLANE_BYTES)
 
     def store_plane(self, value: str, base: str, offset: str) -> None:
-        self.store(PLANE, value, self.at(base, offset), PLANE_BYTES)
+        self.store(PLANE, value, self.gep(base, offset), PLANE_BYTES)
 
     # -- bits ------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Function:
         """
         if not self.ternary_instruction:
             return [
-                self.broadcast(self.load("i32", self.at(pointer, str(4 * i)), 4))
+                self.broadcast(self.load("i32", self.gep(pointer, str(4 * i)), 4))
                 for i in range(count)
             ]
         four = self.load(_DWORDS, pointer, 4)
@@ -211,8 +211,8 @@ class Function:
         return self.op("xor", zero, self.op("and", x, self.op("xor", one, zero)))
 
 
-class Loop:
-    """The index and carried values of a loop; see `Function.loop`."""
+class LoopWriter:
+    """The index and carried values of a loop; see `FunctionWriter.loop`."""
 
     def __init__(self, index: str, carried: list[str]) -> None:
         self.index = index
@@ -225,11 +225,11 @@ class Loop:
         return self.carried
 
 
-def _majority(f: Function, a: str, b: str, c: str) -> str:
+def _majority(f: FunctionWriter, a: str, b: str, c: str) -> str:
     return f.op("or", f.op("and", a, b), f.op("and", c, f.op("xor", a, b)))
 
 
-_FORMULAS: Final[dict[int, Callable[[Function, str, str, str], str]]] = {
+_FORMULAS: Final[dict[int, Callable[[FunctionWriter, str, str, str], str]]] = {
     AND_OR: lambda f, a, b, c: f.op("and", a, f.op("or", b, c)),
     AND_XOR: lambda f, a, b, c: f.op("and", a, f.op("xor", b, c)),
     XOR_AND: lambda f, a, b, c: f.op("xor", a, f.op("and", b, c)),

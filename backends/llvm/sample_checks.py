@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lgir.backends.llvm.ir import Function
-from lgir.backends.llvm.records import Context
+from lgir.backends.llvm.call_context import ContextWord
+from lgir.backends.llvm.llvm_text import FunctionWriter
 
 
-def wrong_floats(f: Function, x: str, lanes: int, *, bits: bool) -> str:
+def wrong_floats(f: FunctionWriter, x: str, lanes: int, *, bits: bool) -> str:
     """<lanes x i1>: which floats of the vector `x` are neither 0 nor 1 if `bits`, else NaN."""
     floats = f"<{lanes} x float>"
     if not bits:
@@ -16,9 +16,9 @@ def wrong_floats(f: Function, x: str, lanes: int, *, bits: bool) -> str:
     return f.let(f"and <{lanes} x i1> {zero}, {one}")
 
 
-def set_error(f: Function, found: str, width: int) -> None:
+def set_error(f: FunctionWriter, found: str, width: int) -> None:
     """Sets the error flag of the context where `found`, an integer of `width` bits, is not 0."""
     if width < 64:
         found = f.let(f"zext i{width} {found} to i64")
-    flag = f.at("%context", str(8 * Context.ERROR))
+    flag = f.gep("%context", str(8 * ContextWord.ERROR))
     f.store("i64", f.let(f"or i64 {f.load('i64', flag, 8)}, {found}"), flag, 8)

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.c.interface import BAD_VALUES, NO_MEMORY, OK
-from lgir.backends.llvm.ir import PLANE_BYTES
-from lgir.backends.llvm.records import Context
+from lgir.backends.llvm.call_context import ContextWord
+from lgir.backends.llvm.llvm_text import PLANE_BYTES
 
 MARK_BYTES: Final = 16
 _HEAD: Final = 2 * PLANE_BYTES
@@ -23,7 +23,7 @@ _HEAD: Final = 2 * PLANE_BYTES
 
 
 @dataclass(frozen=True)
-class Area:
+class WorkspaceArea:
     """What a run loop works in.
 
     Attributes:
@@ -40,18 +40,18 @@ class Area:
 
     @property
     def function(self) -> str:
-        """The name of its function of `Workspace.text`."""
+        """The name of its function of `CallWorkspace.text`."""
         return f"lgir_call_{self.name}"
 
 
-class Workspace:
+class CallWorkspace:
     """Areas one after another, each on a cache line.
 
     Attributes:
         size: bytes that a caller gives, aligned anyhow.
     """
 
-    def __init__(self, areas: Sequence[Area]) -> None:
+    def __init__(self, areas: Sequence[WorkspaceArea]) -> None:
         self.areas = areas
         sizes = [-(-area.size // PLANE_BYTES) * PLANE_BYTES for area in areas]
         self._starts = np.cumsum([PLANE_BYTES, *sizes]).tolist()
@@ -79,7 +79,7 @@ class Workspace:
                     flag=MARK_BYTES + 8 * i,
                     line=PLANE_BYTES,
                     up=PLANE_BYTES - 1,
-                    error=8 * Context.ERROR,
+                    error=8 * ContextWord.ERROR,
                     ok=OK,
                     bad_values=BAD_VALUES,
                     no_memory=NO_MEMORY,
