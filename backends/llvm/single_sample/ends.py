@@ -8,10 +8,8 @@ from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.llvm_text import FunctionWriter
 from lgir.backends.llvm.records import KERNEL_PARAMS
 from lgir.backends.llvm.sample_checks import set_error, wrong_floats
-from lgir.backends.llvm.single_sample.records import BYTES, LANES, Item, place, sign_bits
-
-NUMBERS: Final = 32
-"""Numbers that are compared at once."""
+from lgir.backends.llvm.single_sample.records import BYTES, Item, place, sign_bits
+from lgir.backends.llvm.single_sample.steps import LANES, NUMBERS
 
 _FLOATS: Final = f"<{NUMBERS} x float>"
 _WORDS: Final = f"<{NUMBERS} x i16>"

@@ -7,28 +7,26 @@ read is gathered first. Few kernels serve every network: shapes, wiring and oper
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from lgir.backends.llvm.llvm_text import PLANE, FunctionWriter
 from lgir.backends.llvm.records import KERNEL_PARAMS
-from lgir.backends.llvm.single_sample.records import BYTES, LANES, PERMUTES, Item, sign_bits
-
-POSITIONS: Final = 32
-"""Cells of a map that are evaluated at once. Small maps fit, and loads across lines are fewer."""
-CELLS: Final = 16
-"""Cells of a row that are written at once."""
-ROUND: Final = 1024
-"""Bits that one permutation looks up."""
-GATHERED: Final = 256
-"""Bits of which a gather looks up multiples."""
+from lgir.backends.llvm.single_sample.perfect_trees import TreeTemplate
+from lgir.backends.llvm.single_sample.records import BYTES, PERMUTES, Item, sign_bits
+from lgir.backends.llvm.single_sample.steps import (
+    LANES,
+    LOOKUP_BITS,
+    MOVABLE_STRIDES,
+    MOVED_CELLS,
+    POSITIONS,
+)
 
 _VECTORS: Final = 4
 """That a gather looks up at once, for one load of its tables."""
 _DWORDS: Final = f"<{POSITIONS // 4} x i32>"
 
 
-def trees_kernel(name: str, template: Template, *, ternary: bool) -> str:
+def trees_kernel(name: str, template: TreeTemplate, *, ternary: bool) -> str:
     """Lanes are positions. Rows are (leaves' offsets, result's offset, masks of 0 or -1), each for
     VECTORS vectors of lanes from there on.
     """
@@ -36,21 +34,21 @@ def trees_kernel(name: str, template: Template, *, ternary: bool) -> str:
     count, vectors = f.load_field("%step", Item.COUNT), f.load_field("%step", Item.VECTORS)
     rows = f.load_field("%step", Item.ROWS, "ptr")
     end = f.let(f"mul i64 {vectors}, {POSITIONS}")
-    words = template.leaves + 1 + template.masks
+    words = template.num_leaves + 1 + template.num_masks
     with f.loop(count) as row:
         at = f.gep(rows, f.let(f"mul i64 {row.index}, {4 * words}"))
         word = [f.gep(at, str(4 * i)) for i in range(words)]
-        *leaves, out = (f.gep("%planes", f.load_u32(w)) for w in word[: template.leaves + 1])
-        masks = [_spread(f, f.load("i32", w, 4)) for w in word[template.leaves + 1 :]]
+        *leaves, out = (f.gep("%planes", f.load_u32(w)) for w in word[: template.num_leaves + 1])
+        masks = [_spread(f, f.load("i32", w, 4)) for w in word[template.num_leaves + 1 :]]
         with f.loop(end, step=POSITIONS) as x:
             found = [f.load(_DWORDS, f.gep(leaf, x.index), 1) for leaf in leaves]
-            value = template.value(f, _DWORDS, found, masks)
+            value = tree_value(f, template, _DWORDS, found, masks)
             f.store(_DWORDS, value, f.gep(out, x.index), 1)
     f.emit("ret void")
     return f.text()
 
 
-def rows_kernel(name: str, template: Template, *, ternary: bool) -> str:
+def rows_kernel(name: str, template: TreeTemplate, *, ternary: bool) -> str:
     """Lanes are trees, COUNT vectors of them, read from LEAVES and written to OUT. The leaves
     of a vector follow one another, and so do its masks, in ROWS.
     """
@@ -59,60 +57,45 @@ def rows_kernel(name: str, template: Template, *, ternary: bool) -> str:
     leaves = f.gep("%planes", f.load_field("%step", Item.LEAVES))
     out = f.gep("%planes", f.load_field("%step", Item.OUT))
     with f.loop(count) as i:
-        leaf = f.gep(leaves, f.let(f"mul i64 {i.index}, {LANES * template.leaves}"))
-        mask = f.gep(masks, f.let(f"mul i64 {i.index}, {LANES * template.masks}"))
-        value = template.value(
+        leaf = f.gep(leaves, f.let(f"mul i64 {i.index}, {LANES * template.num_leaves}"))
+        mask = f.gep(masks, f.let(f"mul i64 {i.index}, {LANES * template.num_masks}"))
+        value = tree_value(
             f,
+            template,
             PLANE,
-            [f.load(PLANE, f.gep(leaf, str(LANES * j)), 1) for j in range(template.leaves)],
-            [f.load(PLANE, f.gep(mask, str(LANES * j)), 1) for j in range(template.masks)],
+            [f.load(PLANE, f.gep(leaf, str(LANES * j)), 1) for j in range(template.num_leaves)],
+            [f.load(PLANE, f.gep(mask, str(LANES * j)), 1) for j in range(template.num_masks)],
         )
         f.store(PLANE, value, f.gep(out, f.let(f"mul i64 {i.index}, {LANES}")), 1)
     f.emit("ret void")
     return f.text()
 
 
-@dataclass(frozen=True)
-class Template:
-    """A perfect tree of `height` levels of two-input gates, or where that is 0 a gate of `arity`
-    inputs; see `trees.Trees` for its masks.
+def tree_value(
+    f: FunctionWriter, template: TreeTemplate, kind: str, leaves: list[str], masks: list[str]
+) -> str:
+    """Write the value of a tree of vectors of `kind`.
+
+    It is plain logic, of which LLVM makes three-input instructions.
     """
 
-    height: int
-    arity: int = 0
+    def op(name: str, a: str, b: str) -> str:
+        return f.let(f"{name} {kind} {a}, {b}")
 
-    @property
-    def name(self) -> str:
-        return f"tree{self.height}" if self.height else f"table{self.arity}"
-
-    @property
-    def leaves(self) -> int:
-        return 1 << self.height if self.height else self.arity
-
-    @property
-    def masks(self) -> int:
-        return 3 * (self.leaves - 1) + 1 if self.height else 1 << self.arity
-
-    def value(self, f: FunctionWriter, kind: str, leaves: list[str], masks: list[str]) -> str:
-        """Of vectors of `kind`, in plain logic: LLVM makes three-input instructions of it."""
-
-        def op(name: str, a: str, b: str) -> str:
-            return f.let(f"{name} {kind} {a}, {b}")
-
-        if not self.height:
-            layer = masks
-            for x in reversed(leaves):
-                pairs = zip(layer[::2], layer[1::2], strict=True)
-                layer = [op("xor", zero, op("and", x, op("xor", zero, one))) for zero, one in pairs]
-            return layer[0]
-        left, values = iter(masks), leaves
-        while len(values) > 1:
-            pairs, values = zip(values[::2], values[1::2], strict=True), []
-            for x, y in pairs:
-                b, a, ab = next(left), next(left), next(left)
-                value = op("and", x, op("xor", a, op("and", y, ab)))
-                values.append(op("xor", value, op("and", y, b)))
-        return op("xor", values[0], next(left))
+    if not template.height:
+        layer = masks
+        for x in reversed(leaves):
+            pairs = zip(layer[::2], layer[1::2], strict=True)
+            layer = [op("xor", zero, op("and", x, op("xor", zero, one))) for zero, one in pairs]
+        return layer[0]
+    left, values = iter(masks), leaves
+    while len(values) > 1:
+        pairs, values = zip(values[::2], values[1::2], strict=True), []
+        for x, y in pairs:
+            b, a, ab = next(left), next(left), next(left)
+            value = op("and", x, op("xor", a, op("and", y, ab)))
+            values.append(op("xor", value, op("and", y, b)))
+    return op("xor", values[0], next(left))
 
 
 def move_kernel(name: str, stride: int, sources: int, narrow: bool, *, ternary: bool) -> str:
@@ -120,11 +103,11 @@ def move_kernel(name: str, stride: int, sources: int, narrow: bool, *, ternary: 
     row, the OR of `sources` maps. Rows are (offset written, offsets read), ascending; the cells
     after a row become False.
 
-    VALID is a mask of a row's cells, of which narrow maps have no more than CELLS. Where a stride
-    is no width of an integer, rows go cell by cell.
+    VALID is a mask of a row's cells; `narrow` says that a row has at most MOVED_CELLS. If the
+    stride is not the width of an integer, rows are moved cell by cell.
     """
     f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
-    cells = cells_at_once(stride)
+    cells = MOVED_CELLS if stride in MOVABLE_STRIDES else 1
     rows, valid = f.load_field("%step", Item.ROWS, "ptr"), f.load_field("%step", Item.VALID, "ptr")
     space = [f.load_field("%step", Item.SPACE + i) for i in range(3)]
     steps = [
@@ -163,10 +146,6 @@ def move_kernel(name: str, stride: int, sources: int, narrow: bool, *, ternary: 
     return f.text()
 
 
-def cells_at_once(stride: int) -> int:
-    return CELLS if stride in (1, 2, 4, 8) else 1
-
-
 # -- gathers -----------------------------------------------------------------------------------
 
 
@@ -189,9 +168,9 @@ def gather_kernel(name: str, *, ternary: bool) -> str:
 def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
     """COUNT bytes to OUT from near SOURCE, by permutations of lanes of `bits` bits, 8 or 16.
 
-    Bytes become bits, ROUND of them two registers, of which a permutation looks up all lanes. ROWS
-    holds three vectors for each vector of lanes: the places of the words wanted, the rounds that
-    find them, and a mask of the bit within.
+    Bytes become bits, LOOKUP_BITS of them two registers, in which a permutation looks up all lanes.
+    ROWS holds three vectors per vector of lanes: the words that hold the bits, the rounds that find
+    them, and masks of the bit within the word.
     """
     f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     lanes = 512 // bits
@@ -203,7 +182,7 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
     rounds = f.load_field("%step", Item.ROUNDS)
     source = f.gep("%planes", f.load_field("%step", Item.SOURCE))
     table = f.gep("%planes", f.load_field("%step", Item.BITS))
-    with f.loop(f.let(f"mul i64 {rounds}, {ROUND}"), step=LANES) as i:
+    with f.loop(f.let(f"mul i64 {rounds}, {LOOKUP_BITS}"), step=LANES) as i:
         word = sign_bits(f, f.load(BYTES, f.gep(source, i.index), 1))
         f.store("i64", word, f.gep(table, f.let(f"lshr i64 {i.index}, 3")), 8)
     vectors = range(_VECTORS)
@@ -213,7 +192,7 @@ def permute_kernel(name: str, bits: int, *, ternary: bool) -> str:
             [f.load(kind, f.gep(row, str(64 * (3 * j + c))), 1) for j in vectors] for c in range(3)
         )
         with f.loop(rounds, *((kind, "zeroinitializer") for _ in vectors)) as turn:
-            low = f.gep(table, f.let(f"mul i64 {turn.index}, {ROUND // 8}"))
+            low = f.gep(table, f.let(f"mul i64 {turn.index}, {LOOKUP_BITS // 8}"))
             first, second = (f.load(kind, f.gep(low, str(64 * j)), 8) for j in range(2))
             number = f.let(f"trunc i64 {turn.index} to i{bits}")
             one = f.let(f"insertelement {kind} poison, i{bits} {number}, i64 0")

@@ -11,9 +11,8 @@ from typing import Final
 
 from lgir.backends.llvm.llvm_text import FunctionWriter, module_text
 from lgir.backends.llvm.run_loop import RUN_PARAMS, run_steps
+from lgir.backends.llvm.single_sample.steps import LANES
 
-LANES: Final = 64
-"""Bytes of a vector."""
 BYTES: Final = f"<{LANES} x i8>"
 
 _DECLARATIONS: Final = "declare i64 @llvm.ctpop.i64(i64)\ndeclare i64 @llvm.smax.i64(i64, i64)\n"
