@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,9 @@ import numpy.typing as npt
 from lgir.errors import PassError
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
-from lgir.ir.truth_tables import MAX_FANIN, depends_on
+from lgir.ir.truth_tables import MAX_FANIN, cofactor, depends_on, drop_first_input, mux_table
 from lgir.ir.types import FALSE
 from lgir.passes.kernels.normalize import Index, Literals, sort_operands
-from lgir.passes.kernels.tables import cofactor
 from lgir.passes.simplify import clean, map_bodies
 from lgir.registry import register_pass
 
@@ -90,29 +89,11 @@ def _split_once(body: Body, k: int) -> Body:
         fanin[at, :-1] = old[wide, 1:]
         # Without its first input, a cofactor's table is the half where that input has this value.
         half = cofactor(body.table[wide], kk, 0, value)
-        table[at] = _drop_first(half, kk)
+        table[at] = drop_first_input(half, kk)
     fanin[row] = 0
     fanin[row, 0], fanin[row, 1], fanin[row, 2] = select, place[wide] - 2, place[wide] - 1
-    table[row] = _mux_table(kk)
+    table[row] = mux_table(kk)
     return Body.build(body.taps, fanin, table, new_id[body.outputs])
-
-
-def _drop_first(table: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
-    """Tables that ignore their first input, over the other inputs followed by an ignored one."""
-    wide = table.astype(np.uint64)
-    out = np.zeros_like(wide)
-    for i in range(1 << (k - 1)):
-        out |= (wide >> np.uint64(i) & np.uint64(1)) * np.uint64(3 << (2 * i))
-    return out.astype(table.dtype)
-
-
-def _mux_table(k: int) -> int:
-    """Input 0 chooses input 1 (False) or input 2 (True), of k inputs."""
-    table = 0
-    for i in range(1 << k):
-        select, zero, one = (i >> (k - 1 - j) & 1 for j in range(3))
-        table |= (one if select else zero) << i
-    return table
 
 
 def _eliminate(body: Body, cover: Cover) -> Cover:

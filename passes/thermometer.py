@@ -17,10 +17,9 @@ import numpy.typing as npt
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Node, Reshape, Threshold
-from lgir.ir.truth_tables import full_mask, variable_table
+from lgir.ir.truth_tables import cofactor, full_mask, variable_table
 from lgir.ir.types import FIRST_TAP
 from lgir.passes.kernels.normalize import Index, first_equal
-from lgir.passes.kernels.tables import cofactor
 from lgir.passes.simplify import fold
 from lgir.registry import register_pass
 

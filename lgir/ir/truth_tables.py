@@ -8,7 +8,8 @@ from the most significant: the same four bits in reverse order.
 
 from __future__ import annotations
 
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -92,18 +93,97 @@ def narrow_table(table: Tables, fanin: int, to: int) -> Tables:
     return wide.astype(table_dtype(to))
 
 
+@cache
 def variable_table(fanin: int, position: int) -> int:
     """The table of the function that equals its input number `position` (0 = first)."""
     shift = fanin - 1 - position
     return sum(1 << i for i in range(1 << fanin) if i >> shift & 1)
 
 
+@cache
+def _low_half(fanin: int, position: int) -> int:
+    """Return the bits of a table at which input number `position` is False."""
+    return full_mask(fanin) & ~variable_table(fanin, position)
+
+
+def _distance(fanin: int, position: int) -> int:
+    """Return the distance between two bits of a table that differ in input `position` only."""
+    return 1 << (fanin - 1 - position)
+
+
 def depends_on(table: Tables, fanin: int, position: int) -> npt.NDArray[np.bool_]:
     """(n,) bool: whether each table of `fanin` inputs depends on input number `position`."""
-    step = 1 << (fanin - 1 - position)
-    low = full_mask(fanin) & ~variable_table(fanin, position)
-    found: npt.NDArray[np.bool_] = ((table >> step) ^ table) & low != 0
-    return found
+    other_half = table >> _distance(fanin, position)
+    depends: npt.NDArray[np.bool_] = (other_half ^ table) & _low_half(fanin, position) != 0
+    return depends
+
+
+def cofactor(table: npt.NDArray[Any], fanin: int, position: int, value: bool) -> npt.NDArray[Any]:
+    """Return the tables with one input fixed to `value`; they no longer depend on that input."""
+    distance = _distance(fanin, position)
+    if value:
+        high = table & variable_table(fanin, position)
+        return high | (high >> distance)
+    low = table & _low_half(fanin, position)
+    return low | (low << distance)
+
+
+def complement_input(table: npt.NDArray[Any], fanin: int, position: int) -> npt.NDArray[Any]:
+    """Return the tables of the same functions of the complement of one input."""
+    distance = _distance(fanin, position)
+    high, low = table & variable_table(fanin, position), table & _low_half(fanin, position)
+    return (high >> distance) | (low << distance)
+
+
+def swap_adjacent_inputs(table: npt.NDArray[Any], fanin: int, position: int) -> npt.NDArray[Any]:
+    """Return the tables with inputs `position` and `position` + 1 exchanged."""
+    distance = _distance(fanin, position + 1)
+    exchanged_bits = _low_half(fanin, position) & variable_table(fanin, position + 1)
+    difference: npt.NDArray[Any] = ((table >> distance) ^ table) & exchanged_bits
+    return table ^ difference ^ (difference << distance)
+
+
+def merge_adjacent_inputs(table: npt.NDArray[Any], fanin: int, position: int) -> npt.NDArray[Any]:
+    """Return the tables with input `position` + 1 fed by the net of input `position`.
+
+    They depend on input `position` alone of the two.
+    """
+    high = cofactor(table, fanin, position + 1, True) & variable_table(fanin, position)
+    low = cofactor(table, fanin, position + 1, False) & _low_half(fanin, position)
+    return high | low
+
+
+def drop_first_input(table: npt.NDArray[Any], fanin: int) -> npt.NDArray[Any]:
+    """Move the other inputs of tables that ignore their first one up; the last is ignored then."""
+    wide = table.astype(np.uint64)
+    out = np.zeros_like(wide)
+    for i in range(1 << (fanin - 1)):
+        out |= (wide >> np.uint64(i) & np.uint64(1)) * np.uint64(3 << (2 * i))
+    return out.astype(table.dtype)
+
+
+def reverse_inputs(table: npt.NDArray[Any], fanin: int) -> npt.NDArray[np.uint64]:
+    """Return the tables with their inputs in the opposite order, as uint64.
+
+    This translates between the index order of this module and the one of cuts, in which the first
+    leaf is the least significant index bit.
+    """
+    wide, out = table.astype(np.uint64), np.zeros(len(table), np.uint64)
+    for i in range(1 << fanin):
+        reversed_index = int(f"{i:0{fanin}b}"[::-1], 2) if fanin else 0
+        out |= (wide >> np.uint64(i) & np.uint64(1)) << np.uint64(reversed_index)
+    return out
+
+
+def not_table(fanin: int) -> int:
+    """Return the table of NOT of the first of `fanin` inputs."""
+    return full_mask(fanin) ^ variable_table(fanin, 0)
+
+
+def mux_table(fanin: int) -> int:
+    """Return the table by which input 0 selects input 1 (False) or input 2 (True)."""
+    select, zero, one = (variable_table(fanin, position) for position in range(3))
+    return (select & one) | (~select & zero & full_mask(fanin))
 
 
 def swap_inputs(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

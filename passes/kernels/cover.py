@@ -9,13 +9,13 @@ with priority cuts", ICCAD 2007, without its depth constraint.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.ir.body import Body, IntArray, Mask
-from lgir.ir.truth_tables import Tables, narrow_table, table_dtype, widen_table
+from lgir.ir.truth_tables import Tables, narrow_table, reverse_inputs, table_dtype, widen_table
 from lgir.ir.types import FALSE
 from lgir.passes.kernels.cuts import priority_cuts, recover_area
 
@@ -89,7 +89,7 @@ def _as_cuts(table: Tables, arity: npt.NDArray[np.int8], k: int) -> npt.NDArray[
     out = np.zeros(len(table), np.uint64)
     for n in range(k + 1):
         rows = np.flatnonzero(arity == n)
-        out[rows] = _reversed(narrow_table(table[rows], k, n), n)
+        out[rows] = reverse_inputs(narrow_table(table[rows], k, n), n)
         for i in range(n, 6):  # they repeat over the leaves that they lack
             out[rows] |= out[rows] << np.uint64(1 << i)
     return out
@@ -101,14 +101,5 @@ def _from_cuts(table: npt.NDArray[np.uint64], size: npt.NDArray[np.int8], k: int
     for n in range(k + 1):
         rows = np.flatnonzero(size == n)
         once = table[rows] & np.uint64((1 << (1 << n)) - 1)
-        out[rows] = widen_table(_reversed(once, n).astype(table_dtype(n)), n, k)
-    return out
-
-
-def _reversed(table: npt.NDArray[Any], n: int) -> npt.NDArray[np.uint64]:
-    """Tables of n inputs with the inputs in the opposite order."""
-    wide, out = table.astype(np.uint64), np.zeros(len(table), np.uint64)
-    for i in range(1 << n):
-        to = int(f"{i:0{n}b}"[::-1], 2) if n else 0
-        out |= (wide >> np.uint64(i) & np.uint64(1)) << np.uint64(to)
+        out[rows] = widen_table(reverse_inputs(once, n).astype(table_dtype(n)), n, k)
     return out

@@ -9,7 +9,7 @@ complement get one literal (structural hashing, as in AIG packages, on tables of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -18,15 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.ir.body import Body, IntArray, Rows
-from lgir.ir.truth_tables import depends_on, full_mask
-from lgir.ir.types import FALSE, FIRST_TAP, TRUE
-from lgir.passes.kernels.tables import (
+from lgir.ir.truth_tables import (
     cofactor,
-    flip,
-    merge_adjacent,
-    sorting_steps,
-    swap_adjacent,
+    complement_input,
+    depends_on,
+    full_mask,
+    merge_adjacent_inputs,
+    not_table,
+    swap_adjacent_inputs,
 )
+from lgir.ir.types import FALSE, FIRST_TAP, TRUE
 
 Literals = npt.NDArray[np.int32]
 Index = npt.NDArray[np.int64]
@@ -105,7 +106,7 @@ def _fold_level(
         net = literal >> 1
         odd = (literal & 1).astype(bool)
         if odd.any():
-            t = np.where(odd, flip(t, k, j), t)
+            t = np.where(odd, complement_input(t, k, j), t)
         constant = net == FALSE
         if constant.any():
             t = np.where(constant, cofactor(t, k, j, False), t)
@@ -114,7 +115,7 @@ def _fold_level(
     for j in range(k - 2, -1, -1):
         same = (nets[j] == nets[j + 1]) & (nets[j] != FALSE)
         if same.any():
-            t = np.where(same, merge_adjacent(t, k, j), t)
+            t = np.where(same, merge_adjacent_inputs(t, k, j), t)
     unused = np.zeros(len(t), bool)
     for j in range(k):
         idle = ~depends_on(t, k, j) & (nets[j] != FALSE)
@@ -130,15 +131,21 @@ def _fold_level(
     return nets, t
 
 
+@cache
+def _sorting_steps(k: int) -> tuple[int, ...]:
+    """Positions j of compare-exchanges (j, j + 1) that sort k columns (odd-even transposition)."""
+    return tuple(j for round_ in range(k) for j in range(round_ % 2, k - 1, 2))
+
+
 def sort_operands(nets: list[Literals], t: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
     """Sort operand columns in place, constants (0) last; returns the permuted tables."""
-    for j in sorting_steps(k):
+    for j in _sorting_steps(k):
         a, b = nets[j], nets[j + 1]
         # 0 - 1 wraps to the largest unsigned number, which sorts last.
         swap = (a - 1).view(np.uint32) > (b - 1).view(np.uint32)
         if swap.any():
             nets[j], nets[j + 1] = np.where(swap, b, a), np.where(swap, a, b)
-            t = np.where(swap, swap_adjacent(t, k, j), t)
+            t = np.where(swap, swap_adjacent_inputs(t, k, j), t)
     return t
 
 
@@ -230,7 +237,7 @@ def _rebuild(
         rows = own[gate] - first
         fanin[rows] = FALSE
         fanin[rows, 0] = source[at][gate]
-        table[rows] = _not_table(k)
+        table[rows] = not_table(k)
         target[at] = np.where(gate, own, body.outputs[at])
     keep = np.ones(body.num_nets, bool)
     for start in range(first, body.num_nets, _CHUNK):
@@ -261,11 +268,6 @@ def _flip_for_outputs(
     if flipped.any():
         for j in range(body.k):
             rows = np.flatnonzero(flipped[fanin[:, j]])
-            table[rows] = flip(table[rows], body.k, j)
+            table[rows] = complement_input(table[rows], body.k, j)
         table[flipped[body.first_gate :]] ^= table.dtype.type(full_mask(body.k))
     return flipped
-
-
-def _not_table(k: int) -> int:
-    """NOT of the first of k inputs."""
-    return full_mask(k) >> (1 << (k - 1))

@@ -13,8 +13,7 @@ from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Reshape, Threshold
-from lgir.ir.truth_tables import AND, NAND, OR, XNOR, XOR, full_mask, table_dtype, variable_table
-from lgir.passes.kernels import tables
+from lgir.ir.truth_tables import AND, NAND, OR, XNOR, XOR, full_mask, variable_table
 from lgir.passes.kernels.normalize import first_equal, normalise
 from lgir.passes.pipeline import Pipeline
 from lgir.zoo import build_net
@@ -423,43 +422,6 @@ def test_merge_leaves_a_reader_of_neighbours_alone():
 
 
 # the kernels under them
-
-
-@st.composite
-def table_and_inputs(draw, least: int = 1):
-    k = draw(st.integers(least, 6))
-    return k, draw(st.integers(0, full_mask(k))), draw(st.integers(0, k - 1))
-
-
-def rows(table: int, k: int) -> np.ndarray:
-    """(2,) * k array of a table's bits, first input first."""
-    return np.array([table >> i & 1 for i in range(1 << k)]).reshape((2,) * k)
-
-
-def as_rows(array: np.ndarray, k: int) -> np.ndarray:
-    assert array.dtype == table_dtype(k)
-    return rows(int(array[0]), k)
-
-
-@given(table_and_inputs())
-def test_table_algebra_matches_arrays_of_bits(case):
-    k, table, j = case
-    t, bits = np.array([table], table_dtype(k)), rows(table, k)
-    assert (as_rows(tables.flip(t, k, j), k) == np.flip(bits, j)).all()
-    for value in (False, True):
-        fixed = np.repeat(bits.take([int(value)], axis=j), 2, axis=j)
-        assert (as_rows(tables.cofactor(t, k, j, value), k) == fixed).all()
-
-
-@given(table_and_inputs(least=2))
-def test_swapping_and_merging_neighbours_match_arrays_of_bits(case):
-    k, table, j = case
-    j = min(j, k - 2)
-    t, bits = np.array([table], table_dtype(k)), rows(table, k)
-    assert (as_rows(tables.swap_adjacent(t, k, j), k) == bits.swapaxes(j, j + 1)).all()
-    merged = np.stack([bits.take(v, axis=j).take(v, axis=j) for v in (0, 1)], axis=j)
-    expected = np.stack([merged, merged], axis=j + 1)
-    assert (as_rows(tables.merge_adjacent(t, k, j), k) == expected).all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
