@@ -1,4 +1,4 @@
-"""The system's C compiler: objects or sources to a shared library, with errors that say why not."""
+"""The system's C compiler, called to build a shared library from one file."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from lgir.errors import BackendError
 def link_shared(
     name: str, data: bytes, *, cc: str = "cc", flags: Sequence[str] = (), instead: str
 ) -> bytes:
-    """The shared library that `cc`, a command that may have arguments, makes of one file.
+    """Return the shared library that a C compiler builds from a source or an object.
 
     Args:
         name: the file's name, whose ending says what `data` is.
+        data: the file's content.
+        cc: the compiler, a command that may have arguments.
+        flags: further arguments.
         instead: what works without a C compiler, for the error message.
 
     Raises:
         BackendError: there is no such compiler, or it fails.
     """
     with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
-        source, result = Path(folder, name), Path(folder, "library.so")
+        source, library = Path(folder, name), Path(folder, "library.so")
         source.write_bytes(data)
-        command = [*shlex.split(cc), *flags, "-shared", "-o", str(result), str(source)]
+        command = [*shlex.split(cc), *flags, "-shared", "-o", str(library), str(source)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            process = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
             raise BackendError(
                 f"cannot run the C compiler {cc!r} ({error.strerror}); install one, name another, "
                 f"or {instead}"
             ) from None
-        if done.returncode or not result.exists():
-            what = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
-            raise BackendError(f"{cc!r} cannot make a shared library of {name}: {what}")
-        return result.read_bytes()
+        if process.returncode or not library.exists():
+            messages = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+            raise BackendError(f"{cc!r} cannot make a shared library of {name}: {messages[0]}")
+        return library.read_bytes()

@@ -1,17 +1,17 @@
-"""The C interface of a graph: the same functions compiled ahead of time or exported as C.
+"""The C interface of a graph: one set of functions for compiled libraries and for exported C.
 
-Names, parameters and the header are decided here; `lgir.backends.llvm.aot` and
-`lgir.backends.c.source` give them bodies, so that a C program links against either.
+This module decides names, parameters and the header. `lgir.backends.llvm.aot` and
+`lgir.backends.c.source` write the functions, so a C program links with either.
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lgir.backends.c.text import c_name, comment, define, header_file, parenthesized
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value
@@ -23,15 +23,20 @@ BAD_VALUES: Final = 1
 NO_MEMORY: Final = 2
 BAD_ARGUMENT: Final = 3
 
-C_TYPES: Final = {"u8": "uint8_t", "f32": "float", "bits": "uint64_t"}
-"""Element type by kind: of samples ("bits" are packed to 64-bit words) and of results."""
+ELEMENT_TYPES: Final = {"u8": "uint8_t", "f32": "float", "bits": "uint64_t"}
+"""C type of an element by kind. Elements of kind "bits" are words of 64 packed bits."""
+ELEMENT_BYTES: Final = {"u8": 1, "f32": 4, "bits": 8}
+_COLUMNS: Final = 96
 
 
 @dataclass(frozen=True)
-class Array:
-    """A parameter: one graph input or output, sample after sample.
+class Parameter:
+    """An array that a function takes: one graph input or output, sample after sample.
 
-    `kind` is "u8", "f32" or "bits"; `width` counts elements of that type in a sample.
+    Attributes:
+        name: the parameter's name in C.
+        value: the graph input or output.
+        kind: "u8", "f32" or "bits".
     """
 
     name: str
@@ -40,44 +45,52 @@ class Array:
 
     @property
     def width(self) -> int:
+        """Return how many elements of the C type a sample has."""
         return -(-self.value.size // 64) if self.kind == "bits" else self.value.size
 
     @property
+    def sample_bytes(self) -> int:
+        """Return how many bytes a sample has."""
+        return self.width * ELEMENT_BYTES[self.kind]
+
+    @property
     def c_type(self) -> str:
-        return C_TYPES[self.kind]
+        """Return the C type of an element."""
+        return ELEMENT_TYPES[self.kind]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One function that evaluates a batch; entries differ in the kinds of their inputs."""
+    """A function that evaluates a batch. The entries of a graph differ in their inputs' kinds."""
 
     name: str
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
+    inputs: tuple[Parameter, ...]
+    outputs: tuple[Parameter, ...]
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return tuple(array.kind for array in self.inputs)
+        """Return the kinds of the inputs."""
+        return tuple(parameter.kind for parameter in self.inputs)
 
     def declaration(self) -> str:
-        """The prototype, without a semicolon."""
+        """Return the prototype, without a semicolon."""
         parameters = [
-            *(f"const {a.c_type} *{a.name}" for a in self.inputs),
+            *(f"const {x.c_type} *{x.name}" for x in self.inputs),
             "int64_t n",
-            *(f"{a.c_type} *{a.name}" for a in self.outputs),
+            *(f"{y.c_type} *{y.name}" for y in self.outputs),
             "void *workspace",
         ]
-        return _wrapped(f"int {self.name}(", parameters)
+        return parenthesized(f"int {self.name}(", parameters, _COLUMNS)
 
 
 class Interface:
     """The C functions of `graph`, all named `<prefix>_...`.
 
     A graph with one kind of input has `<prefix>_predict_u8`, `_f32` or, for bits, these two and
-    `_bits`; one with several kinds has `<prefix>_predict`, with bits as bytes.
+    `_bits`. A graph with several kinds has `<prefix>_predict`, which takes bits as bytes.
 
     Args:
-        prefix: letters, digits and underscores; from the graph's name where None.
+        prefix: letters, digits and underscores. None derives it from the graph's name.
 
     Raises:
         BackendError: `prefix` is not a C name.
@@ -93,93 +106,88 @@ class Interface:
             )
         self.graph = graph
         self.prefix = prefix
+        self.outputs = [graph.values[name] for name in graph.outputs]
         taken = {"n", "workspace"}
-        self.input_names = [_unique(value.name, taken) for value in graph.inputs]
-        self.output_names = [_unique(name, taken) for name in graph.outputs]
+        self.input_names = [_parameter_name(value.name, taken) for value in graph.inputs]
+        self.output_names = [_parameter_name(value.name, taken) for value in self.outputs]
         self.entries = tuple(self._entries())
 
     def _entries(self) -> Iterable[Entry]:
         dtypes = {value.dtype for value in self.graph.inputs}
-        plain = {"bit": "u8", "u8": "u8", "f32": "f32"}
+        bytes_or_floats = {"bit": "u8", "u8": "u8", "f32": "f32"}
         if len(dtypes) > 1:
-            kinds = [plain[value.dtype] for value in self.graph.inputs]
+            kinds = [bytes_or_floats[value.dtype] for value in self.graph.inputs]
             yield self._entry("predict", kinds)
             return
         (dtype,) = dtypes
         for kind in ("u8", "f32", "bits") if dtype == "bit" else (dtype,):
             yield self._entry(f"predict_{kind}", [kind] * len(self.graph.inputs))
 
-    def _entry(self, name: str, kinds: list[str]) -> Entry:
+    def _entry(self, name: str, kinds: Sequence[str]) -> Entry:
         inputs = zip(self.input_names, self.graph.inputs, kinds, strict=True)
-        outputs = [self.graph.values[name] for name in self.graph.outputs]
+        outputs = zip(self.output_names, self.outputs, strict=True)
         return Entry(
             f"{self.prefix}_{name}",
-            tuple(Array(*each) for each in inputs),
+            tuple(Parameter(*parts) for parts in inputs),
             tuple(
-                Array(name, value, "u8" if value.dtype == "bit" else "f32")
-                for name, value in zip(self.output_names, outputs, strict=True)
+                Parameter(name, value, "u8" if value.dtype == "bit" else "f32")
+                for name, value in outputs
             ),
         )
 
-    def _sizes(self, role: str, names: list[str], values: Sequence[Value]) -> list[str]:
-        """Macros `<PREFIX>_INPUT_ELEMENTS`, or `_INPUT_<NAME>_ELEMENTS` where there are several."""
-        alone = len(values) == 1
-        return [
-            self._define(
-                f"{role}_ELEMENTS" if alone else f"{role}_{name}_ELEMENTS", value.size, value.type
-            )
-            for name, value in zip(names, values, strict=True)
-        ]
-
     def macro(self, name: str) -> str:
+        """Return the macro `<PREFIX>_<NAME>`."""
         return f"{self.prefix}_{name}".upper()
 
+    def size_macros(self) -> list[str]:
+        """Return the lines that define how many elements a sample of each array has.
+
+        The macros are `<PREFIX>_INPUT_ELEMENTS` and `<PREFIX>_OUTPUT_ELEMENTS`. If there are
+        several inputs or outputs, each has its name in the middle.
+        """
+        lines = []
+        for role, names, values in (
+            ("input", self.input_names, self.graph.inputs),
+            ("output", self.output_names, self.outputs),
+        ):
+            for name, value in zip(names, values, strict=True):
+                array = role if len(values) == 1 else f"{role}_{name}"
+                lines.append(define(self.macro(f"{array}_elements"), value.size, str(value.type)))
+        return lines
+
     def header(self, about: str, workspace_bytes: int, *, allocates: bool) -> str:
-        """The text of the header.
+        """Return the text of the header.
 
         Args:
-            about: what this is and how it was made, its first comment.
-            workspace_bytes: what a call needs.
+            about: what the library is and how it was built, for the comment at the beginning.
+            workspace_bytes: size of the workspace of a call.
             allocates: whether a call without a workspace allocates one.
         """
-        guard = self.macro("H")
-        return "\n".join(
-            [
-                comment(about),
-                f"#ifndef {guard}",
-                f"#define {guard}",
-                "",
-                "#include <stddef.h>",
-                "#include <stdint.h>",
-                "",
-                "#ifdef __cplusplus",
-                'extern "C" {',
-                "#endif",
-                "",
-                self.declarations(workspace_bytes, allocates=allocates),
-                "#ifdef __cplusplus",
-                "}",
-                "#endif",
-                "",
-                f"#endif /* {guard} */",
-                "",
-            ]
+        return header_file(
+            about,
+            self.macro("H"),
+            ["#include <stddef.h>", "#include <stdint.h>"],
+            [self.declarations(workspace_bytes, allocates=allocates)],
         )
 
     def declarations(self, workspace_bytes: int, *, allocates: bool) -> str:
-        """What the header declares: macros, the type of descriptions, prototypes."""
-        outputs = [self.graph.values[name] for name in self.graph.outputs]
+        """Return what the header declares: macros, the type of descriptions, prototypes.
+
+        The arguments are those of `header`.
+        """
+        codes = [
+            ("OK", OK, ""),
+            ("BAD_VALUES", BAD_VALUES, "an input bit is not 0 or 1, or a float is NaN"),
+            ("NO_MEMORY", NO_MEMORY, "no memory for a workspace"),
+            ("BAD_ARGUMENT", BAD_ARGUMENT, "n is negative, or a pointer is NULL"),
+        ]
         lines = [
             comment("What calls return."),
-            self._define("OK", OK),
-            self._define("BAD_VALUES", BAD_VALUES, "an input bit is not 0 or 1, or a float is NaN"),
-            self._define("NO_MEMORY", NO_MEMORY, "no memory for a workspace"),
-            self._define("BAD_ARGUMENT", BAD_ARGUMENT, "n is negative, or a pointer is NULL"),
+            *(define(self.macro(name), code, meaning) for name, code, meaning in codes),
             "",
             comment("Sizes: elements of one sample of each array, bytes of a workspace."),
-            *self._sizes("input", self.input_names, self.graph.inputs),
-            *self._sizes("output", self.output_names, outputs),
-            self._define("WORKSPACE_BYTES", workspace_bytes),
+            *self.size_macros(),
+            define(self.macro("WORKSPACE_BYTES"), workspace_bytes),
             "",
             _VALUE_TYPE,
             comment("The version of this interface: changes where calls would break."),
@@ -194,41 +202,37 @@ class Interface:
             "",
             comment(self._manual(allocates)),
             *(f"{entry.declaration()};" for entry in self.entries),
-            "",
         ]
         return "\n".join(lines)
 
-    def _define(self, name: str, number: int, about: str = "") -> str:
-        line = f"#define {self.macro(name)} {number}"
-        return f"{line} /* {about} */" if about else line
-
     def _manual(self, allocates: bool) -> str:
-        bits = [v for v in self.graph.inputs if v.dtype == "bit"]
-        kinds = {kind for entry in self.entries for kind in entry.kinds}
-        parts = [
+        """Return what the entries do, in one paragraph."""
+        has_bits = any(value.dtype == "bit" for value in self.graph.inputs)
+        takes_packed = any("bits" in entry.kinds for entry in self.entries)
+        sentences = [
             f"Evaluates n samples, which lie one after the other, row-major, and returns "
             f"{self.macro('OK')} or another code above; results are then undefined."
         ]
-        if bits and "bits" in kinds:
-            parts.append(
+        if has_bits and takes_packed:
+            sentences.append(
                 "Input bits are bytes or floats, 0 or 1, or are packed: a sample is whole 64-bit "
                 "words, bit e % 64 of word e / 64 being element e."
             )
-        elif bits:
-            parts.append("Input bits are bytes, 0 or 1.")
-        if any(a.value.dtype == "bit" for a in self.entries[0].outputs):
-            parts.append("Output bits are bytes, 0 or 1.")
-        parts.append(
+        elif has_bits:
+            sentences.append("Input bits are bytes, 0 or 1.")
+        if any(value.dtype == "bit" for value in self.outputs):
+            sentences.append("Output bits are bytes, 0 or 1.")
+        sentences.append(
             f"workspace: {self.macro('WORKSPACE_BYTES')} bytes, as malloc aligns them, that no "
             "other call uses at the same time; calls with different workspaces may run in "
             "parallel."
         )
         if allocates:
-            parts.append(
+            sentences.append(
                 "It need not be cleared, but is not to be written to between calls. NULL: the call "
                 "allocates one and frees it. Batches of at least 512 samples are fastest."
             )
-        return " ".join(parts)
+        return " ".join(sentences)
 
 
 _VALUE_TYPE: Final = """\
@@ -246,41 +250,18 @@ typedef struct lgir_value {
 """
 
 
-def c_name(name: str) -> str:
-    """`name` with everything that C names cannot hold replaced."""
-    word = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "model"
-    return f"v{word}" if word[0].isdigit() else word
+def _parameter_name(name: str, taken: set[str]) -> str:
+    """Return a C name that is not in `taken` and means nothing else in the file, and take it.
 
-
-def comment(text: str) -> str:
-    """A C comment, wrapped; paragraphs are kept."""
-    paragraphs = text.replace("*/", "* /").split("\n")
-    lines = [line for p in paragraphs for line in textwrap.wrap(p, 94) or [""]]
-    if len(lines) == 1:
-        return f"/* {lines[0]} */"
-    return "\n".join(["/* " + lines[0], *(f" * {line}".rstrip() for line in lines[1:]), " */"])
-
-
-def _unique(name: str, taken: set[str]) -> str:
+    Names in `taken` are in lower case, since macros are in capitals.
+    """
     base = c_name(name)
-    base = f"{base}_" if base in _KEYWORDS or _INNER.match(base) else base
-    found, number = base, 2
-    while found.lower() in taken:  # macros are in capitals
-        found, number = f"{base}_{number}", number + 1
-    taken.add(found.lower())
-    return found
-
-
-def _wrapped(head: str, parameters: list[str]) -> str:
-    """`head` and parameters, indented to the bracket where they fill more than a line."""
-    lines = [head]
-    for i, parameter in enumerate(parameters):
-        piece = parameter + (")" if i + 1 == len(parameters) else ",")
-        if len(lines[-1]) + len(piece) + 1 > 96:
-            lines.append(" " * len(head) + piece)
-        else:
-            lines[-1] += piece if lines[-1] == head else f" {piece}"
-    return "\n".join(lines)
+    base = f"{base}_" if base in _KEYWORDS or _USED_INSIDE.match(base) else base
+    unique, number = base, 2
+    while unique.lower() in taken:
+        unique, number = f"{base}_{number}", number + 1
+    taken.add(unique.lower())
+    return unique
 
 
 _KEYWORDS: Final = frozenset(
@@ -292,11 +273,11 @@ _KEYWORDS: Final = frozenset(
     throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while
     xor xor_eq""".split()  # noqa: SIM905 (a paragraph reads better)
 )
-"""Of C and C++."""
+"""Keywords of C and C++."""
 
-_INNER: Final = re.compile(
+_USED_INSIDE: Final = re.compile(
     r"(i|m|p|word|plane|space|sum|unpack|mux|LANES|NULL|HUGE_VALF|memset|u?int\w*_t|size_t|"
     r"(rows|planes|levels|masks|tables|space|trees|gates)_\d+|gates\d_\w+|wide_gates|pack_\w+|"
     r"lgir_value|inputs|outputs|(input|output)_shape_\d+)$"
 )
-"""Names that exported C has inside."""
+"""Names that exported C uses for its own types, functions and variables."""

@@ -1,17 +1,12 @@
-"""The functions of exported C: templates for gates, trees, packing and scores.
+"""The fixed functions of exported C: packing, gates with their tables as data, scores.
 
-Each is C99 that a person can follow, over `word` (a bit of each of `LANES` samples), `plane` (the
-number of a word in the workspace) and rows of plane numbers. `lgir.backends.c.source` calls them.
+Each is C99 that a person can follow. A `word` holds a bit of each of `LANES` samples, a `plane` is
+the number of a word in the workspace, and a row is an array of planes.
 """
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from typing import Final
-
-from lgir.backends.lowering.cones import Expr
-from lgir.ir.truth_tables import TABLE_TO_NAME, UNARY_NAMES
 
 PACK_BITS_U8: Final = """\
 /* Bits as bytes to planes; whether one is not 0 or 1. */
@@ -185,123 +180,16 @@ static void unpack(const word *p, const plane *row, long elements, int n, uint8_
 }
 """
 
-
-def gate_name(fanin: int, table: int) -> str:
-    """The name of a function of `gate_function`."""
-    name = UNARY_NAMES[table] if fanin == 1 else TABLE_TO_NAME[table] if fanin == 2 else None
-    return f"gates{fanin}_{re.sub('[^a-z0-9]', '_', name) if name else f'{table:02x}'}"
-
-
-def gate_function(fanin: int, table: int) -> str:
-    """Gates of up to three inputs and one table: rows of inputs and output."""
-    inputs = [f"p[row[{i}]]" for i in range(fanin)]
-    return (
-        f"static void {gate_name(fanin, table)}(word *p, const plane *row, long n)\n"
-        "{\n"
-        f"    for (; n > 0; n--, row += {fanin + 1})\n"
-        f"        p[row[{fanin}]] = {expression(table, inputs)};\n"
-        "}\n"
-    )
-
-
-def expression(table: int, inputs: list[str]) -> str:
-    """A function of planes, the first the high index bit, as a C expression."""
-    ones = (1 << (1 << len(inputs))) - 1
-    if table in (0, ones):
-        return "~(word)0" if table else "(word)0"
-    x, rest, half = inputs[0], inputs[1:], 1 << (len(inputs) - 1)
-    low, high = table & ((1 << half) - 1), table >> half
-    full = (1 << half) - 1
-    if low == high:
-        return expression(low, rest)
-    if (low, high) == (0, full):
-        return x
-    if (low, high) == (full, 0):
-        return f"~{x}"
-    if low == high ^ full:
-        return f"{x} ^ {_inner(low, rest)}"
-    if low == 0:
-        return f"{x} & {_inner(high, rest)}"
-    if high == 0:
-        return f"~{x} & {_inner(low, rest)}"
-    if high == full:
-        return f"{x} | {_inner(low, rest)}"
-    if low == full:
-        return f"~{x} | {_inner(high, rest)}"
-    return f"({x} & {_inner(high, rest)}) | (~{x} & {_inner(low, rest)})"
-
-
-def _inner(table: int, inputs: list[str]) -> str:
-    text = expression(table, inputs)
-    return f"({text})" if " " in text else text
-
-
-@cache
-def support(table: int, fanin: int) -> tuple[int, ...]:
-    """Which inputs `expression` names."""
-    names = [f"x{i}" for i in range(fanin)]
-    found = re.findall(r"x\d", expression(table, names))
-    return tuple(i for i, name in enumerate(names) if name in found)
-
-
-def tree_function(name: str, expr: Expr) -> str:
-    """Trees of one shape at every position; SPACE says what rows and masks are."""
-    kinds, masks = expr.leaves(), expr.num_masks() + 1
-    place = {"tap": "from", "cut": "to"}
-    body = [f"const word x{i} = p[{place[kind]} + row[{i}]];" for i, kind in enumerate(kinds)]
-    tree = _Tree()
-    value = tree.walk(expr)
-    body += [*tree.lines, f"any |= {value} ^ m[{masks - 1}];"]
-    indent, base = " " * 20, ""
-    if "tap" in kinds:
-        base = f"{indent}const long base = z * at->in[0] + y * at->in[1] + x * at->in[2];\n"
-        body.insert(0, "const long from = base + at->shift[copy];")
-    inner = "\n".join(f"{indent}    {line}" for line in body)
-    return f"""\
-/* Trees {expr}. */
-static void {name}(word *p, const plane *row, const uint8_t *mask, long n, const space *at)
-{{
-    for (; n > 0; n--, row += {len(kinds) + 1}, mask += {-(-masks // 8)}) {{
-        word m[{masks}];
-        for (int i = 0; i < {masks}; i++)
-            m[i] = (word)0 - (word)(mask[i / 8] >> i % 8 & 1);
-        for (long z = 0; z < at->size[0]; z++)
-            for (long y = 0; y < at->size[1]; y++)
-                for (long x = 0; x < at->size[2]; x++) {{
-{base}                    const long to = z * at->out[0] + y * at->out[1] + x * at->out[2];
-                    word any = 0;
-                    for (int copy = 0; copy < at->copies; copy++) {{
-{inner}
-                    }}
-                    p[to + row[{len(kinds)}]] = any;
-                }}
-    }}
-}}
-"""
-
-
-class _Tree:
-    """Statements of a tree; leaves and masks are used up in the template's order."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._leaves = self._masks = self._values = 0
-
-    def walk(self, expr: Expr) -> str:
-        if not expr.args:
-            self._leaves += 1
-            return f"x{self._leaves - 1}"
-        args = [self.walk(a) for a in expr.args]
-        mask, name = self._masks, f"v{self._values}"
-        self._masks += expr.masks
-        self._values += 1
-        if expr.kind == "xor":
-            value = " ^ ".join(args)
-        elif expr.kind == "and":
-            a, b = args
-            value = f"({a} & ({b} ^ m[{mask}])) ^ ({b} & m[{mask + 1}])"
-        else:
-            self.lines.append(f"const word a{name[1:]}[] = {{{', '.join(args)}}};")
-            value = f"mux(m + {mask}, a{name[1:]}, {len(args)})"
-        self.lines.append(f"const word {name} = {value};")
-        return name
+FUNCTIONS: Final = {
+    "pack_bits_u8": PACK_BITS_U8,
+    "pack_bits_f32": PACK_BITS_F32,
+    "pack_bits_bits": PACK_BITS_BITS,
+    "pack_u8": PACK_U8,
+    "pack_f32": PACK_F32,
+    "mux": MUX,
+    "wide_gates": WIDE_GATES,
+    "space": SPACE,
+    "sum": SUM,
+    "unpack": UNPACK,
+}
+"""Functions and types by name. A file holds those that it uses, in this order."""

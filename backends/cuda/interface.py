@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from lgir.backends.c.interface import Interface, comment
+from lgir.backends.c.interface import Interface
+from lgir.backends.c.text import comment
 from lgir.backends.cuda.kernels import listed
 from lgir.backends.cuda.program import Program
 from lgir.ir.graph import Graph

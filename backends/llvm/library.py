@@ -29,7 +29,6 @@ from lgir.ir.types import Value
 
 _MAX_TABLES: Final = 1 << 30
 """Bytes of tables: code reaches them by 32-bit offsets."""
-_ELEMENT_BYTES: Final = {"u8": 1, "f32": 4, "bits": 8}
 _CODE: Final = "@code"
 _VALUE: Final = "{ ptr, ptr, i64, i64, ptr }"
 _HEX: Final = np.array([f"\\{byte:02X}".encode() for byte in range(256)])
@@ -145,7 +144,6 @@ class Library:
     def _describing(self) -> str:
         """Version, sizes and shapes."""
         prefix, graph = self.interface.prefix, self.interface.graph
-        outputs = [graph.values[name] for name in graph.outputs]
         return "\n".join(
             [
                 f"define i32 {self._name(f'{prefix}_abi_version')}() #0 {{",
@@ -153,7 +151,7 @@ class Library:
                 f"define i64 {self._name(f'{prefix}_workspace_bytes')}() #0 {{",
                 f"  ret i64 {self.workspace.size}\n}}",
                 self._values("input", graph.inputs),
-                self._values("output", outputs),
+                self._values("output", self.interface.outputs),
             ]
         )
 
@@ -193,7 +191,7 @@ class Library:
         pointers: dict[int, str] = {}
         for i, array in enumerate(entry.inputs):
             pointers[program.input_slot(i)] = f"%x{i}"
-            words[program.input_slot(i) + 1] = str(array.width * _ELEMENT_BYTES[array.kind])
+            words[program.input_slot(i) + 1] = str(array.sample_bytes)
         for i in range(len(entry.outputs)):
             pointers[program.output_slot(i)] = f"%y{i}"
         inputs = [f"ptr %x{i}" for i in range(len(entry.inputs))]

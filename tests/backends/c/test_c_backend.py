@@ -20,7 +20,7 @@ pytestmark = needs_cc
 def test_it_matches_the_reference(seed: int) -> None:
     graph = random_graph(seed)
     samples = random_inputs(graph, 70, seed)
-    got, want = lgir.compile(graph, "c", optimise="0")(*samples), lgir.compile(graph, "reference")
+    got, want = lgir.compile(graph, "c", optimize="0")(*samples), lgir.compile(graph, "reference")
     np.testing.assert_equal(got, want(*samples))
 
 
@@ -38,7 +38,7 @@ def test_every_dtype_and_layout_of_bits(backend: str) -> None:
 
 
 def test_its_source_can_be_read_and_its_gates_timed() -> None:
-    exe = lgir.compile(dense_net(1, 100, inputs=100, classes=5), "c", optimise="0")
+    exe = lgir.compile(dense_net(1, 100, inputs=100, classes=5), "c", optimize="0")
     assert "int net_predict_u8(" in exe.asm["c"]
     assert 0 < exe.time_gates(200, repeats=1) < 1
 

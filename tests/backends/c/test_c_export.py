@@ -17,7 +17,8 @@ import lgir
 from c_library import STRICT, Library, assert_matches, assert_prints, expected, kinds_of, needs_cc
 from lgir import Body, GraphBuilder
 from lgir.backends.c.interface import BAD_ARGUMENT, BAD_VALUES, OK
-from lgir.backends.c.source import emit_c, export_c, float_literal
+from lgir.backends.c.source import emit_c, export_c
+from lgir.backends.c.text import float_literal
 from lgir.cli import main
 from lgir.errors import BackendError, UnknownNameError
 from lgir.ir.graph import Graph
