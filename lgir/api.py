@@ -1,73 +1,143 @@
 """The verbs of the Python API: lift, optimize, compile, export, verify, bench.
 
-This is the compile driver. It knows passes, backends and frontends only through their packages'
-registries, and loads each on first use, so that `import lgir` stays cheap.
+This is the compile driver. It knows passes, backends, exporters and frontends only through their
+registries, and imports each on first use, so that `import lgir` stays cheap. An option that no
+callee takes is an error that suggests the option that was meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, TextIO
 
 from lgir.errors import GraphError, ParseError
 from lgir.executable import Executable
 from lgir.ir.graph import Graph
+from lgir.options import check_options, keyword_options
 from lgir.registry import BACKENDS
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from lgir.benchmarking.throughput import BenchReport
     from lgir.equivalence.verdict import Verdict
+    from lgir.executable import Array
+    from lgir.passes.pipeline import PassEvent
     from lgir.passes.report import Report
 
 
-def lift(model: Any | str | Path, **options: Any) -> Graph:
+def lift(
+    model: Any | str | Path,
+    *,
+    framework: str | None = None,
+    thresholds: npt.ArrayLike | None = None,
+    threshold_dtype: str = "u8",
+    check: bool = True,
+    allow_pickle: bool = False,
+    **options: Any,
+) -> Graph:
     """Turn a trained model into a graph.
 
     Args:
-        model: a torch module, a loaded state_dict, or the path of a checkpoint file.
-        options: what the file or module does not say by itself; each frontend documents its own.
+        model: a torch module, a loaded state_dict, or the path of a .pt, .pth, .ckpt or
+            .safetensors file. Reading a file never runs code from it.
+        framework: the name of the frontend; None finds it from the model.
+        thresholds: numbers t of shape (L,), or (C, L) with one row per channel, for a model that
+            was trained on bits `x > t`: the graph then takes the numbers and computes the bits.
+        threshold_dtype: dtype of these numbers, "u8" or "f32".
+        check: whether to run a live module in eval mode on random samples and to compare every
+            score, since its forward may do more than its layers show.
+        allow_pickle: whether to load pickled modules as well, which runs code that the file
+            chooses.
+        options: what the model does not say by itself; `lgir frontends` lists the options of each
+            frontend.
 
     Raises:
-        LiftError, FormatError: the model is not understood, or lacks what lifting needs.
+        FormatError: the file cannot be read.
+        LiftError: the model is not understood, lacks what lifting needs, or computes something
+            else than its layers in order; or the frontend has no such option.
+        UnknownNameError: no frontend has the name `framework`.
     """
     from lgir.frontend import lift_model
 
-    return lift_model(model, **options)
+    return lift_model(
+        model,
+        framework=framework,
+        thresholds=thresholds,
+        threshold_dtype=threshold_dtype,
+        check=check,
+        allow_pickle=allow_pickle,
+        **options,
+    )
 
 
 def optimize(
-    graph: Graph, passes: str = "default", verify: str | None = "sim", **options: Any
+    graph: Graph,
+    passes: str = "default",
+    verify: str | None = "sim",
+    *,
+    on_pass: Callable[[PassEvent], None] | None = None,
+    dump_after: str | Collection[str] = (),
+    dump_to: TextIO | None = None,
+    stop_after: str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    **unknown: Never,
 ) -> tuple[Graph, Report]:
-    """Run a pipeline of passes; returns the new graph and a report with a row per pass.
+    """Run a pipeline of passes; return the new graph and a report with one row per pass.
 
     Args:
-        graph: not changed.
-        passes: a pipeline such as "fold,cse,dce", or a named one such as "default".
-        verify: "sim" compares the outputs before and after each pass by random simulation, "sat"
-            proves each pass (python-sat installed), "exhaustive" tries every sample of few inputs,
-            None trusts the passes.
+        graph: the graph to optimize. It is not changed.
+        passes: a pipeline such as "fold,cse,dce", or the name of one such as "default".
+        verify: how outputs before and after each pass are compared: "sim" by random simulation,
+            "sat" by proof (needs python-sat), "exhaustive" on every sample if inputs are few. None
+            trusts the passes.
+        on_pass: called after each pass, once it has been verified.
+        dump_after: names of passes after which the text IR is written, or "all".
+        dump_to: stream of these dumps; None is standard error.
+        stop_after: name of a pass; the pipeline ends after its first run.
+        samples: number of simulated samples; None chooses by the size of the graph.
+        seed: seed of the simulated samples.
 
     Raises:
-        PassError: a pass failed, broke the IR or changed an output. UnknownNameError, ParseError:
-        the pipeline string is wrong.
+        PassError: a pass failed, broke the IR or changed an output.
+        ParseError, UnknownNameError: the pipeline string is wrong, or an option is unknown.
     """
     from lgir.passes.pipeline import Pipeline
 
+    check_options("lgir.optimize", unknown, keyword_options(optimize))
     _check_graph(graph)
     if not isinstance(passes, str):
         raise ParseError(f"passes are one string, such as 'fold,cse,dce', not {passes!r}")
-    return Pipeline.parse(passes).run(graph, verify=verify, **options)
+    return Pipeline.parse(passes).run(
+        graph,
+        verify=verify,
+        on_pass=on_pass,
+        dump_after=dump_after,
+        dump_to=dump_to,
+        stop_after=stop_after,
+        samples=samples,
+        seed=seed,
+    )
 
 
 def compile(graph: Graph, backend: str = "llvm", **options: Any) -> Executable:
-    """Lower `graph` with a backend: "llvm", "reference", "cuda" or a plugged-in one.
+    """Lower `graph` with a backend: "llvm", "reference", "c", "cuda" or a plugged-in one.
 
-    Keyword options go to the backend. Raises UnknownNameError for a backend that is not
-    registered and BackendError where it cannot work on this machine.
+    Args:
+        graph: the graph to compile.
+        backend: the registered name of the backend; `lgir backends` lists them.
+        options: keyword options of the backend, for example `threads=` or `target=` of "llvm".
+
+    Raises:
+        UnknownNameError: no backend has this name, or it has no such option.
+        BackendError: the backend cannot work on this machine or express the graph.
     """
     _check_graph(graph)
-    executable: Executable = BACKENDS.get(backend)(graph, **options)
+    lower = BACKENDS.get(backend)
+    check_options(f"backend {backend!r}", options, keyword_options(lower))
+    executable: Executable = lower(graph, **options)
     return executable
 
 
@@ -82,51 +152,109 @@ def export(
     """Write `graph` as code that runs without Python, or as a netlist for other tools.
 
     Args:
+        graph: the graph to export.
         path: the file to write.
         format: "so", "a" or "o" (compiled ahead of time), "c", "cuda", "blif", "aig", "v" or a
-            plugged-in one; the ending of `path` where None.
+            plugged-in format; None takes the ending of `path`.
         header: where to write the C header, for formats that have one.
-        options: what the exporter takes, such as `prefix`, what the functions' names begin with.
+        options: keyword options of the exporter, for example `prefix=`, the beginning of the names
+            of its functions.
 
     Raises:
-        UnknownNameError: another format. BackendError: it cannot express the graph, does not take
-        an option, or lacks what it needs on this machine.
+        UnknownNameError: no format has this name, or it has no such option.
+        BackendError: the format cannot express the graph, or lacks what it needs on this machine.
     """
     from lgir.formats.exporter import format_of, make_export
 
     _check_graph(graph)
-    made = make_export(graph, format_of(path) if format is None else format, options)
-    made.write(path, header)
+    exported = make_export(graph, format_of(path) if format is None else format, options)
+    exported.write(path, header)
 
 
-def verify(a: Graph, b: Graph, method: str = "sim", **options: Any) -> Verdict:
-    """Whether two graphs compute the same outputs, with a counterexample where they do not.
+def verify(
+    a: Graph,
+    b: Graph,
+    method: str = "sim",
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    seconds: float = 120.0,
+    **unknown: Never,
+) -> Verdict:
+    """Check whether two graphs compute the same outputs; show a counterexample if they do not.
 
-    `method` is "sim" (random samples), "exhaustive" (every sample, of few inputs) or "sat" (a proof
-    by SAT sweeping, with python-sat); see `lgir.equivalence.verification.verify_graphs` for the
-    options.
+    Args:
+        a: one graph.
+        b: the other graph, with inputs and outputs of the same types.
+        method: "sim" (random samples, which can only refute), "exhaustive" (every sample, if inputs
+            are few) or "sat" (a proof by SAT sweeping; needs python-sat).
+        samples: number of random samples; None chooses by the size of the graphs.
+        seed: seed of the random samples.
+        seconds: time limit of a proof; past it the verdict is unknown.
+
+    Raises:
+        GraphError: the graphs differ in inputs or outputs.
+        UnknownNameError: the method or an option is unknown.
     """
     from lgir.equivalence.verification import verify_graphs
 
+    check_options("lgir.verify", unknown, keyword_options(verify))
     _check_graph(a)
     _check_graph(b)
-    return verify_graphs(a, b, method=method, **options)
+    return verify_graphs(a, b, method=method, samples=samples, seed=seed, seconds=seconds)
 
 
 def bench(
-    graph: Graph, backends: Sequence[str] = ("llvm", "reference"), **options: Any
+    graph: Graph,
+    backends: Sequence[str] = ("llvm", "reference"),
+    *,
+    module: Any = None,
+    samples: int | Sequence[Array] | None = None,
+    batch: int | None = None,
+    threads: int = 1,
+    repeats: int = 5,
+    run_seconds: float = 0.5,
+    check: int = 1000,
+    seed: int = 0,
+    preparation: Mapping[str, float] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+    **unknown: Never,
 ) -> BenchReport:
-    """Figures of several backends side by side, after a check that their outputs are equal."""
+    """Measure several backends side by side, after a check that their outputs are equal.
+
+    The arguments are those of `lgir.benchmarking.throughput.bench_graph`.
+
+    Raises:
+        BackendError: outputs of a backend differ from those of the reference.
+        UnknownNameError: a backend or an option is unknown.
+        InputError: `samples` does not fit the graph.
+    """
     from lgir.benchmarking.throughput import bench_graph
 
+    check_options("lgir.bench", unknown, keyword_options(bench))
     _check_graph(graph)
-    return bench_graph(graph, backends=backends, **options)
+    return bench_graph(
+        graph,
+        backends,
+        module=module,
+        samples=samples,
+        batch=batch,
+        threads=threads,
+        repeats=repeats,
+        run_seconds=run_seconds,
+        check=check,
+        seed=seed,
+        preparation=preparation,
+        options=options,
+        progress=progress,
+    )
 
 
-def _check_graph(given: Any) -> None:
-    """GraphError for what is none, mostly a path or a module."""
-    if not isinstance(given, Graph):
+def _check_graph(graph: Any) -> None:
+    """Raise GraphError if `graph` is not one; mostly it is then a path or a module."""
+    if not isinstance(graph, Graph):
         raise GraphError(
-            f"{given!r:.80} is no graph; lgir.load reads one from a file, and lgir.lift makes one "
+            f"{graph!r:.80} is no graph; lgir.load reads one from a file, and lgir.lift makes one "
             "of a checkpoint or module"
         )

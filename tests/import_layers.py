@@ -19,7 +19,7 @@ from typing import Final
 
 LAYERS: Final = (
     ("lgir.version", "lgir.errors"),
-    ("lgir.registry", "lgir.files"),
+    ("lgir.registry", "lgir.files", "lgir.options"),
     ("lgir.ir",),
     ("lgir.packed", "lgir.roofline", "lgir.random_wiring"),
     ("lgir.executable", "lgir.zoo"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from lgir.errors import BackendError
 from lgir.files import write_atomically
 from lgir.ir.graph import Graph
+from lgir.options import check_options, keyword_options
 from lgir.registry import EXPORTERS
 
 
@@ -45,14 +45,11 @@ class Export:
 
 
 def make_export(graph: Graph, format: str, options: Mapping[str, Any]) -> Export:
-    """`graph` in `format`. Raises UnknownNameError for another format, BackendError for an option
-    that it does not take or a graph that it cannot express.
+    """`graph` in `format`. Raises UnknownNameError for another format or an option that it
+    does not take, BackendError for a graph that it cannot express.
     """
     exporter = EXPORTERS.get(format)
-    takes = signature(exporter).parameters
-    for option in options:
-        if option not in takes:
-            raise BackendError(f"format {format!r} has no option --{option}; leave it out")
+    check_options(f"format {format!r}", options, keyword_options(exporter))
     made: Export = exporter(graph, **options)
     return made
 
