@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lgir.backends.lowering.pools import MAX_LEAVES, find_pools, no_pools, tree_leaves
 from lgir.ir.body import Body
 from lgir.ir.sets import distinct, without
-from lgir.ir.truth_tables import XNOR, depends_on, invert_inputs, narrow_table, swap_inputs
+from lgir.ir.truth_tables import XNOR, complement_inputs, depends_on, narrow_table, swap_inputs
 from lgir.ir.types import FIRST_TAP
 
 LEAF_TAP: Final = 0
@@ -222,7 +222,7 @@ class ConeCutter:
             cut = self.is_root[fanin] & ~self.whole[nets][:, None]
             shapes = np.where(cut, leaf, self.shape[fanin])
             inverted = self.inverted[fanin] & ~cut
-            pair = invert_inputs(self.pairs[gates], inverted[:, 0], inverted[:, 1])
+            pair = complement_inputs(self.pairs[gates], inverted[:, 0], inverted[:, 1])
             swap = (kind < 2) & (shapes[:, 0] < shapes[:, 1])
             pair[swap] = swap_inputs(pair[swap])
             for columns in (fanin, shapes):

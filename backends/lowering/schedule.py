@@ -35,7 +35,7 @@ from lgir.backends.lowering.table_keys import TableKeys, table_keys
 from lgir.backends.lowering.trails import Ints, Trails, find_trails, latest_place
 from lgir.ir.body import Body
 from lgir.ir.sets import distinct, without
-from lgir.ir.truth_tables import invert_inputs, swap_inputs
+from lgir.ir.truth_tables import complement_inputs, swap_inputs
 from lgir.ir.types import FIRST_TAP
 
 MIN_TRAIL: Final = 3.0
@@ -258,7 +258,7 @@ class _Scheduler:
         after = np.where(trails.reverse, fanin[:, 0], fanin[:, 1])
         table = self.keys.two[trails.gates]
         table = np.where(trails.reverse, swap_inputs(table), table)
-        table = invert_inputs(table, self.inverted[before], self.inverted[after])
+        table = complement_inputs(table, self.inverted[before], self.inverted[after])
         # Kept so that the kernel needs a mask less, where readers allow.
         self.inverted[own] = self.free[own] & (THREE_ONES[table] if len(inner) else table & 1 == 1)
         table = np.where(self.inverted[own], table ^ 0xF, table)
@@ -331,7 +331,7 @@ class _Scheduler:
         operands[evaluated] = self.body.fanin[gates, :2]
         tables = np.full(len(nets), _AND)
         inverted = self.inverted[operands[evaluated]]
-        tables[evaluated] = invert_inputs(self.keys.two[gates], *inverted.T)
+        tables[evaluated] = complement_inputs(self.keys.two[gates], *inverted.T)
         return operands, tables
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.ir.body import Body
-from lgir.ir.truth_tables import narrow_table
+from lgir.ir.truth_tables import canonicalize_order, narrow_tables
 
 Ints = npt.NDArray[np.int64]
 
@@ -38,33 +37,11 @@ def table_keys(body: Body) -> TableKeys:
     """Keys of all gates of `body`."""
     arity = np.maximum(body.arity().astype(np.int64), 1)
     order = np.tile(np.arange(body.k), (body.num_gates, 1))
-    wide = np.zeros(body.num_gates, np.uint64)
-    key = np.zeros(body.num_gates, np.int64)
-    for k in range(1, body.k + 1):
-        mine = np.flatnonzero(arity == k)
-        narrow = narrow_table(body.table[mine], body.k, k).astype(np.uint64)
-        wide[mine] = narrow
-        if k > 3:
-            key[mine] = k << 32
-            continue
-        best = narrow.copy()
-        for permutation in list(itertools.permutations(range(k)))[1:]:
-            other = _permute(narrow, permutation)
-            better = other < best
-            best[better] = other[better]
-            order[mine[better], :k] = permutation
-        key[mine] = (k << 32) | best.astype(np.int64)
+    wide = narrow_tables(body.table, body.k, arity)
+    key = arity << 32
+    for k in range(1, min(body.k, 3) + 1):
+        gates = np.flatnonzero(arity == k)
+        canonical, order[gates, :k] = canonicalize_order(wide[gates], k)
+        key[gates] |= canonical.astype(np.int64)
     two = np.where(arity == 2, wide & np.uint64(0xF), 0).astype(np.int64)
     return TableKeys(arity, key, order, wide, two)
-
-
-def _permute(table: npt.NDArray[np.uint64], order: tuple[int, ...]) -> npt.NDArray[np.uint64]:
-    """Tables after reordering operands: new operand c is old operand order[c]."""
-    k = len(order)
-    out = np.zeros_like(table)
-    for i in range(1 << k):
-        old = 0
-        for c, source in enumerate(order):
-            old |= (i >> (k - 1 - c) & 1) << (k - 1 - source)
-        out |= ((table >> np.uint64(old)) & np.uint64(1)) << np.uint64(i)
-    return out

@@ -1,13 +1,18 @@
-"""Truth tables of gates with one to six inputs, and the names of the two-input operations.
+"""Truth tables of gates with one to six inputs: their algebra on whole arrays, and their names.
 
-A table is an integer whose bit i is the output for input index i = sum(x_l << (k-1-l)): the first
-input is the most significant. For k = 3 this is the immediate of x86 `vpternlog` and of NVIDIA
-`LOP3`. Two-input operations also carry difflogic's number, the bits f(00) f(01) f(10) f(11) read
-from the most significant: the same four bits in reverse order.
+Bit i of a table is the output for input index i = sum(x_l << (k-1-l)), so the first of the k inputs
+is the most significant. For k = 3 this is the immediate of x86 `vpternlog` and of NVIDIA `LOP3`. A
+two-input operation also has a number in difflogic, whose bits f(00) f(01) f(10) f(11) are read from
+the most significant: the same four bits in reverse order.
+
+Functions on `tables` take (n,) integers of one dtype that holds 2**k bits, and return the same
+shape and dtype unless they say otherwise, so that one numpy operation serves every gate of a level.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -16,7 +21,7 @@ import numpy.typing as npt
 
 MAX_FANIN: Final = 6
 
-# Indexed by difflogic's number. lt/le/gt/ge compare the inputs as numbers 0 and 1.
+# Indexed by difflogic's number. lt, le, gt and ge compare the inputs as the numbers 0 and 1.
 OP_NAMES: Final = (
     "false", "and", "gt", "a", "lt", "b", "xor", "or",
     "nor", "xnor", "not-b", "ge", "not-a", "le", "nand", "true",
@@ -24,10 +29,12 @@ OP_NAMES: Final = (
 
 
 Tables = npt.NDArray[np.unsignedinteger]
+IntegerTables = npt.NDArray[Any]
+"""Tables in any integer dtype that holds their bits, signed ones included."""
 
 
 def table_from_op(op: int) -> int:
-    """Truth table of difflogic's operation number `op` (0..15): its four bits reversed."""
+    """Return the truth table of difflogic's operation number `op` (0..15): its bits reversed."""
     return int(f"{op:04b}"[::-1], 2)
 
 
@@ -49,7 +56,7 @@ XNOR: Final = 0b1001
 
 
 def gate_name(table: int, arity: int) -> str:
-    """How the text form spells one function: a name, or `lut 0x..` of more than two inputs."""
+    """Return the text form's spelling of a function: a name, or `lut 0x..` for over two inputs."""
     if arity == 0:
         return UNARY_NAMES[3 * table]
     if arity == 1:
@@ -59,141 +66,191 @@ def gate_name(table: int, arity: int) -> str:
     return f"lut {table:#0{2 + (1 << arity) // 4}x}"
 
 
-def table_dtype(fanin: int) -> np.dtype[np.unsignedinteger]:
-    """The smallest unsigned dtype that holds a table of `fanin` inputs (2**fanin bits)."""
-    return np.dtype(
-        (np.uint8, np.uint8, np.uint8, np.uint8, np.uint16, np.uint32, np.uint64)[fanin]
-    )
+# Constant tables and masks of k inputs, as Python integers
 
 
-def full_mask(fanin: int) -> int:
-    """The table of the constant True over `fanin` inputs: 2**fanin ones."""
-    return (1 << (1 << fanin)) - 1
+def table_dtype(k: int) -> np.dtype[np.unsignedinteger]:
+    """Return the smallest unsigned dtype that holds a table of `k` inputs (2**k bits)."""
+    return np.dtype((np.uint8, np.uint8, np.uint8, np.uint8, np.uint16, np.uint32, np.uint64)[k])
 
 
-def widen_table(table: Tables, fanin: int, to: int) -> Tables:
-    """Tables over `fanin` inputs as tables over `to` >= `fanin`, ignoring the trailing new ones."""
-    wide = table.astype(np.uint64)
-    for k in range(fanin, to):
-        out = np.zeros_like(wide)
-        for i in range(1 << k):
-            out |= ((wide >> np.uint64(i)) & np.uint64(1)) * np.uint64(3 << (2 * i))
-        wide = out
+def full_mask(k: int) -> int:
+    """Return the table of the constant True over `k` inputs: 2**k ones."""
+    return (1 << (1 << k)) - 1
+
+
+def index_stride(k: int, j: int) -> int:
+    """Return the distance between the two bits of a table that differ in input j alone."""
+    return 1 << (k - 1 - j)
+
+
+@cache
+def variable_table(k: int, j: int) -> int:
+    """Return the table of the function that equals input j of `k` (0 is the first)."""
+    stride = index_stride(k, j)
+    return sum(1 << i for i in range(1 << k) if i & stride)
+
+
+@cache
+def complement_table(k: int, j: int) -> int:
+    """Return the table of the function that equals the complement of input j of `k`."""
+    return full_mask(k) & ~variable_table(k, j)
+
+
+def not_table(k: int) -> int:
+    """Return the table of the complement of the first of `k` inputs."""
+    return complement_table(k, 0)
+
+
+@cache
+def mux_table(k: int) -> int:
+    """Return the table over `k` >= 3 inputs of: input 2 if input 0 is True, else input 1."""
+    select, zero, one = (variable_table(k, j) for j in range(3))
+    return (select & one) | (full_mask(k) & ~select & zero)
+
+
+# The number of inputs
+
+
+def widen_table(tables: Tables, k: int, to: int) -> Tables:
+    """Return tables over `to` >= `k` inputs that ignore the new inputs, which come last.
+
+    The result has the dtype `table_dtype(to)`.
+    """
+    wide = tables.astype(np.uint64)
+    for fanin in range(k, to):
+        wide = _each_bit_twice(wide, 1 << fanin)
     return wide.astype(table_dtype(to))
 
 
-def narrow_table(table: Tables, fanin: int, to: int) -> Tables:
-    """Inverse of `widen_table`: drops the trailing inputs, on which no table may depend."""
-    wide = table.astype(np.uint64)
-    for k in range(fanin - 1, to - 1, -1):
+def narrow_table(tables: IntegerTables, k: int, to: int) -> Tables:
+    """Return tables without the inputs after the first `to`, on which none may depend.
+
+    This is the inverse of `widen_table`; the result has the dtype `table_dtype(to)`.
+    """
+    wide = tables.astype(np.uint64)
+    for fanin in range(k - 1, to - 1, -1):
         out = np.zeros_like(wide)
-        for i in range(1 << k):
+        for i in range(1 << fanin):
             out |= ((wide >> np.uint64(2 * i)) & np.uint64(1)) << np.uint64(i)
         wide = out
     return wide.astype(table_dtype(to))
 
 
-@cache
-def variable_table(fanin: int, position: int) -> int:
-    """The table of the function that equals its input number `position` (0 = first)."""
-    shift = fanin - 1 - position
-    return sum(1 << i for i in range(1 << fanin) if i >> shift & 1)
+def narrow_tables(tables: Tables, k: int, arity: npt.NDArray[np.integer]) -> npt.NDArray[np.uint64]:
+    """Return (n,) uint64 tables, each over its own first `arity[i]` of `k` inputs."""
+    out = np.zeros(len(tables), np.uint64)
+    for fanin in range(k + 1):
+        rows = np.flatnonzero(arity == fanin)
+        out[rows] = narrow_table(tables[rows], k, fanin)
+    return out
 
 
-@cache
-def _low_half(fanin: int, position: int) -> int:
-    """Return the bits of a table at which input number `position` is False."""
-    return full_mask(fanin) & ~variable_table(fanin, position)
+def drop_first_input(tables: Tables, k: int) -> Tables:
+    """Return tables of `k` inputs, none of which depends on the first, with the others moved up.
 
-
-def _distance(fanin: int, position: int) -> int:
-    """Return the distance between two bits of a table that differ in input `position` only."""
-    return 1 << (fanin - 1 - position)
-
-
-def depends_on(table: Tables, fanin: int, position: int) -> npt.NDArray[np.bool_]:
-    """(n,) bool: whether each table of `fanin` inputs depends on input number `position`."""
-    other_half = table >> _distance(fanin, position)
-    depends: npt.NDArray[np.bool_] = (other_half ^ table) & _low_half(fanin, position) != 0
-    return depends
-
-
-def cofactor(table: npt.NDArray[Any], fanin: int, position: int, value: bool) -> npt.NDArray[Any]:
-    """Return the tables with one input fixed to `value`; they no longer depend on that input."""
-    distance = _distance(fanin, position)
-    if value:
-        high = table & variable_table(fanin, position)
-        return high | (high >> distance)
-    low = table & _low_half(fanin, position)
-    return low | (low << distance)
-
-
-def complement_input(table: npt.NDArray[Any], fanin: int, position: int) -> npt.NDArray[Any]:
-    """Return the tables of the same functions of the complement of one input."""
-    distance = _distance(fanin, position)
-    high, low = table & variable_table(fanin, position), table & _low_half(fanin, position)
-    return (high >> distance) | (low << distance)
-
-
-def swap_adjacent_inputs(table: npt.NDArray[Any], fanin: int, position: int) -> npt.NDArray[Any]:
-    """Return the tables with inputs `position` and `position` + 1 exchanged."""
-    distance = _distance(fanin, position + 1)
-    exchanged_bits = _low_half(fanin, position) & variable_table(fanin, position + 1)
-    difference: npt.NDArray[Any] = ((table >> distance) ^ table) & exchanged_bits
-    return table ^ difference ^ (difference << distance)
-
-
-def merge_adjacent_inputs(table: npt.NDArray[Any], fanin: int, position: int) -> npt.NDArray[Any]:
-    """Return the tables with input `position` + 1 fed by the net of input `position`.
-
-    They depend on input `position` alone of the two.
+    The last input of the result is one that it ignores.
     """
-    high = cofactor(table, fanin, position + 1, True) & variable_table(fanin, position)
-    low = cofactor(table, fanin, position + 1, False) & _low_half(fanin, position)
+    return _each_bit_twice(tables.astype(np.uint64), 1 << (k - 1)).astype(tables.dtype)
+
+
+def _each_bit_twice(tables: npt.NDArray[np.uint64], bits: int) -> npt.NDArray[np.uint64]:
+    """Return tables whose bits 2 i and 2 i + 1 are bit i of the lowest `bits` given."""
+    out = np.zeros_like(tables)
+    for i in range(bits):
+        out |= ((tables >> np.uint64(i)) & np.uint64(1)) * np.uint64(3 << (2 * i))
+    return out
+
+
+def depends_on(tables: IntegerTables, k: int, j: int) -> npt.NDArray[np.bool_]:
+    """Return (n,) bool: whether each table of `k` inputs depends on input j."""
+    result: npt.NDArray[np.bool_] = ((tables >> index_stride(k, j)) ^ tables) & complement_table(
+        k, j
+    ) != 0
+    return result
+
+
+# Restricted, complemented and reordered inputs
+
+
+def cofactor(tables: IntegerTables, k: int, j: int, value: bool) -> IntegerTables:
+    """Return the tables with input j fixed to `value`, on which they then no longer depend."""
+    stride = index_stride(k, j)
+    if value:
+        high = tables & variable_table(k, j)
+        return high | (high >> stride)
+    low = tables & complement_table(k, j)
+    return low | (low << stride)
+
+
+def complement_input(tables: IntegerTables, k: int, j: int) -> IntegerTables:
+    """Return the tables of the same functions of the complement of input j."""
+    stride = index_stride(k, j)
+    high, low = tables & variable_table(k, j), tables & complement_table(k, j)
+    return (high >> stride) | (low << stride)
+
+
+def complement_inputs(
+    tables: npt.NDArray[np.int64], a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Return two-input tables with the inputs complemented for which (n,) `a` and `b` are True."""
+    tables = np.where(a, complement_input(tables, 2, 0), tables)
+    return np.where(b, complement_input(tables, 2, 1), tables)
+
+
+def swap_inputs(tables: IntegerTables, k: int = 2, i: int = 0, j: int = 1) -> IntegerTables:
+    """Return the tables with inputs i < j exchanged."""
+    distance = index_stride(k, i) - index_stride(k, j)
+    # The bits where input i is False and j True change places with those the other way round.
+    moved = ((tables >> distance) ^ tables) & (complement_table(k, i) & variable_table(k, j))
+    swapped: IntegerTables = tables ^ moved ^ (moved << distance)
+    return swapped
+
+
+def merge_adjacent_inputs(tables: IntegerTables, k: int, j: int) -> IntegerTables:
+    """Return the tables for the case that inputs j and j + 1 are equal, over input j alone."""
+    high: IntegerTables = cofactor(tables, k, j + 1, True) & variable_table(k, j)
+    low: IntegerTables = cofactor(tables, k, j + 1, False) & complement_table(k, j)
     return high | low
 
 
-def drop_first_input(table: npt.NDArray[Any], fanin: int) -> npt.NDArray[Any]:
-    """Move the other inputs of tables that ignore their first one up; the last is ignored then."""
-    wide = table.astype(np.uint64)
-    out = np.zeros_like(wide)
-    for i in range(1 << (fanin - 1)):
-        out |= (wide >> np.uint64(i) & np.uint64(1)) * np.uint64(3 << (2 * i))
-    return out.astype(table.dtype)
+def permute_inputs(tables: IntegerTables, order: Sequence[int]) -> IntegerTables:
+    """Return the tables over reordered inputs: new input c is the old input `order[c]`.
+
+    `order` is a permutation of all inputs.
+    """
+    k = len(order)
+    current, result = list(range(k)), tables
+    for position, wanted in enumerate(order):
+        place = current.index(wanted)
+        if place != position:
+            result = swap_inputs(result, k, position, place)
+            current[position], current[place] = current[place], current[position]
+    return result
 
 
-def reverse_inputs(table: npt.NDArray[Any], fanin: int) -> npt.NDArray[np.uint64]:
+def reverse_inputs(tables: IntegerTables, k: int) -> npt.NDArray[np.uint64]:
     """Return the tables with their inputs in the opposite order, as uint64.
 
     This translates between the index order of this module and the one of cuts, in which the first
     leaf is the least significant index bit.
     """
-    wide, out = table.astype(np.uint64), np.zeros(len(table), np.uint64)
-    for i in range(1 << fanin):
-        reversed_index = int(f"{i:0{fanin}b}"[::-1], 2) if fanin else 0
-        out |= (wide >> np.uint64(i) & np.uint64(1)) << np.uint64(reversed_index)
-    return out
+    return permute_inputs(tables.astype(np.uint64), range(k)[::-1])
 
 
-def not_table(fanin: int) -> int:
-    """Return the table of NOT of the first of `fanin` inputs."""
-    return full_mask(fanin) ^ variable_table(fanin, 0)
+def canonicalize_order(
+    tables: npt.NDArray[np.uint64], k: int
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return the least table of each function up to the order of its inputs (P-equivalence).
 
-
-def mux_table(fanin: int) -> int:
-    """Return the table by which input 0 selects input 1 (False) or input 2 (True)."""
-    select, zero, one = (variable_table(fanin, position) for position in range(3))
-    return (select & one) | (~select & zero & full_mask(fanin))
-
-
-def swap_inputs(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Two-input tables with their inputs exchanged."""
-    return (table & 0b1001) | (table & 0b0010) << 1 | (table & 0b0100) >> 1
-
-
-def invert_inputs(
-    table: npt.NDArray[np.int64], a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """Two-input tables of functions of the complements of their inputs, where a and b say so."""
-    table = np.where(a, (table & 0b0011) << 2 | table >> 2, table)
-    return np.where(b, (table & 0b0101) << 1 | (table >> 1) & 0b0101, table)
+    Returns the tables (n,) and the orders (n, k) that give them, as `permute_inputs` takes them:
+    of several orders, the first in lexicographic order. All k! orders are tried.
+    """
+    best = tables.copy()
+    order = np.tile(np.arange(k), (len(tables), 1))
+    for permutation in itertools.islice(itertools.permutations(range(k)), 1, None):
+        permuted = permute_inputs(tables, permutation)
+        better = permuted < best
+        best[better] = permuted[better]
+        order[better] = permutation
+    return best, order

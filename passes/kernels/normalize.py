@@ -25,7 +25,7 @@ from lgir.ir.truth_tables import (
     full_mask,
     merge_adjacent_inputs,
     not_table,
-    swap_adjacent_inputs,
+    swap_inputs,
 )
 from lgir.ir.types import FALSE, FIRST_TAP, TRUE
 
@@ -145,7 +145,7 @@ def sort_operands(nets: list[Literals], t: npt.NDArray[Any], k: int) -> npt.NDAr
         swap = (a - 1).view(np.uint32) > (b - 1).view(np.uint32)
         if swap.any():
             nets[j], nets[j + 1] = np.where(swap, b, a), np.where(swap, a, b)
-            t = np.where(swap, swap_adjacent_inputs(t, k, j), t)
+            t = np.where(swap, swap_inputs(t, k, j, j + 1), t)
     return t
 
 

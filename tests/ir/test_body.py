@@ -1,109 +1,15 @@
-"""Truth tables and bodies against definitions spelt out bit by bit."""
+"""Bodies: their arrays, levels and equality, and what the constructor refuses."""
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import lgir
 from lgir.errors import GraphError
 from lgir.ir.body import Body
-from lgir.ir.truth_tables import (
-    AND,
-    MAX_FANIN,
-    NAND,
-    NOR,
-    OP_NAMES,
-    OP_TABLES,
-    OR,
-    UNARY_NAMES,
-    XNOR,
-    XOR,
-    depends_on,
-    full_mask,
-    narrow_table,
-    table_dtype,
-    variable_table,
-    widen_table,
-)
+from lgir.ir.truth_tables import AND, OR, XOR
 from random_graphs import random_graph
-
-
-def lookup(table: int, inputs: tuple[int, ...]) -> int:
-    """The definition: bit i of the table, the first input being the most significant of i."""
-    index = 0
-    for x in inputs:
-        index = 2 * index + x
-    return table >> index & 1
-
-
-MEANING = {
-    "false": lambda a, b: 0, "and": lambda a, b: a & b, "gt": lambda a, b: a > b,
-    "a": lambda a, b: a, "lt": lambda a, b: a < b, "b": lambda a, b: b,
-    "xor": lambda a, b: a ^ b, "or": lambda a, b: a | b, "nor": lambda a, b: not (a | b),
-    "xnor": lambda a, b: a == b, "not-b": lambda a, b: not b, "ge": lambda a, b: a >= b,
-    "not-a": lambda a, b: not a, "le": lambda a, b: a <= b, "nand": lambda a, b: not (a & b),
-    "true": lambda a, b: 1,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("op", range(16))
-def test_operations_have_difflogics_numbers(op: int) -> None:
-    """difflogic's id is f(00) f(01) f(10) f(11), most significant first."""
-    bits = [int(MEANING[OP_NAMES[op]](a, b)) for a, b in itertools.product((0, 1), repeat=2)]
-    assert int("".join(map(str, bits)), 2) == op
-    assert [lookup(int(OP_TABLES[op]), ab) for ab in itertools.product((0, 1), repeat=2)] == bits
-
-
-def test_named_tables() -> None:
-    named = {"and": AND, "or": OR, "xor": XOR, "nand": NAND, "nor": NOR, "xnor": XNOR}
-    assert named == {name: int(OP_TABLES[OP_NAMES.index(name)]) for name in named}
-    assert [lookup(t, (x,)) for t in UNARY_NAMES for x in (0, 1)] == [0, 0, 1, 0, 0, 1, 1, 1]
-
-
-fanins = st.integers(1, MAX_FANIN)
-
-
-@given(st.data(), fanins)
-def test_depends_on_is_what_flipping_the_input_changes(data: st.DataObject, k: int) -> None:
-    tables = data.draw(st.lists(st.integers(0, full_mask(k)), min_size=1, max_size=4))
-    array = np.array(tables, dtype=table_dtype(k))
-    for position in range(k):
-        expected = [
-            any(
-                lookup(t, x) != lookup(t, (*x[:position], 1 - x[position], *x[position + 1 :]))
-                for x in itertools.product((0, 1), repeat=k)
-            )
-            for t in tables
-        ]
-        assert depends_on(array, k, position).tolist() == expected
-
-
-@given(st.data(), fanins, fanins)
-def test_widened_tables_ignore_the_new_inputs(data: st.DataObject, a: int, b: int) -> None:
-    k, to = min(a, b), max(a, b)
-    table = data.draw(st.integers(0, full_mask(k)))
-    wide = widen_table(np.array([table], table_dtype(k)), k, to)
-    assert wide.dtype == table_dtype(to)
-    for x in itertools.product((0, 1), repeat=to):
-        assert lookup(int(wide[0]), x) == lookup(table, x[:k])
-    narrow = narrow_table(wide, to, k)
-    assert narrow.dtype == table_dtype(k)
-    assert narrow.tolist() == [table]
-
-
-@pytest.mark.parametrize("k", range(1, MAX_FANIN + 1))
-def test_variable_table_is_the_projection(k: int) -> None:
-    for position in range(k):
-        for x in itertools.product((0, 1), repeat=k):
-            assert lookup(variable_table(k, position), x) == x[position]
-
-
-# Bodies
 
 
 def naive_levels(body: Body) -> list[int]:

@@ -16,6 +16,7 @@ from lgir.backends.llvm.avx512.operand_windows import OperandWindows
 from lgir.backends.llvm.avx512.selection import ACCUMULATOR, Instruction
 from lgir.backends.lowering.cones import Ints
 from lgir.backends.lowering.steps import Planes
+from lgir.ir.truth_tables import swap_inputs
 
 BASES: Final = (Gpr.RSI, Gpr.RDX, Gpr.R8, Gpr.R9, Gpr.R10, Gpr.R11, Gpr.RBX, Gpr.R13)
 OUT: Final = Gpr.RAX
@@ -104,7 +105,7 @@ class PositionCode:
             s.load(np.full(s.n, self.scratch), self._memory(second_cell), both)
             second = np.where(both, self.scratch, second)
         second, third = np.where(swap, third, second), np.where(swap, second, third)
-        table = np.where(swap, _swap_last(instruction.table), instruction.table)
+        table = np.where(swap, swap_inputs(instruction.table, 3, 1, 2), instruction.table)
         cell = np.where(swap, second_cell, third_cell)
         s.ternary(instruction.target, second, third, table, self._memory(cell))
         for operand, cells in ((instruction.second, second_cell), (instruction.third, third_cell)):
@@ -173,8 +174,3 @@ def _bases(line: Ints) -> tuple[Ints, Ints]:
     many = number >= len(BASES)
     base[many], bases[many, 0], bases[many, 1:] = 0, 0, -1
     return base, bases[:, : int(base.max()) + 1]
-
-
-def _swap_last(table: Ints) -> Ints:
-    """Tables with the second and the third operand exchanged."""
-    return (table & 0b10011001) | (table & 0b00100010) << 1 | (table & 0b01000100) >> 1

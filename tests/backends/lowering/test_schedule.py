@@ -22,7 +22,7 @@ from lgir.backends.lowering.steps import (
 from lgir.backends.lowering.table_keys import table_keys
 from lgir.backends.lowering.trails import find_trails
 from lgir.ir.body import Body
-from lgir.ir.truth_tables import invert_inputs, swap_inputs
+from lgir.ir.truth_tables import complement_inputs, swap_inputs
 from lgir.zoo import TWO_INPUT_OPS, dense_net, logictreenet
 from random_graphs import random_graph
 
@@ -162,7 +162,7 @@ def test_inverted_inputs() -> None:
     for table in range(16):
         f = [table >> i & 1 for i in range(4)]
         for a, b in itertools.product((False, True), repeat=2):
-            found = int(invert_inputs(np.array([table]), np.array([a]), np.array([b]))[0])
+            found = int(complement_inputs(np.array([table]), np.array([a]), np.array([b]))[0])
             assert [found >> i & 1 for i in range(4)] == [f[i ^ (a << 1 | b)] for i in range(4)]
 
 
