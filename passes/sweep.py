@@ -26,6 +26,7 @@ from lgir.passes.thermometer import Order, tap_orders
 from lgir.registry import register_pass
 
 
+@register_pass("fraig")
 @register_pass("sweep")
 def sweep(graph: Graph, conflicts: int = 1000, seconds: float = 60.0, seed: int = 0) -> Graph:
     """Merge nets that are equal or complementary for every input, proved by SAT (python-sat).

@@ -108,6 +108,7 @@ def test_bad_pipelines_say_what_is_wrong(text, error, match):
         ("{k=x}", "option k=x must be of type int"),
         ("{k=3,fast=maybe}", "option fast=maybe must be true or false"),
         ("{k=3,slow=true}", r"no option 'slow' \(options: k, fast\)"),
+        ("{k=3,fats=true}", r"no option 'fats'; did you mean 'fast'\? \(options: k, fast\)"),
         ("{k}", "expected '='"),
         ("{k=}", "expected a value"),
         ("{=3}", "expected an option's name"),
@@ -234,6 +235,14 @@ def test_every_pass_has_a_one_line_doc():
     infos = {info.name: info for info in list_passes()}
     assert {"fold", "cse", "dce", "merge", "fuse-pool"} <= infos.keys()
     assert all(info.doc.endswith((".", ";")) and len(info.doc) < 120 for info in infos.values())
+
+
+def test_an_alias_is_listed_as_one_and_runs_the_same_pass():
+    infos = {info.name: info for info in list_passes()}
+    assert infos["fraig"].doc == "Another name of sweep."
+    assert infos["fraig"].options == infos["sweep"].options
+    (alias,), (step,) = Pipeline.parse("fraig").steps, Pipeline.parse("sweep").steps
+    assert alias.run is step.run
 
 
 def test_listing_shows_options_with_types_and_defaults(scratch):
