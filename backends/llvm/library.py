@@ -22,8 +22,8 @@ from lgir.backends.llvm.llvm_text import PLANE_BYTES
 from lgir.backends.llvm.program import Program
 from lgir.backends.llvm.records import KERNEL_WORD, RECORD_WORDS, StepRecord
 from lgir.backends.llvm.single_sample.crossover import crossover
-from lgir.backends.llvm.single_sample.program import RUN_SAMPLES, SingleSampleProgram
-from lgir.backends.llvm.single_sample.records import declarations
+from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES, declarations
+from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.errors import BackendError
 from lgir.ir.types import Value
 

@@ -18,7 +18,8 @@ from lgir.backends.llvm.object_cache import ObjectCache
 from lgir.backends.llvm.records import RecordArray, link_records
 from lgir.backends.llvm.run_loop import RunLoop
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES, crossover
-from lgir.backends.llvm.single_sample.program import RUN_SAMPLES, SingleSampleProgram
+from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES
+from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.target import Target
 from lgir.executable import Array
 from lgir.ir.graph import Graph
@@ -26,23 +27,26 @@ from lgir.ir.types import Value
 
 
 class SingleSampleRunner:
-    """Machine code that evaluates `graph` sample by sample; safe to call from many threads.
+    """Machine code in this process that evaluates `graph` one sample after another.
+
+    It may be called from many threads at once.
 
     Attributes:
-        plan: what it runs.
-        crossover: the largest batch that it evaluates faster than the block path, 0 to MAX_SAMPLES.
+        program: the kernels and records that are run.
+        crossover: the largest batch that is estimated to be faster than a block, 0 to MAX_SAMPLES.
 
-    Raises BackendError where the network is too large.
+    Raises BackendError if the network is too large for the program.
     """
 
     def __init__(self, graph: Graph, target: Target, cache: ObjectCache | None) -> None:
-        self.plan = SingleSampleProgram(graph, target)
-        self.crossover = crossover(graph, self.plan, python=True)
-        self._functions = CompiledFunctions(self.plan.modules, target, cache)
-        self._address = {name: self._functions.address(name) for name in self.plan.modules}
+        self.program = SingleSampleProgram(graph, target)
+        self.crossover = crossover(graph, self.program, python=True)
+        modules = self.program.modules
+        self._functions = CompiledFunctions(modules, target, cache)
+        self._address = {name: self._functions.address(name) for name in modules}
         self._run = RunLoop(self._address[RUN_SAMPLES])
         self._linked: dict[tuple[str, ...], RecordArray] = {}
-        self._idle: dict[tuple[str, ...], list[_Call]] = {}
+        self._idle: dict[tuple[str, ...], list[_CallBuffers]] = {}
 
     def __call__(self, samples: Sequence[Array], n: int) -> list[Array] | None:
         """Return the outputs of `n` <= MAX_SAMPLES samples, or None if a sample is malformed.
@@ -53,48 +57,59 @@ class SingleSampleRunner:
         kinds = tuple([sample_kind(a) for a in samples])
         idle = self._idle.setdefault(kinds, [])
         try:
-            call = idle.pop()
+            buffers = idle.pop()
         except IndexError:
-            call = self._call(kinds)
-        for room, array in zip(call.samples, samples, strict=True):
-            room[:n] = array
-        call.context[_ERROR] = 0
-        self._run(*call.addresses, 0, n)
-        sound = not call.context[_ERROR]
-        results = [room[:n].copy() for room in call.results]
-        idle.append(call)
-        return results if sound else None
+            buffers = self._new_buffers(kinds)
+        for buffer, array in zip(buffers.samples, samples, strict=True):
+            buffer[:n] = array
+        buffers.context[_ERROR] = 0
+        self._run(*buffers.addresses, 0, n)
+        malformed = buffers.context[_ERROR] != 0
+        results = [buffer[:n].copy() for buffer in buffers.results]
+        idle.append(buffers)
+        return None if malformed else results
 
-    def _call(self, kinds: tuple[str, ...]) -> _Call:
+    def _new_buffers(self, kinds: tuple[str, ...]) -> _CallBuffers:
         if kinds not in self._linked:
-            # Threads may do this side by side, and a call keeps no more than the records' address.
-            self._linked.setdefault(kinds, link_records(self.plan.sequence(kinds), self._address))
-        return _Call(self.plan, kinds, self._linked[kinds])
+            # Two threads may both link. Buffers hold the address of records, not the records, so
+            # all must have the address of those that stay in the dictionary.
+            records = link_records(self.program.sequence(kinds), self._address)
+            self._linked.setdefault(kinds, records)
+        return _CallBuffers(self.program, kinds, self._linked[kinds])
 
 
 _ERROR: Final = int(ContextWord.ERROR)
 
 
-class _Call:
-    """What a call in progress writes to: room for samples and results, and a workspace. That all is
-    in one place from call to call spares asking numpy for addresses, a microsecond each.
+class _CallBuffers:
+    """The memory of a call in progress: samples, results, context and workspace.
+
+    Buffers are reused from call to call, since asking numpy for an address takes a microsecond.
+
+    Attributes:
+        samples: an array of MAX_SAMPLES samples per graph input.
+        results: an array of MAX_SAMPLES results per graph output.
+        context: (words,) int64, the context of the call.
+        addresses: the run loop's arguments but for the range of samples.
     """
 
     def __init__(
-        self, plan: SingleSampleProgram, kinds: tuple[str, ...], records: RecordArray
+        self, program: SingleSampleProgram, kinds: tuple[str, ...], records: RecordArray
     ) -> None:
-        graph = plan.graph
-        self.samples = [_room(v, k) for v, k in zip(graph.inputs, kinds, strict=True)]
+        graph = program.graph
+        self.samples = [
+            _sample_buffer(value, kind) for value, kind in zip(graph.inputs, kinds, strict=True)
+        ]
         outputs = [graph.values[name] for name in graph.outputs]
         self.results: list[Array] = [
             np.zeros((MAX_SAMPLES, *value.shape), np.bool_ if value.dtype == "bit" else np.float32)
             for value in outputs
         ]
-        self.context = np.zeros(plan.context_words, np.int64)
+        self.context = np.zeros(program.context_words, np.int64)
         slots = [x for a in self.samples for x in (a.ctypes.data, a.strides[0])]
         self.context[ContextWord.FIRST_SLOT :] = slots + [a.ctypes.data for a in self.results]
-        self._workspace: npt.NDArray[np.uint8] = np.zeros(plan.workspace, np.uint8)
-        self._workspace[slice(*plan.ones)] = 0xFF
+        self._workspace: npt.NDArray[np.uint8] = np.zeros(program.workspace, np.uint8)
+        self._workspace[slice(*program.ones)] = 0xFF
         self.addresses = (
             records.ctypes.data,
             len(records),
@@ -104,14 +119,14 @@ class _Call:
 
 
 def sample_kind(array: Array) -> str:
-    """Of checked samples, as `lgir.backends.llvm.program.Program` names kinds."""
+    """Return the kind of checked samples: "u8", "f32", or "bits" for rows of 64-bit words."""
     if array.dtype == np.float32:
         return "f32"
     return "bits" if array.dtype == np.uint64 else "u8"
 
 
-def _room(value: Value, kind: str) -> Array:
-    """For samples of an input."""
+def _sample_buffer(value: Value, kind: str) -> Array:
+    """Return an array for MAX_SAMPLES samples of a graph input."""
     if kind == "bits":
         return np.zeros((MAX_SAMPLES, -(-value.size // 64)), np.uint64)
     return np.zeros((MAX_SAMPLES, *value.shape), np.float32 if kind == "f32" else np.uint8)
