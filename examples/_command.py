@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from lgir.errors import LgirError
 from lgir.frontend.layers import LogicNet
 from lgir.frontend.training.loop import (
+    Curve,
     Dataset,
+    Progress,
     Recipe,
     accuracy,
     dataset,
@@ -65,6 +68,17 @@ def _parse(task: str, sizes: Mapping[str, Size]) -> argparse.Namespace:
     parser.add_argument(
         "--hard-steps", type=int, default=0, help="last steps, trained with hard gates; default 0"
     )
+    parser.add_argument("--shift", type=int, default=0, help="move images by up to so many pixels")
+    parser.add_argument("--flip", action="store_true", help="mirror half of the images")
+    parser.add_argument(
+        "--replan", action="store_true", help="go on with a stopped run under other settings"
+    )
+    parser.add_argument(
+        "--curve", type=Path, metavar="JSONL", help="append loss and test accuracy to this file"
+    )
+    parser.add_argument(
+        "--curve-steps", type=int, default=2000, help="steps between its points; default 2000"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -108,7 +122,10 @@ def _run(
         options.decay,
         options.hard_steps,
         options.seed,
+        shift=options.shift,
+        flip=options.flip,
     )
+    curve = Curve(options.curve, options.curve_steps, model, test) if options.curve else None
     output = options.output or Path(f"{prefix}-{options.size.lower()}.pt")
     working = output.with_suffix(".training.pt")
     gates = sum(p.numel() // 16 for p in model.parameters())
@@ -120,14 +137,21 @@ def _run(
         TimeRemainingColumn(),
         TextColumn("loss {task.fields[loss]:.3f}"),
     )
-    with Progress(*columns) as bar:
+    with ProgressBar(*columns) as bar:
         shown = bar.add_task("train", total=recipe.steps, loss=float("nan"))
+
+        def follow(progress: Progress) -> None:
+            bar.update(shown, completed=progress.step, loss=progress.loss)
+            if curve is not None:
+                curve.follow(progress)
+
         done = train(
             model,
             training,
             recipe,
             working,
-            lambda p: bar.update(shown, completed=p.step, loss=p.loss),
+            follow,
+            replan=options.replan,
         )
     if not done:
         print(f"stopped and saved in {working}; run the same command to go on")

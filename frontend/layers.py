@@ -154,31 +154,36 @@ class LogicTreeConv2d(_Gates):
         names = ("in_channels", "out_channels", "depth", "receptive_field", "stride", "padding")
         return {name: getattr(self, name) for name in (*names, "groups", "channels_per_tree")}
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pool: OrPool2d | None = None) -> Tensor:
+        """Apply the kernels; with `pool`, the result is that of `pool` after them."""
         planes = x.to(self.weight.dtype).movedim(0, -1)
         (ph, pw), (sh, sw) = self.padding, self.stride
         if ph or pw:
             planes = nn.functional.pad(planes, (0, 0, pw, pw, ph, ph))
         planes = planes.contiguous()
         channels, height, width, batch = planes.shape
-        space = [
-            (size - field) // step + 1
-            for size, field, step in zip(
-                (height, width), self.receptive_field, self.stride, strict=True
-            )
-        ]
+        space = _windows((height, width), self.receptive_field, self.stride)
         if channels != self.in_channels or min(space) < 1:
             raise ValueError(
                 f"LogicTreeConv2d({self.extra_repr()}) cannot read an input of {tuple(x.shape[1:])}"
             )
         channel, y, left = self.leaves.unbind(-1)
         rows = channel * (height * width) + y * width + left
-        grid = torch.arange(space[0], dtype=torch.int32, device=x.device)[:, None] * (sh * width)
-        grid = grid + torch.arange(space[1], dtype=torch.int32, device=x.device) * sw
-        out = multilinear.tree_gates(
-            planes.view(-1, batch), rows, grid.flatten(), self._coefficients()
-        )
+        down, right = (torch.arange(n, dtype=torch.int32, device=x.device) for n in space)
+        grid = down[:, None] * (sh * width) + right * sw
+        if pool is not None:
+            space = _windows(space, pool.kernel_size, pool.stride)
+            (kh, kw), (ph, pw) = pool.kernel_size, pool.stride
+            grid = grid.unfold(0, kh, ph).unfold(1, kw, pw).reshape(-1, kh * kw)
+        else:
+            grid = grid.flatten()
+        out = multilinear.tree_gates(planes.view(-1, batch), rows, grid, self._coefficients())
         return out.view(self.out_channels, *space, batch).movedim(-1, 0)
+
+
+def _windows(size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> list[int]:
+    """The number of whole windows along each axis."""
+    return [(s - w) // step + 1 for s, w, step in zip(size, window, stride, strict=True)]
 
 
 class OrPool2d(Layer):
@@ -268,6 +273,17 @@ class LogicNet(nn.Sequential):
             raise ValueError(f"input_dtype is bit, u8 or f32, not {input_dtype!r}")
         self.input_shape, self.input_dtype = tuple(input_shape), input_dtype
         self.architecture()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers; a tree convolution and the pool after it are one kernel."""
+        layers, pooled = list(self), False
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            if isinstance(layer, LogicTreeConv2d) and isinstance(following, OrPool2d):
+                x = layer(x, following)
+            elif not (isinstance(layer, OrPool2d) and pooled):
+                x = layer(x)
+            pooled = isinstance(layer, LogicTreeConv2d)
+        return x
 
     def train_straight_through(self, on: bool = True) -> None:
         """Train gates as they will be compiled, see `LogicDense.straight_through`; or soft ones."""

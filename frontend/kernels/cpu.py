@@ -1,107 +1,258 @@
 """The kernels of trainable gates, compiled for CPUs by numba.
 
-A tree's gates are evaluated over a block of batch columns that stays in the first-level cache, and
-its backward pass computes them again there, so that memory sees inputs, results and gradients only.
-Blocks are the same whatever the number of threads, and so are the sums that gradients add up to.
+Trees are evaluated over a block of batch columns that stays in the first-level cache, two levels of
+gates per loop, so that the nets between the two are registers. A pooled tree keeps the index of the
+place that won, and its backward pass computes and differentiates the copy at that place alone:
+of the copies in a pooling window only one has a gradient. The number of threads decides the blocks,
+so gradients are the same to the bit if it is.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit
 from torch import Tensor
 
 _COLUMNS: Final = 128
-"""Batch columns of a block: a depth-3 tree's nets and their gradients are then 7 KiB."""
+"""Most batch columns of a block: a depth-3 tree's nets and their gradients are then 11 KiB."""
 
 _compile: Final[Callable[[Any], Any]] = njit(
     cache=True, nogil=True, fastmath=True, error_model="numpy"
 )
+_inline: Final[Callable[[Any], Any]] = njit(
+    nogil=True, fastmath=True, error_model="numpy", forceinline=True
+)
 # Indices are made unsigned: numba would look for negative ones in the inner loops.
 
 
-@_compile
-def _tree(x, leaves, at, coef, t, nets, low, n):  # type: ignore[no-untyped-def]
-    """nets[g, :n] of tree t's gates g, level by level from the leaves, on columns low + (0..n)."""
-    half, gates = np.uint64(leaves.shape[1] // 2), np.uint64(coef.shape[1])
-    for g in range(half):
-        a, b = np.uint64(leaves[t, 2 * g] + at), np.uint64(leaves[t, 2 * g + 1] + at)
-        c0, ca, cb, cab = coef[t, g, 0], coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
-        for j in range(n):
-            u, v = x[a, low + j], x[b, low + j]
-            nets[g, j] = (cab * u + cb) * v + (ca * u + c0)
-    for g in range(half, gates):
-        a = np.uint64(2 * (g - half))
-        b = np.uint64(a + 1)
-        c0, ca, cb, cab = coef[t, g, 0], coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
-        for j in range(n):
-            u, v = nets[a, j], nets[b, j]
-            nets[g, j] = (cab * u + cb) * v + (ca * u + c0)
+@functools.cache
+def _steps(leaves: int) -> npt.NDArray[np.uint64]:
+    """The plan of a tree: rows (first gate, inputs, first input net, first output net).
+
+    A step reduces its inputs four to one by two levels of gates; the last step of a tree of odd
+    depth reduces two to one by one gate. Nets 0 to `leaves` are the leaves; the last one is the
+    root. Gates are numbered level by level.
+    """
+    rows, gate, net, width = [], 0, 0, leaves
+    while width > 1:
+        rows.append((gate, width, net, net + width))
+        net += width
+        gate += width // 2 + (width // 4)
+        width = max(1, width // 4)
+    return np.array(rows, np.uint64)
+
+
+@_inline
+def _gate(x, a, b, low, coef, t, g, nets, o, n):  # type: ignore[no-untyped-def]
+    """nets[o] = gate g of tree t on columns low.. of rows a and b of x."""
+    c0, ca, cb, cab = coef[t, g, 0], coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
+    for j in range(n):
+        u, v = x[a, low + j], x[b, low + j]
+        nets[o, j] = (cab * u + cb) * v + (ca * u + c0)
+
+
+@_inline
+def _two_levels(x, a, b, c, d, low, coef, t, g, top, nets, o, n):  # type: ignore[no-untyped-def]
+    """nets[o] = gate `top` on the gates g (of rows a and b) and g + 1 (of rows c and d) of x."""
+    h = g + np.uint64(1)
+    c0, ca, cb, cab = coef[t, g, 0], coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
+    d0, da, db, dab = coef[t, h, 0], coef[t, h, 1], coef[t, h, 2], coef[t, h, 3]
+    e0, ea, eb, eab = coef[t, top, 0], coef[t, top, 1], coef[t, top, 2], coef[t, top, 3]
+    for j in range(n):
+        u, v = x[a, low + j], x[b, low + j]
+        left = (cab * u + cb) * v + (ca * u + c0)
+        u, v = x[c, low + j], x[d, low + j]
+        right = (dab * u + db) * v + (da * u + d0)
+        nets[o, j] = (eab * left + eb) * right + (ea * left + e0)
+
+
+@_inline
+def _inner(nets, steps, first, coef, t, n):  # type: ignore[no-untyped-def]
+    """Compute the nets of the steps first.. of tree t from those before."""
+    zero, one = np.uint64(0), np.uint64(1)
+    for s in range(first, np.uint64(len(steps))):
+        g, width, i, o = steps[s, 0], steps[s, 1], steps[s, 2], steps[s, 3]
+        if width == 2:
+            _gate(nets, i, i + one, zero, coef, t, g, nets, o, n)
+        else:
+            for q in range(width // np.uint64(4)):
+                a = i + np.uint64(4) * q
+                _two_levels(
+                    nets, a, a + np.uint64(1), a + np.uint64(2), a + np.uint64(3), zero, coef, t,
+                    g + np.uint64(2) * q, g + width // np.uint64(2) + q, nets, o + q, n,
+                )  # fmt: skip
+
+
+@_inline
+def _tree(x, leaves, at, steps, coef, t, nets, low, n):  # type: ignore[no-untyped-def]
+    """The nets of tree t's steps at offset `at`, on columns low + (0..n); leaves are not copied."""
+    width, o = steps[0, 1], steps[0, 3]
+    if width == 2:
+        a, b = np.uint64(leaves[t, 0] + at), np.uint64(leaves[t, 1] + at)
+        _gate(x, a, b, low, coef, t, np.uint64(0), nets, o, n)
+        return
+    for q in range(width // np.uint64(4)):
+        a, b = np.uint64(leaves[t, 4 * q] + at), np.uint64(leaves[t, 4 * q + 1] + at)
+        c, d = np.uint64(leaves[t, 4 * q + 2] + at), np.uint64(leaves[t, 4 * q + 3] + at)
+        top = width // np.uint64(2) + q
+        _two_levels(x, a, b, c, d, low, coef, t, np.uint64(2) * q, top, nets, o + q, n)
+    _inner(nets, steps, np.uint64(1), coef, t, n)
 
 
 @_compile
-def _forward(x, leaves, offsets, coef, out, low, high):  # type: ignore[no-untyped-def]
+def _forward(x, leaves, offsets, steps, coef, out, winner, low, high):  # type: ignore[no-untyped-def]
     low, n = np.uint64(low), np.uint64(high - low)
-    nets = np.empty((coef.shape[1], n), x.dtype)
-    root = np.uint64(coef.shape[1] - 1)
+    root = steps[len(steps) - 1, 3]
+    nets = np.empty((root + np.uint64(1), n), x.dtype)
+    best, place = np.empty(n, x.dtype), np.empty(n, x.dtype)
     for t in range(np.uint64(len(leaves))):
-        for p in range(np.uint64(len(offsets))):
-            _tree(x, leaves, offsets[p], coef, t, nets, low, n)
+        for p in range(np.uint64(offsets.shape[0])):
+            _tree(x, leaves, offsets[p, 0], steps, coef, t, nets, low, n)
+            if offsets.shape[1] == 1:
+                for j in range(n):
+                    out[t, p, low + j] = nets[root, j]
+                continue
             for j in range(n):
-                out[t, p, low + j] = nets[root, j]
+                best[j], place[j] = nets[root, j], 0
+            for w in range(np.uint64(1), np.uint64(offsets.shape[1])):
+                _tree(x, leaves, offsets[p, w], steps, coef, t, nets, low, n)
+                number = x.dtype.type(w)
+                for j in range(n):
+                    new, old = nets[root, j], best[j]
+                    best[j] = new if new > old else old
+                    place[j] = number if new > old else place[j]
+            for j in range(n):
+                out[t, p, low + j] = best[j]
+            for j in range(n):
+                winner[t, p, low + j] = np.uint8(place[j])
+
+
+@_inline
+def _gate_backward(nets, grads, a, o, coef, t, g, grad_coef, n):  # type: ignore[no-untyped-def]
+    """Gradients of nets a and a + 1 and of gate g's coefficients, from that of its output o."""
+    b = a + np.uint64(1)
+    ca, cb, cab = coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
+    sum_0 = sum_a = sum_b = sum_ab = nets.dtype.type(0)
+    for j in range(n):
+        d, u, v = grads[o, j], nets[a, j], nets[b, j]
+        du, dv = d * u, d * v
+        grads[a, j] = cab * dv + ca * d
+        grads[b, j] = cab * du + cb * d
+        sum_0, sum_a, sum_b, sum_ab = sum_0 + d, sum_a + du, sum_b + dv, sum_ab + du * v
+    grad_coef[t, g, 0] += sum_0
+    grad_coef[t, g, 1] += sum_a
+    grad_coef[t, g, 2] += sum_b
+    grad_coef[t, g, 3] += sum_ab
+
+
+@_inline
+def _two_levels_backward(nets, grads, i, o, coef, t, g, top, grad_coef, n):  # type: ignore[no-untyped-def]
+    """Gradients of nets i to i + 3 and of the coefficients of gates g, g + 1 and `top`."""
+    h = g + np.uint64(1)
+    i1, i2, i3 = i + np.uint64(1), i + np.uint64(2), i + np.uint64(3)
+    c0, ca, cb, cab = coef[t, g, 0], coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
+    d0, da, db, dab = coef[t, h, 0], coef[t, h, 1], coef[t, h, 2], coef[t, h, 3]
+    ea, eb, eab = coef[t, top, 1], coef[t, top, 2], coef[t, top, 3]
+    left_0 = left_a = left_b = left_ab = nets.dtype.type(0)
+    right_0 = right_a = right_b = right_ab = nets.dtype.type(0)
+    top_0 = top_a = top_b = top_ab = nets.dtype.type(0)
+    for j in range(n):
+        d, a, b, c, e = grads[o, j], nets[i, j], nets[i1, j], nets[i2, j], nets[i3, j]
+        u = (cab * a + cb) * b + (ca * a + c0)
+        v = (dab * c + db) * e + (da * c + d0)
+        du, dv = d * u, d * v
+        top_0, top_a, top_b, top_ab = top_0 + d, top_a + du, top_b + dv, top_ab + du * v
+        left, right = eab * dv + ea * d, eab * du + eb * d
+        la, lb, rc, re = left * a, left * b, right * c, right * e
+        left_0, left_a, left_b, left_ab = left_0 + left, left_a + la, left_b + lb, left_ab + la * b
+        right_0, right_a, right_b = right_0 + right, right_a + rc, right_b + re
+        right_ab = right_ab + rc * e
+        grads[i, j], grads[i1, j] = cab * lb + ca * left, cab * la + cb * left
+        grads[i2, j], grads[i3, j] = dab * re + da * right, dab * rc + db * right
+    grad_coef[t, g, 0] += left_0
+    grad_coef[t, g, 1] += left_a
+    grad_coef[t, g, 2] += left_b
+    grad_coef[t, g, 3] += left_ab
+    grad_coef[t, h, 0] += right_0
+    grad_coef[t, h, 1] += right_a
+    grad_coef[t, h, 2] += right_b
+    grad_coef[t, h, 3] += right_ab
+    grad_coef[t, top, 0] += top_0
+    grad_coef[t, top, 1] += top_a
+    grad_coef[t, top, 2] += top_b
+    grad_coef[t, top, 3] += top_ab
+
+
+@_inline
+def _read(x, row, offsets, p, won, nets, leaf, low, n):  # type: ignore[no-untyped-def]
+    """nets[leaf] = each column's leaf at the place that won it; won is (places, n) of 0 and 1."""
+    if offsets.shape[1] == 1:
+        a = np.uint64(row + offsets[p, 0])
+        for j in range(n):
+            nets[leaf, j] = x[a, low + j]
+    elif offsets.shape[1] == 4:
+        a, b = np.uint64(row + offsets[p, 0]), np.uint64(row + offsets[p, 1])
+        c, d = np.uint64(row + offsets[p, 2]), np.uint64(row + offsets[p, 3])
+        for j in range(n):
+            i = low + j
+            upper = won[0, j] * x[a, i] + won[1, j] * x[b, i]
+            nets[leaf, j] = upper + (won[2, j] * x[c, i] + won[3, j] * x[d, i])
+    else:
+        for j in range(n):
+            nets[leaf, j] = 0
+        for w in range(np.uint64(offsets.shape[1])):
+            a = np.uint64(row + offsets[p, w])
+            for j in range(n):
+                nets[leaf, j] += won[w, j] * x[a, low + j]
 
 
 @_compile
-def _backward(x, leaves, offsets, coef, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
-    """Adds to grad_x and grad_coef (trees, gates, 4) what columns low..high of grad contribute."""
+def _backward(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
+    """Add to grad_x and grad_coef (trees, gates, 4) what columns low..high of grad contribute.
+
+    An empty grad_x is left as it is.
+    """
     low, n = np.uint64(low), np.uint64(high - low)
-    half, gates = np.uint64(leaves.shape[1] // 2), np.uint64(coef.shape[1])
-    nets = np.empty((coef.shape[1], n), x.dtype)
-    grads = np.empty((coef.shape[1], n), x.dtype)
-    root = np.uint64(gates - np.uint64(1))
+    places, root = np.uint64(offsets.shape[1]), steps[len(steps) - 1, 3]
+    nets = np.empty((root + np.uint64(1), n), x.dtype)
+    grads = np.empty((root + np.uint64(1), n), x.dtype)
+    won = np.ones((places, n), x.dtype)
     for t in range(np.uint64(len(leaves))):
-        for p in range(np.uint64(len(offsets))):
-            at = offsets[p]
-            if half > 1:
-                _tree(x, leaves, at, coef, t, nets, low, n)
+        for p in range(np.uint64(offsets.shape[0])):
+            for w in range(places if places > 1 else np.uint64(0)):
+                for j in range(n):
+                    won[w, j] = x.dtype.type(winner[t, p, low + j] == w)
+            for leaf in range(np.uint64(leaves.shape[1])):
+                _read(x, leaves[t, leaf], offsets, p, won, nets, leaf, low, n)
+            if len(steps) > 1:
+                _inner(nets, steps, np.uint64(0), coef, t, n)
             for j in range(n):
                 grads[root, j] = grad[t, p, low + j]
-            for below in range(np.uint64(gates - half)):
-                g = np.uint64(root - below)
-                a = np.uint64(2 * (g - half))
-                b = np.uint64(a + 1)
-                ca, cb, cab = coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
-                sum_0 = sum_a = sum_b = sum_ab = x.dtype.type(0)
-                for j in range(n):
-                    d, u, v = grads[g, j], nets[a, j], nets[b, j]
-                    du, dv = d * u, d * v
-                    grads[a, j] = cab * dv + ca * d
-                    grads[b, j] = cab * du + cb * d
-                    sum_0, sum_a, sum_b, sum_ab = sum_0 + d, sum_a + du, sum_b + dv, sum_ab + du * v
-                grad_coef[t, g, 0] += sum_0
-                grad_coef[t, g, 1] += sum_a
-                grad_coef[t, g, 2] += sum_b
-                grad_coef[t, g, 3] += sum_ab
-            for above in range(half):
-                g = np.uint64(above)
-                a, b = np.uint64(leaves[t, 2 * g] + at), np.uint64(leaves[t, 2 * g + 1] + at)
-                ca, cb, cab = coef[t, g, 1], coef[t, g, 2], coef[t, g, 3]
-                sum_0 = sum_a = sum_b = sum_ab = x.dtype.type(0)
-                for j in range(n):
-                    d, u, v = grads[g, j], x[a, low + j], x[b, low + j]
-                    du, dv = d * u, d * v
-                    grad_x[a, low + j] += cab * dv + ca * d
-                    grad_x[b, low + j] += cab * du + cb * d
-                    sum_0, sum_a, sum_b, sum_ab = sum_0 + d, sum_a + du, sum_b + dv, sum_ab + du * v
-                grad_coef[t, g, 0] += sum_0
-                grad_coef[t, g, 1] += sum_a
-                grad_coef[t, g, 2] += sum_b
-                grad_coef[t, g, 3] += sum_ab
+            for below in range(np.uint64(len(steps))):
+                s = np.uint64(len(steps)) - np.uint64(1) - below
+                g, width, i, o = steps[s, 0], steps[s, 1], steps[s, 2], steps[s, 3]
+                if width == 2:
+                    _gate_backward(nets, grads, i, o, coef, t, g, grad_coef, n)
+                else:
+                    for q in range(width // np.uint64(4)):
+                        _two_levels_backward(
+                            nets, grads, i + np.uint64(4) * q, o + q, coef, t,
+                            g + np.uint64(2) * q, g + width // np.uint64(2) + q, grad_coef, n,
+                        )  # fmt: skip
+            if len(grad_x) == 0:
+                continue
+            for leaf in range(np.uint64(leaves.shape[1])):
+                for w in range(places):
+                    a = np.uint64(leaves[t, leaf] + offsets[p, w])
+                    for j in range(n):
+                        grad_x[a, low + j] += won[w, j] * grads[leaf, j]
 
 
 @_compile
@@ -139,27 +290,37 @@ def _pool_backward(x, kernel, stride, out, grad, grad_x, low, high):  # type: ig
 
 
 class TreeGates(torch.autograd.Function):
-    """As `kernels.tree_gates`, for CPU tensors outside of torch.compile."""
+    """As `kernels.tree_gates` with offsets (positions, places), for CPU tensors outside of
+    torch.compile.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, leaves: Tensor, offsets: Tensor, coef: Tensor) -> Tensor:
-        leaves, coef = leaves.contiguous(), coef.contiguous()
-        ctx.save_for_backward(x, leaves, offsets, coef)
+        leaves, offsets, coef = leaves.contiguous(), offsets.contiguous(), coef.contiguous()
+        places = offsets.shape[1]
         out = x.new_empty(len(leaves), len(offsets), x.shape[1])
-        arrays = [a.detach().numpy() for a in (x, leaves, offsets, coef, out)]
-        _each_block(x.shape[1], lambda i, low, high: _forward(*arrays, low, high))
+        dtype = torch.uint8 if places < 256 else torch.int32
+        winner = torch.empty(out.shape if places > 1 else (0, 0, 0), dtype=dtype)
+        ctx.save_for_backward(x, leaves, offsets, coef, winner)
+        wiring = leaves.numpy(), offsets.numpy(), _steps(leaves.shape[1])
+        arrays = [a.detach().numpy() for a in (coef, out, winner)]
+        rows = x.detach().numpy()
+        _each_block(x.shape[1], lambda i, low, high: _forward(rows, *wiring, *arrays, low, high))
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, Tensor]:
-        x, leaves, offsets, coef = ctx.saved_tensors
-        grad_x = torch.zeros_like(x)
-        parts = coef.new_zeros(-(-x.shape[1] // _COLUMNS), *coef.shape)
-        tensors = (x, leaves, offsets, coef, grads[0].contiguous(), grad_x)
-        arrays = [a.detach().numpy() for a in tensors]
-        sums = parts.numpy()
-        _each_block(x.shape[1], lambda i, low, high: _backward(*arrays, sums[i], low, high))
-        return grad_x, None, None, parts.sum(0)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor]:
+        x, leaves, offsets, coef, winner = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[0]
+        grad_x = torch.zeros_like(x) if wanted else x.new_empty(0, x.shape[1])
+        parts = coef.new_zeros(len(_blocks(x.shape[1])), *coef.shape)
+        wiring = leaves.numpy(), offsets.numpy(), _steps(leaves.shape[1])
+        arrays = [a.numpy() for a in (coef.detach(), winner, grads[0].contiguous(), grad_x)]
+        rows, sums = x.detach().numpy(), parts.numpy()
+        _each_block(
+            x.shape[1], lambda i, low, high: _backward(rows, *wiring, *arrays, sums[i], low, high)
+        )
+        return grad_x if wanted else None, None, None, parts.sum(0) if len(parts) > 1 else parts[0]
 
 
 class OrPool(torch.autograd.Function):
@@ -186,10 +347,16 @@ class OrPool(torch.autograd.Function):
         return grad_x, None, None
 
 
+def _blocks(columns: int) -> list[tuple[int, int]]:
+    """The bounds of the blocks of columns: at least one per thread, if all can have 16."""
+    each = -(-columns // torch.get_num_threads())
+    step = min(_COLUMNS, -(-each // 16) * 16)
+    return [(low, min(low + step, columns)) for low in range(0, columns, step)]
+
+
 def _each_block(columns: int, work: Callable[[int, int, int], Any]) -> None:
-    """Calls work(number, low, high) for all blocks of columns, on as many threads as torch uses."""
-    lows = range(0, columns, _COLUMNS)
-    blocks = [(i, low, min(low + _COLUMNS, columns)) for i, low in enumerate(lows)]
+    """Call work(number, low, high) for all blocks of columns, on as many threads as torch uses."""
+    blocks = [(i, *bounds) for i, bounds in enumerate(_blocks(columns))]
     threads = min(torch.get_num_threads(), len(blocks))
     if threads <= 1:
         for block in blocks:

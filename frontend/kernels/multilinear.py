@@ -43,24 +43,35 @@ def hard_coefficients(weight: Tensor) -> Tensor:
 
 
 def tree_gates(x: Tensor, leaves: Tensor, offsets: Tensor, coefficients: Tensor) -> Tensor:
-    """Trees of gates over rows of `x`.
+    """Evaluate trees of gates over rows of `x`, pooled or not.
 
     Args:
         x: (rows, batch) activations.
         leaves: (trees, 2**depth) int row numbers; depth 1 is a plain gate.
-        offsets: (positions,) int, added to `leaves`: the places where a kernel is applied.
+        offsets: int, added to `leaves`: the places where a kernel is applied. (positions,), or
+            (positions, places) if each position is the maximum over several places (an OR pool).
         coefficients: (trees, 2**depth - 1, 4), level by level from the leaves.
 
     Returns:
-        (trees, positions, batch): the root of every tree at every position.
+        (trees, positions, batch): the root of every tree at every position. The gradient of a
+        maximum goes to one of the places that have it.
     """
-    result: Tensor = _implementation(x).trees.apply(x, leaves, offsets, coefficients)
+    if offsets.ndim == 1:
+        offsets = offsets[:, None]
+    result: Tensor
+    trees = _implementation(x).trees
+    if trees is _TreeGates and offsets.shape[1] > 1:
+        every = trees.apply(x, leaves, offsets.flatten(), coefficients)
+        result = every.unflatten(1, offsets.shape).max(2).values
+    else:
+        result = trees.apply(x, leaves, offsets, coefficients)
     return result
 
 
 class _TreeGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, leaves: Tensor, offsets: Tensor, coef: Tensor) -> Tensor:
+        offsets = offsets.flatten()
         ctx.save_for_backward(x, leaves, offsets, coef)
         out = x.new_empty(len(leaves), len(offsets), x.shape[1])
         for block in _blocks(x, leaves, offsets):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import lzma
 import signal
 import time
@@ -42,6 +43,8 @@ class Recipe:
             closes the gap between soft and discrete accuracy.
         seed: of the order of samples.
         save_every: seconds between checkpoints.
+        shift: most pixels by which an image moves along each axis; 0 is shifted in.
+        flip: mirror half of the images left to right.
     """
 
     steps: int
@@ -52,6 +55,8 @@ class Recipe:
     hard_steps: int = 0
     seed: int = 0
     save_every: float = 60.0
+    shift: int = 0
+    flip: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,19 @@ def train(
     recipe: Recipe,
     checkpoint: str | Path,
     progress: Callable[[Progress], Any] | None = None,
+    *,
+    replan: bool = False,
 ) -> bool:
-    """Train `model` in place, from `checkpoint` on where that file exists.
+    """Train `model` in place, from `checkpoint` on if that file exists.
+
+    Args:
+        model: is trained on the device on which it is.
+        data: stays on its own device.
+        recipe: how to train.
+        checkpoint: is written once in `recipe.save_every` seconds and at the end.
+        progress: is called after every step.
+        replan: go on with a checkpoint of another recipe under this one: its weights, its
+            optimizer's moments and its step stay.
 
     Returns:
         Whether all steps are done; False after SIGTERM or Ctrl-C, with everything saved.
@@ -93,10 +109,10 @@ def train(
     path = Path(checkpoint)
     device = next(model.parameters()).device
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(recipe.seed)
-    step = _resume(path, model, optimiser, generator, recipe) if path.exists() else 0
+    step = _resume(path, model, optimiser, generator, recipe, replan) if path.exists() else 0
     model.train()
     saved_at = time.monotonic()
     with _stop_requests() as stopped:
@@ -106,7 +122,8 @@ def train(
                     group["lr"] = recipe.learning_rate * (1 - step / recipe.steps)
             model.train_straight_through(step >= recipe.steps - recipe.hard_steps)
             batch = torch.randint(len(data), (recipe.batch,), generator=generator)
-            scores = model(data.x[batch].to(device, non_blocking=True))
+            images = augmented(data.x[batch], recipe.shift, recipe.flip, generator)
+            scores = model(images.to(device, non_blocking=True))
             loss = torch.nn.functional.cross_entropy(scores, data.y[batch].to(device))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -123,6 +140,22 @@ def train(
     return step >= recipe.steps
 
 
+def augmented(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Return the images (N, C, H, W), each moved and mirrored at random as `Recipe` says."""
+    if flip:
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    if shift:
+        height, width = images.shape[2:]
+        padded = torch.nn.functional.pad(images, (shift,) * 4)
+        top, left = torch.randint(2 * shift + 1, (2, len(images), 1, 1, 1), generator=generator)
+        rows = (top + torch.arange(height)[:, None]).expand(-1, images.shape[1], -1, 1)
+        moved = padded.gather(2, rows.expand(-1, -1, -1, padded.shape[3]))
+        columns = (left + torch.arange(width)).expand(-1, images.shape[1], height, -1)
+        images = moved.gather(3, columns)
+    return images
+
+
 def accuracy(model: LogicNet, data: Dataset, *, hard: bool) -> float:
     """Share of right answers with hard bits (eval mode) or with soft gates (training mode)."""
     device = next(model.parameters()).device
@@ -136,6 +169,36 @@ def accuracy(model: LogicNet, data: Dataset, *, hard: bool) -> float:
             right += int((labels == data.y[part]).sum())
     model.train(was_training)
     return right / len(data)
+
+
+class Curve:
+    """Appends points of a training curve to a file of JSON lines.
+
+    A point has the step, the mean loss since the last point, the test accuracy with soft gates and
+    with hard ones, the seconds of wall-clock and of CPU time since this process started training.
+    """
+
+    def __init__(self, path: str | Path, every: int, model: LogicNet, test: Dataset) -> None:
+        self.path, self.every, self.model, self.test = Path(path), every, model, test
+        self._losses: list[float] = []
+        self._start = time.monotonic(), time.process_time()
+
+    def follow(self, progress: Progress) -> None:
+        """Take a step's loss; append a point after every `every` steps and after the last one."""
+        self._losses.append(progress.loss)
+        if progress.step % self.every and progress.step != progress.steps:
+            return
+        point = {
+            "step": progress.step,
+            "loss": round(float(np.mean(self._losses)), 5),
+            "soft": round(accuracy(self.model, self.test, hard=False), 4),
+            "discrete": round(accuracy(self.model, self.test, hard=True), 4),
+            "seconds": round(time.monotonic() - self._start[0], 1),
+            "cpu_seconds": round(time.process_time() - self._start[1], 1),
+        }
+        self._losses.clear()
+        with self.path.open("a") as lines:
+            lines.write(json.dumps(point) + "\n")
 
 
 def save_trained(path: str | Path, model: LogicNet, **notes: str | float) -> None:
@@ -187,16 +250,17 @@ def _resume(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     recipe: Recipe,
+    replan: bool,
 ) -> int:
     saved = read_checkpoint(path)
     if not isinstance(saved, dict) or not {"model", "optimiser", "generator", "step"} <= set(saved):
         raise FormatError(f"{path}: no checkpoint of a training run; give another file to write to")
     before = {**asdict(Recipe(recipe.steps)), **saved["recipe"], "save_every": recipe.save_every}
-    if before != asdict(recipe):
+    if before != asdict(recipe) and not replan:
         changed = [k for k, v in asdict(recipe).items() if before.get(k) != v]
         raise LgirError(
             f"{path}: was trained with another {', '.join(changed)}; give the same settings to go "
-            "on with it, or another file to start anew"
+            "on with it, ask to replan it, or give another file to start anew"
         )
     try:
         model.load_state_dict(saved["model"])

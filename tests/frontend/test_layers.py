@@ -93,18 +93,20 @@ def test_straight_through_computes_hard_gates_and_passes_soft_gradients():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("depth", [1, 3])
-def test_compiled_tree_kernels_equal_the_ones_in_torch(depth, threads):
+@pytest.mark.parametrize("places", [1, 2, 4])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_compiled_tree_kernels_equal_the_ones_in_torch(monkeypatch, depth, places, threads):
     torch.manual_seed(0)
     x = torch.rand(40, 300, dtype=torch.double, requires_grad=True)
     coefficients = torch.randn(6, 2**depth - 1, 4, dtype=torch.double, requires_grad=True)
     leaves = torch.randint(0, 30, (6, 2**depth), dtype=torch.int32)
-    offsets = torch.tensor([0, 2, 9], dtype=torch.int32)
+    offsets = torch.randint(0, 10, (3, places), dtype=torch.int32)
     results = []
     torch.set_num_threads(threads)
     try:
-        for function in (kernels._TreeGates, cpu_kernels.TreeGates):
-            out = function.apply(x, leaves, offsets, coefficients)
+        for implementation in (kernels._torch_kernels(), kernels._cpu_kernels()):
+            monkeypatch.setattr(kernels, "_implementation", lambda x, it=implementation: it)
+            out = kernels.tree_gates(x, leaves, offsets, coefficients)
             results.append((out, *torch.autograd.grad(out.square().sum(), (x, coefficients))))
     finally:
         torch.set_num_threads(1)
