@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.c.text import float_literal
+from lgir.ir.thresholds import byte_levels
 
 _NUMBERS_PER_LINE: Final = 16
 
@@ -62,7 +63,7 @@ class ConstantPool:
         values: npt.NDArray[Any] = levels
         c_type = "float"
         if dtype == "u8":  # x > t is x > floor(t); every byte is above -1 and none above 255
-            values, c_type = np.clip(np.floor(levels), -1, 255).astype(np.int16), "int16_t"
+            values, c_type = byte_levels(levels), "int16_t"
         differ = bool((values != values[:, :1]).any())
         return self.add_table("levels", c_type, values if differ else values[:, 0]), differ
 

@@ -41,6 +41,7 @@ from lgir.backends.lowering.steps import (
 )
 from lgir.errors import BackendError
 from lgir.ir.sets import distinct
+from lgir.ir.thresholds import byte_levels
 from lgir.ir.truth_tables import widen_table
 
 Ints = npt.NDArray[np.int64]
@@ -127,7 +128,7 @@ class Program:
         args: list[Arg] = [Samples(step.input, element, features), Count(), features, rows]
         if step.levels is not None:
             if step.dtype == "u8":  # x > t is x > floor(t); -1 holds for every byte, 255 for none
-                kind, levels = "int16_t", np.clip(np.floor(step.levels), -1, 255)
+                kind, levels = "int16_t", byte_levels(step.levels)
             else:
                 kind, levels = "float", step.levels
             args += [View(self._table("levels", kind, levels), kind), count]

@@ -59,6 +59,7 @@ from lgir.backends.lowering.steps import (
     SumStep,
 )
 from lgir.errors import BackendError
+from lgir.ir.thresholds import byte_levels
 
 _TILES_AT_ONCE: Final = 192
 """Tiles times levels whose bits are held at once while packing, 780 KiB: mostly whole rows."""
@@ -424,4 +425,4 @@ def _level_table(levels: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.g
     """Levels in the dtype of the samples: of bytes, x > t is x > floor(t)."""
     if kind != "u8":
         return np.ascontiguousarray(levels)
-    return np.clip(np.floor(levels), 0, 255).astype(np.uint8)
+    return np.maximum(byte_levels(levels), 0).astype(np.uint8)

@@ -34,6 +34,7 @@ from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
 from lgir.ir.simulate import tap_index
+from lgir.ir.thresholds import element_levels
 from lgir.ir.types import FIRST_TAP, Value
 from lgir.registry import PASSES
 
@@ -97,9 +98,7 @@ class _Planner:
 
     def _threshold(self, node: Node, op: Threshold) -> None:
         source, shape = node.inputs[0], self.graph.values[node.inputs[0]].shape
-        lead = op.levels.shape[:-1]
-        levels = op.levels.reshape(*lead, *(1,) * (len(shape) - len(lead)), op.num_levels)
-        flat = np.broadcast_to(levels, (*shape, op.num_levels)).reshape(-1, op.num_levels)
+        flat = element_levels(op, shape).reshape(-1, op.num_levels)
         index, value = self._graph_input(source)
         # A reshaped input has the same elements in the same order, so only the grouping of bits by
         # this node's channels matters.

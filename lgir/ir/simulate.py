@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lgir.ir.body import Body, Rows
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
+from lgir.ir.thresholds import element_levels
 from lgir.ir.types import FIRST_TAP, TRUE, Shape
 
 Words = npt.NDArray[np.uint64]
@@ -87,10 +88,7 @@ def group_scores(count: npt.NDArray[np.integer], op: GroupSum) -> npt.NDArray[np
 
 def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
     """(n, C, ...) numbers -> packed bits (C*L, ..., words), feature major."""
-    lead = op.levels.ndim - 1
-    # Broadcast levels (*lead, L) over (n, *shape, L): missing trailing axes are inserted before L.
-    shape = op.levels.shape[:-1] + (1,) * (x.ndim - 1 - lead) + op.levels.shape[-1:]
-    bits = x.astype(np.float32, copy=False)[..., None] > op.levels.reshape(shape)
+    bits = x.astype(np.float32, copy=False)[..., None] > element_levels(op, x.shape[1:])
     bits = np.moveaxis(bits, -1, 2)  # (n, C, L, ...)
     return pack(bits.reshape(len(x), x.shape[1] * op.num_levels, *x.shape[2:]))
 

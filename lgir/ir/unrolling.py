@@ -20,6 +20,7 @@ from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Reshape, Threshold
 from lgir.ir.simulate import Words, pack, tap_index
+from lgir.ir.thresholds import always_exceeded, distinct_levels, element_levels, never_exceeded
 from lgir.ir.types import FALSE, FIRST_TAP, TRUE, Value
 
 Array = npt.NDArray[Any]
@@ -54,8 +55,8 @@ class InputSpace:
             level = np.concatenate([r.ravel() for r in rows]) if rows else np.zeros(0, np.float32)
             element = [np.repeat(np.arange(value.size), r.shape[1]) for r in rows]
             pairs = np.stack([np.concatenate([*element, []]), level], axis=1)
-            real = ~_is_constant(value, level)
-            pairs = np.unique(pairs[real], axis=0)
+            constant = always_exceeded(level, value.dtype) | never_exceeded(level, value.dtype)
+            pairs = np.unique(pairs[~constant], axis=0)
             self._numbers[value.name] = _Numbers(
                 self.num_variables, pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.float32)
             )
@@ -71,8 +72,9 @@ class InputSpace:
         level = _element_levels(value, op)
         known = self._numbers[value.name]
         nets = np.full(level.shape, FALSE, np.int32)
-        constant = _is_constant(value, level)
-        nets[constant & (level < 0)] = TRUE
+        always = always_exceeded(level, value.dtype)
+        constant = always | never_exceeded(level, value.dtype)
+        nets[always] = TRUE
         element = np.broadcast_to(np.arange(value.size)[:, None], level.shape)
         kinds = np.unique(known.level)
         keys = known.element * len(kinds) + np.searchsorted(kinds, known.level)
@@ -252,23 +254,9 @@ def _thresholds(graph: Graph, value: Value) -> list[Threshold]:
 
 
 def _element_levels(value: Value, op: Threshold) -> npt.NDArray[np.float32]:
-    """(elements, L) the levels applied to each element; of a byte, integers from -1 to 255."""
-    lead = op.levels.shape[:-1]
-    ones = (1,) * (len(value.shape) - len(lead))
-    levels = np.broadcast_to(
-        op.levels.reshape(*lead, *ones, op.num_levels), (*value.shape, op.num_levels)
-    ).reshape(value.size, op.num_levels)
-    if value.dtype == "u8":
-        levels = np.clip(np.floor(levels), -1, 255)
-    return (levels + np.float32(0)).astype(np.float32)  # -0.0 becomes 0.0
-
-
-def _is_constant(value: Value, level: Array) -> npt.NDArray[np.bool_]:
-    """Levels that every number of the type passes or fails."""
-    if value.dtype == "u8":
-        return (level < 0) | (level >= 255)
-    constant: npt.NDArray[np.bool_] = level == np.inf
-    return constant
+    """Return (elements, L) float32: the distinct levels that `op` compares each element with."""
+    levels = element_levels(op, value.shape).reshape(value.size, op.num_levels)
+    return distinct_levels(levels, value.dtype)
 
 
 def count_cases(space: InputSpace) -> int:

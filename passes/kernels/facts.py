@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.ir.nodes import Logic, Threshold
+from lgir.ir.thresholds import always_exceeded, distinct_levels, never_exceeded
 from lgir.ir.types import FIRST_TAP, Shape, Value
 from lgir.passes.kernels.normalize import Literals, first_equal
 
@@ -86,12 +87,10 @@ def threshold_facts(op: Threshold, x: Value) -> Literals:
     if levels.ndim == 1:
         levels = np.broadcast_to(levels, (channels, len(levels)))
     rows = np.moveaxis(levels, -1, 1).reshape(channels * op.num_levels, -1)
-    never, always = rows == np.inf, np.zeros_like(rows, dtype=bool)
-    if x.dtype == "u8":  # integers pass 63.2 just when they pass 63
-        rows = np.clip(np.floor(rows), -1, 255)
-        never, always = rows == 255, rows == -1
+    rows = distinct_levels(rows, x.dtype)
+    never, always = never_exceeded(rows, x.dtype), always_exceeded(rows, x.dtype)
     feature = np.repeat(np.arange(channels), op.num_levels)
-    root = first_equal([feature, *(rows.T + np.float32(0)).astype(np.float32).view(np.uint32)])
+    root = first_equal([feature, *np.ascontiguousarray(rows.T).view(np.uint32)])
     facts = 2 * root
     facts[never.all(axis=1)] = CONST_FALSE
     facts[always.all(axis=1)] = CONST_TRUE

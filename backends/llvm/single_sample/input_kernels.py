@@ -20,6 +20,7 @@ from lgir.backends.llvm.single_sample.kernel_set import (
     write_index,
 )
 from lgir.backends.llvm.single_sample.steps import LANES, NUMBERS, CompareLevels, LoadSample
+from lgir.ir.thresholds import byte_levels
 
 INPUT_KINDS: Final = {"bit": ("u8", "f32", "bits"), "u8": ("u8",), "f32": ("f32",)}
 """The kinds of samples by the dtype of a graph input; "bits" are rows of 64-bit words."""
@@ -138,7 +139,7 @@ def _level_table(thresholds: npt.NDArray[np.float32], number: str) -> npt.NDArra
     Bytes are compared with 16-bit integers, since a threshold may lie below or above all bytes.
     """
     table = np.concatenate([thresholds.ravel(), np.zeros(NUMBERS, np.float32)])
-    return np.clip(np.floor(table), -1, 255).astype(np.int16) if number == "u8" else table
+    return byte_levels(table) if number == "u8" else table
 
 
 def _write_compare(f: FunctionWriter, number: str, are_bits: bool) -> None:

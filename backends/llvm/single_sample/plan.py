@@ -48,6 +48,7 @@ from lgir.errors import BackendError
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
 from lgir.ir.simulate import tap_index
+from lgir.ir.thresholds import element_levels
 from lgir.ir.types import FALSE, FIRST_TAP, Shape
 from lgir.registry import PASSES
 
@@ -168,12 +169,10 @@ class _Planner:
     def _threshold(self, node: Node, op: Threshold) -> None:
         name = node.inputs[0]
         shape = self.graph.values[name].shape
-        lead = op.levels.shape[:-1]
-        levels = op.levels.reshape(*lead, *(1,) * (len(shape) - len(lead)), op.num_levels)
         while (producer := self.graph.producer(name)) is not None:
             name = producer.inputs[0]
         index = [value.name for value in self.graph.inputs].index(name)
-        self._compare(index, node.output, shape, np.broadcast_to(levels, (*shape, op.num_levels)))
+        self._compare(index, node.output, shape, element_levels(op, shape))
 
     def _compare(
         self, index: int, name: str, shape: Shape, levels: npt.NDArray[np.float32] | None
