@@ -40,9 +40,9 @@ from rich.table import Table
 
 import lgir
 from lgir.backends.cuda.kernels import POSITIONS, THREADS
-from lgir.backends.cuda.program import Program, touched, walk
+from lgir.backends.cuda.program import LOWERING_OPTIONS, Program, touched, walk
 from lgir.backends.cuda.source import DEFAULT_WORKSPACE, max_words, source
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ConeStep, GateStep, PackStep, Step, SumStep
 from lgir.benchmarking.rendering import si
@@ -124,7 +124,7 @@ class Prediction:
 
 def predict(net: str, gpu: Gpu, *, packed: bool) -> Prediction:
     """The roofline of the optimised network, whole chunks of the batch at a time."""
-    program = Program(make_plan(optimised(net)))
+    program = Program(make_plan(optimised(net), LOWERING_OPTIONS))
     words = max_words(program, DEFAULT_WORKSPACE)
     resident = 4 * words * program.plan.num_planes <= gpu.l2
     seconds = LAUNCH * len(program.launches)
@@ -191,7 +191,7 @@ def work_of(step: Step, index_bytes: int, packed: bool) -> Work:
     return Work(36.0 * step.planes.size, 32.0 * step.planes.size, step.planes.size)
 
 
-def lop3_of(expr: Expr) -> int:
+def lop3_of(expr: ConeExpr) -> int:
     """Instructions of a tree at one position."""
     own = {"and": 2, "xor": 1, "lut": (1 << len(expr.args)) - 1}.get(expr.kind, 0)
     return own + sum(map(lop3_of, expr.args))
@@ -380,7 +380,7 @@ def measure(net: str, samples: int, plain_bytes: int, repeats: int) -> tuple[Gpu
     with the reference interpreter first.
     """
     graph = build_net(net)
-    program = Program(make_plan(lgir.optimize(graph, verify=None)[0]))
+    program = Program(make_plan(lgir.optimize(graph, verify=None)[0], LOWERING_OPTIONS))
     circuit = unrolled(graph)
     (value,) = graph.inputs
     groups = len(circuit.outputs)

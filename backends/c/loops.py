@@ -9,7 +9,7 @@ import numpy as np
 
 from lgir.backends.c.constants import ConstantPool
 from lgir.backends.c.expressions import gate_expression
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 from lgir.backends.lowering.steps import ConeStep, GateStep, Step
 from lgir.ir.truth_tables import TABLE_TO_NAME, UNARY_NAMES
 
@@ -25,7 +25,7 @@ class LoopWriter:
     def __init__(self, constants: ConstantPool, functions: dict[str, str]) -> None:
         self._constants = constants
         self._functions = functions
-        self._tree_names: dict[Expr, str] = {}
+        self._tree_names: dict[ConeExpr, str] = {}
 
     def calls(self, steps: Sequence[Step]) -> list[str]:
         """Return the calls that evaluate `steps` in order."""
@@ -86,7 +86,7 @@ def gate_function(fanin: int, table: int) -> str:
     )
 
 
-def tree_function(name: str, expr: Expr) -> str:
+def tree_function(name: str, expr: ConeExpr) -> str:
     """Return a C function that evaluates trees of one shape at every position.
 
     The comment of `templates.SPACE` says what its rows and masks are.
@@ -124,15 +124,15 @@ static void {name}(word *p, const plane *row, const uint8_t *mask, long n, const
 """
 
 
-def _tree_statements(root: Expr) -> tuple[list[str], str]:
+def _tree_statements(root: ConeExpr) -> tuple[list[str], str]:
     """Return statements that evaluate a tree from its leaves x0, x1, ... and its root's variable.
 
-    Leaves and masks are used up in the order of `Expr.num_masks`.
+    Leaves and masks are used up in the order of `ConeExpr.num_masks`.
     """
     lines: list[str] = []
     leaves = masks = values = 0
 
-    def walk(expr: Expr) -> str:
+    def walk(expr: ConeExpr) -> str:
         nonlocal leaves, masks, values
         if not expr.args:
             leaves += 1

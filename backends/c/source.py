@@ -16,6 +16,7 @@ from lgir.backends.c.loops import LoopWriter
 from lgir.backends.c.statements import gate_statements
 from lgir.backends.c.templates import FUNCTIONS
 from lgir.backends.c.text import comment, float_literal, needed_pieces, string_literal
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import (
     ONE_PLANE,
@@ -33,6 +34,8 @@ from lgir.ir.types import Value
 from lgir.registry import register_exporter
 from lgir.version import __version__
 
+LOWERING_OPTIONS: Final = LoweringOptions()
+"""No option: the steps that every C compiler can evaluate."""
 STYLES: Final = ("tables", "statements")
 
 
@@ -85,7 +88,7 @@ class CSource:
         self.graph = graph
         self.word = word
         self.interface = Interface(graph, prefix)
-        self.plan = make_plan(graph)
+        self.plan = make_plan(graph, LOWERING_OPTIONS)
         self.workspace_bytes = -(-self.plan.num_planes * word // 64) * 8
         self._plane_bytes = 2 if self.plan.num_planes <= 1 << 16 else 4
         self._constants = ConstantPool(self._plane_bytes)

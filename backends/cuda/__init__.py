@@ -9,7 +9,7 @@ from __future__ import annotations
 from lgir.backends.cuda.driver import Device
 from lgir.backends.cuda.executable import CudaExecutable
 from lgir.backends.cuda.interface import header
-from lgir.backends.cuda.program import Program
+from lgir.backends.cuda.program import LOWERING_OPTIONS, Program
 from lgir.backends.cuda.source import DEFAULT_WORKSPACE, emit_cuda, source
 from lgir.backends.cuda.toolchain import check_arch
 from lgir.backends.lowering.plan import make_plan
@@ -43,7 +43,7 @@ def export_cuda(
     graph: Graph, *, prefix: str | None = None, workspace: int = DEFAULT_WORKSPACE
 ) -> Export:
     """CUDA source of kernels, tables and C functions; see `emit_cuda`."""
-    program = Program(make_plan(graph))
+    program = Program(make_plan(graph, LOWERING_OPTIONS))
     return Export(source(program, prefix, workspace).encode(), header(program, prefix))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lgir.backends.cuda.driver import Device
-from lgir.backends.cuda.program import Program
+from lgir.backends.cuda.program import LOWERING_OPTIONS, Program
 from lgir.backends.cuda.runtime import Network
 from lgir.backends.cuda.source import max_words, source
 from lgir.backends.cuda.toolchain import compile_kernels
@@ -44,7 +44,7 @@ class CudaExecutable(Executable):
 
     def __init__(self, graph: Graph, device: Device, arch: str | None, workspace: int) -> None:
         super().__init__(graph)
-        self.plan = make_plan(graph)
+        self.plan = make_plan(graph, LOWERING_OPTIONS)
         self.arch = arch or device.arch
         self._names_arch = arch is not None
         self._workspace = workspace

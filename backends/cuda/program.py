@@ -7,6 +7,7 @@ table. What is written out as source, and what a process launches itself, are th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,8 @@ from lgir.backends.cuda.launch import (
     View,
 )
 from lgir.backends.cuda.trees import Tree, cone_kernel, cone_kernel_name
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.steps import (
     BUFFER,
     ZERO_PLANE,
@@ -45,6 +47,9 @@ from lgir.ir.thresholds import byte_levels
 from lgir.ir.truth_tables import widen_table
 
 Ints = npt.NDArray[np.int64]
+
+LOWERING_OPTIONS: Final = LoweringOptions()
+"""No option: each saves traffic of a CPU's caches, at the price of steps that depend on others."""
 
 
 class Program:
@@ -71,8 +76,8 @@ class Program:
         self.launches: list[Launch] = []
         self.packed_planes = [0] * len(plan.graph.inputs)
         self._shared: dict[bytes, Table] = {}
-        self.trees: dict[Expr, Tree] = {}
-        self._trees_of: dict[str, dict[Expr, Tree]] = {}
+        self.trees: dict[ConeExpr, Tree] = {}
+        self._trees_of: dict[str, dict[ConeExpr, Tree]] = {}
         for step in plan.steps:
             if isinstance(step, ConeStep):
                 tree = self.trees.setdefault(step.expr, Tree(len(self.trees), step.expr))

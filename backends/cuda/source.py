@@ -32,7 +32,7 @@ from lgir.backends.cuda.launch import (
     Table,
     View,
 )
-from lgir.backends.cuda.program import Program
+from lgir.backends.cuda.program import LOWERING_OPTIONS, Program
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ONE_PLANE
 from lgir.ir.graph import Graph
@@ -58,7 +58,7 @@ def emit_cuda(
     Raises:
         BackendError: the graph cannot be lowered, or `prefix` is not a C name.
     """
-    return source(Program(make_plan(graph)), prefix, workspace)
+    return source(Program(make_plan(graph, LOWERING_OPTIONS)), prefix, workspace)
 
 
 def source(program: Program, prefix: str | None = None, workspace: int = DEFAULT_WORKSPACE) -> str:

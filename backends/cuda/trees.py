@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lgir.backends.cuda.kernels import Kernel
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 from lgir.backends.lowering.pools import MAX_LEAVES
 
 CONE_SIZES: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
@@ -25,7 +25,7 @@ class Tree:
     """A cone template with its number."""
 
     number: int
-    expr: Expr
+    expr: ConeExpr
 
     @property
     def text(self) -> str:
@@ -89,8 +89,8 @@ def cone_kernel(name: str, copies: int, trees: Sequence[Tree]) -> Kernel:
     )
 
 
-def _tree(root: Expr) -> tuple[list[str], str]:
-    """Statements that evaluate a tree, and the expression of its root; see `Expr.num_masks`."""
+def _tree(root: ConeExpr) -> tuple[list[str], str]:
+    """Statements that evaluate a tree, and the expression of its root; see `ConeExpr.num_masks`."""
     lines: list[str] = []
     leaves = masks = values = 0
 
@@ -105,7 +105,7 @@ def _tree(root: Expr) -> tuple[list[str], str]:
         masks += 1
         return f"m[{masks - 1}]"
 
-    def walk(expr: Expr) -> str:
+    def walk(expr: ConeExpr) -> str:
         nonlocal leaves
         if not expr.args:
             leaves += 1

@@ -32,7 +32,7 @@ from lgir.backends.llvm.jit import CompiledFunctions, assembly
 from lgir.backends.llvm.llvm_text import BLOCK, PLANE_BYTES
 from lgir.backends.llvm.object_cache import ObjectCache, default_folder
 from lgir.backends.llvm.probe import measure_machine
-from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.program import LOWERING_OPTIONS, Program
 from lgir.backends.llvm.records import RecordArray, StepRecord, link_records
 from lgir.backends.llvm.run_loop import RunLoop
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
@@ -82,7 +82,7 @@ class LlvmExecutable(Executable):
         self.options = options
         self.target = target
         self.threads = _cores() if options.threads is None else _checked(options.threads)
-        self.plan = make_plan(graph, chains=True)
+        self.plan = make_plan(graph, LOWERING_OPTIONS)
         own_code = target.ternary and os.name == "posix"
         self._program = Program(self.plan, ternary=target.ternary, own_code=own_code)
         code = self._program.code

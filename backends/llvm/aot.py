@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 from lgir.backends.c.compiler import link_shared
 from lgir.backends.c.interface import Interface
 from lgir.backends.llvm.library import Library
-from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.program import LOWERING_OPTIONS, Program
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.static_archive import static_archive
@@ -101,7 +101,7 @@ def compile_object(
 
     interface = Interface(graph, prefix)
     triple, cpu = _resolve(target, features)
-    plan = make_plan(graph, chains=True)
+    plan = make_plan(graph, LOWERING_OPTIONS)
     own_code = cpu.ternary and triple.startswith("x86_64") and "linux" in triple
     program = Program(plan, ternary=cpu.ternary, byte_output=True, own_code=own_code)
     library = Library(interface, program, _latency_plan(graph, cpu) if latency else None)

@@ -15,8 +15,8 @@ from lgir.backends.llvm.avx512.trees import geometry_of, tree_work
 from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
 from lgir.backends.llvm.scoring import count_lanes
-from lgir.backends.lowering.cones import Expr
-from lgir.backends.lowering.fused import THREE_ONES
+from lgir.backends.lowering.cones import ConeExpr
+from lgir.backends.lowering.fused_levels import THREE_ONES
 from lgir.backends.lowering.steps import (
     ChainStep,
     ConeStep,
@@ -163,7 +163,7 @@ def _cone_footprint(step: ConeStep, positions: int) -> int:
     return LINE * (int(np.minimum(gaps, span).sum()) + len(step.out) * positions)
 
 
-def _tree_logic(expr: Expr, three: int) -> int:
+def _tree_logic(expr: ConeExpr, three: int) -> int:
     if not expr.args:
         return 0
     own = {"and": 2 * three, "xor": 1}.get(expr.kind, ((1 << len(expr.args)) - 1) * three)
@@ -190,7 +190,7 @@ def _sum(step: SumStep, three: int) -> StepCost:
     instructions.
     """
     groups, bits = step.planes.shape
-    width = bits.bit_length() if step.start is None else step.start.shape[1]
+    width = bits.bit_length() if step.initial is None else step.initial.shape[1]
     count = _count("sum", step.planes, width, three)
     near, *far = count.traffic
     in_tile = TILE // count_lanes(width)

@@ -24,7 +24,7 @@ from lgir.backends.llvm.llvm_text import (
     FunctionWriter,
 )
 from lgir.backends.llvm.records import KERNEL_PARAMS, Field, mask_table
-from lgir.backends.lowering.fused import THREE_ONES
+from lgir.backends.lowering.fused_levels import THREE_ONES
 from lgir.ir.truth_tables import swap_inputs
 
 FUSED_ROWS: Final = 4

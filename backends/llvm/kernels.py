@@ -16,7 +16,7 @@ from lgir.backends.llvm.llvm_text import (
     FunctionWriter,
 )
 from lgir.backends.llvm.records import KERNEL_PARAMS, Field, mask_table
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 
 CHAIN_ROWS: Final = 4
 """Rows of a chain in one round of its loop."""
@@ -121,7 +121,7 @@ def chain_words(
     return words, mask_table(masks), constant
 
 
-def cone_kernel(name: str, expr: Expr, *, ternary: bool) -> str:
+def cone_kernel(name: str, expr: ConeExpr, *, ternary: bool) -> str:
     """Rows (leaf offsets..., output offset, masks...): a tree looped over positions, and at each
     over the shifted copies that a pool ORs.
 
@@ -169,12 +169,12 @@ def _walk(f: FunctionWriter, step_a: str, a: str, step_b: str, b: str) -> str:
 
 def evaluate_tree(
     f: FunctionWriter,
-    expr: Expr,
+    expr: ConeExpr,
     leaves: list[tuple[str, str]],
     masks: list[str],
     position: dict[str, str],
 ) -> str:
-    """Consumes leaves and masks in the template's order; see `Expr.num_masks`."""
+    """Consumes leaves and masks in the template's order; see `ConeExpr.num_masks`."""
     if not expr.args:
         kind, pointer = leaves.pop(0)
         return f.load_plane(pointer, position[kind])

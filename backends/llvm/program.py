@@ -42,6 +42,7 @@ from lgir.backends.llvm.scoring import (
     sum_kernel,
 )
 from lgir.backends.llvm.trees import mask_runs, tree_kernel, tree_rows
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.steps import (
     BUFFER,
     DUMP_PLANE,
@@ -61,6 +62,10 @@ from lgir.backends.lowering.steps import (
 from lgir.errors import BackendError
 from lgir.ir.thresholds import byte_levels
 
+LOWERING_OPTIONS: Final = LoweringOptions(
+    trails=True, fused_levels=True, forests=True, channel_groups=True, chunked_popcount=True
+)
+"""Everything that reduces cache traffic, which is what limits a CPU."""
 _TILES_AT_ONCE: Final = 192
 """Tiles times levels whose bits are held at once while packing, 780 KiB: mostly whole rows."""
 
@@ -288,7 +293,7 @@ class Program:
 
     def _count(self, step: CountStep) -> StepRecord:
         groups, width = step.counts.shape
-        rows = np.concatenate([step.start, whole_rounds(step.planes), step.counts], axis=1)
+        rows = np.concatenate([step.initial, whole_rounds(step.planes), step.counts], axis=1)
         name = f"count{width}"
         self._use(name, count_kernel, width)
         fields = fields_of({Field.COUNT: groups, Field.BITS: rows.shape[1] - 2 * width})
@@ -296,7 +301,7 @@ class Program:
 
     def _sum(self, step: SumStep, form: str) -> StepRecord:
         groups, width = len(step.planes), _width(step)
-        start = np.full((groups, width), ZERO_PLANE) if step.start is None else step.start
+        start = np.full((groups, width), ZERO_PLANE) if step.initial is None else step.initial
         # In order, so that the planes of a group are read from near to far.
         rows = np.concatenate([start, whole_rounds(np.sort(step.planes, axis=1))], axis=1)
         tau, beta = np.array([step.tau, step.beta], np.float32).view(np.uint32).tolist()
@@ -397,7 +402,7 @@ def _tiles_at_once(levels: int, tiles: int) -> int:
 
 def _width(step: SumStep) -> int:
     """Planes of a group's count."""
-    return len(step.start[0]) if step.start is not None else len(step.planes[0]).bit_length()
+    return len(step.initial[0]) if step.initial is not None else len(step.planes[0]).bit_length()
 
 
 def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
@@ -405,15 +410,15 @@ def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
     independent, by the index of the first.
     """
     runs: dict[int, list[ConeStep]] = {}
-    batch = None
+    stage = None
     for i, step in enumerate(steps):
         if not isinstance(step, ConeStep) or geometry_of(step) is None:
-            batch = None
+            stage = None
             continue
-        if step.batch != batch:
+        if step.stage != stage:
             run = runs[i] = []
         run.append(step)
-        batch = step.batch
+        stage = step.stage
     return runs
 
 

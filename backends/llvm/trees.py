@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lgir.backends.llvm.kernels import evaluate_tree
 from lgir.backends.llvm.llvm_text import PLANE_BYTES, FunctionWriter
 from lgir.backends.llvm.records import KERNEL_PARAMS, Field
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 from lgir.backends.lowering.steps import Planes
 
 _NEAR: Final = 1 << 16
@@ -35,7 +35,7 @@ _PLANE_SHIFT: Final = PLANE_BYTES.bit_length() - 1
 Words = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
-def tree_kernel(name: str, expr: Expr, reach: str, *, ternary: bool) -> str:
+def tree_kernel(name: str, expr: ConeExpr, reach: str, *, ternary: bool) -> str:
     """COUNT runs of trees: for each, at MASKS, a u32, how many trees, and a byte a mask; at ROWS a
     row a tree: the planes of its leaves, counted from the offset BASE. Results go to planes that
     follow one another, from the offset OUT.

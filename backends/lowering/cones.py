@@ -32,7 +32,7 @@ Nets = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Expr:
+class ConeExpr:
     """A template's expression tree.
 
     `kind` is "tap" or "cut" for a leaf, "and" (two masks: see `and_masks`), "xor", or "lut" (a mask
@@ -40,7 +40,7 @@ class Expr:
     """
 
     kind: str
-    args: tuple[Expr, ...] = ()
+    args: tuple[ConeExpr, ...] = ()
 
     @property
     def masks(self) -> int:
@@ -68,7 +68,7 @@ class Expr:
 class Cones:
     """Cones of one template, each below one of `nets` (n,); otherwise as `ConeGroup`."""
 
-    expr: Expr
+    expr: ConeExpr
     nets: Ints
     roots: Ints
     shifts: Ints
@@ -88,7 +88,7 @@ class ConeGroup:
         level: cones of a lower level come first; equal levels are independent.
     """
 
-    expr: Expr
+    expr: ConeExpr
     leaves: Ints
     masks: Bools
     roots: Ints
@@ -159,7 +159,7 @@ class ConeCutter:
         """
         self.is_root[:] = False if at is None else at
         self.is_root[self.outputs] = True
-        self._exprs: list[Expr] = [Expr("tap"), Expr("cut")]
+        self._exprs: list[ConeExpr] = [ConeExpr("tap"), ConeExpr("cut")]
         self._expr_ids: dict[tuple[int, ...], int] = {}
         self._add_roots()
         self._find_shapes()
@@ -268,7 +268,7 @@ class ConeCutter:
             if (kind, *args) not in self._expr_ids:
                 name = ("and", "xor")[kind] if kind < 2 else "lut"
                 self._expr_ids[kind, *args] = len(self._exprs)
-                self._exprs.append(Expr(name, tuple(self._exprs[a] for a in args if a >= 0)))
+                self._exprs.append(ConeExpr(name, tuple(self._exprs[a] for a in args if a >= 0)))
             ids[i] = self._expr_ids[kind, *args]
         return ids[inverse]
 
@@ -301,7 +301,7 @@ class ConeCutter:
             cones.level,
         )
 
-    def _walk(self, expr: Expr, nets: Nets, leaves: list[Nets], masks: list[Bools]) -> None:
+    def _walk(self, expr: ConeExpr, nets: Nets, leaves: list[Nets], masks: list[Bools]) -> None:
         """Collects leaves and masks of `nets`, all of template `expr`. Recursion is at most
         MAX_LEAVES deep.
         """

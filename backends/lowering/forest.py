@@ -13,17 +13,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from lgir.backends.lowering import counted
+from lgir.backends.lowering import chunked_popcount
+from lgir.backends.lowering.chunked_popcount import ChunkedPopcount, PlaneSource
 from lgir.backends.lowering.cones import (
     Bools,
     ConeCutter,
+    ConeExpr,
     ConeGroup,
-    Expr,
     Ints,
     legal_for_cones,
     reachable,
 )
-from lgir.backends.lowering.counted import ChunkCounter, Slots
 from lgir.backends.lowering.steps import ConeStep, Planes, Step
 from lgir.ir.body import Body
 
@@ -50,7 +50,7 @@ def find_forest(body: Body) -> list[ConeGroup]:
         return []
     cutter = ConeCutter(body, once=True)
     found = cutter.cut()
-    trees: Counter[Expr] = Counter()
+    trees: Counter[ConeExpr] = Counter()
     for cones in found:
         trees[cones.expr] += len(cones.roots)
     usual = {expr for expr, _ in trees.most_common(MAX_TEMPLATES)}
@@ -65,7 +65,7 @@ def find_forest(body: Body) -> list[ConeGroup]:
 
 
 def schedule_forest(
-    body: Body, groups: list[ConeGroup], plane: Planes, slots: Slots, classes: Ints | None
+    body: Body, groups: list[ConeGroup], plane: Planes, slots: PlaneSource, classes: Ints | None
 ) -> tuple[list[Step], Planes | None]:
     """The steps of a forest.
 
@@ -80,8 +80,8 @@ def schedule_forest(
     """
     steps: list[Step] = []
     counter = None
-    if classes is not None and len(body.outputs) > counted.CHUNK:
-        counter = ChunkCounter(body.outputs, classes, plane, slots)
+    if classes is not None and len(body.outputs) > chunked_popcount.CHUNK:
+        counter = ChunkedPopcount(body.outputs, classes, plane, slots)
     read = np.zeros(body.num_nets, bool)
     for group in groups:
         read[group.leaves] = True
@@ -112,7 +112,7 @@ def _sorted(group: ConeGroup) -> ConeGroup:
     leaves, masks, key = _in_order(group.expr, list(group.leaves.T), list(group.masks.T[:-1]))
     inverted = group.masks[:, -1]
     row = np.arange(len(key))
-    order = np.lexsort((row % -(-len(row) // counted.CHUNK), inverted, key))
+    order = np.lexsort((row % -(-len(row) // chunked_popcount.CHUNK), inverted, key))
     return replace(
         group,
         leaves=np.stack([x[order] for x in leaves], axis=1),
@@ -122,10 +122,10 @@ def _sorted(group: ConeGroup) -> ConeGroup:
 
 
 def _in_order(
-    expr: Expr, leaves: list[Ints], masks: list[Bools]
+    expr: ConeExpr, leaves: list[Ints], masks: list[Bools]
 ) -> tuple[list[Ints], list[Bools], Ints]:
     """A tree's leaves and masks, of all rows, with equal subtrees in the order of their keys, and
-    the tree's key, whose bits are its masks. Consumes leaves and masks; see `Expr.num_masks`.
+    the tree's key, whose bits are its masks. Consumes leaves and masks; see `ConeExpr.num_masks`.
     """
     if not expr.args:
         leaf = leaves.pop(0)

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.lowering.channel_groups import split_groups
+from lgir.backends.lowering.chunked_popcount import planes_by_group
 from lgir.backends.lowering.cones import ConeCutter, legal_for_cones
-from lgir.backends.lowering.counted import ragged
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.schedule import schedule_gates
 from lgir.backends.lowering.steps import (
     BUFFER,
@@ -39,9 +40,8 @@ from lgir.ir.types import FIRST_TAP, Value
 from lgir.registry import PASSES
 
 
-def make_plan(graph: Graph, *, chains: bool = False) -> Plan:
-    """Lower `graph`; `chains` allows ChainSteps and splits convolutions into channel groups, for
-    targets where caches are what limits.
+def make_plan(graph: Graph, options: LoweringOptions) -> Plan:
+    """Lower `graph` to a plan, by the transformations that `options` name.
 
     Where a convolution body holds constants or ignored inputs, the graph is
     folded first: cone templates have no place for them.
@@ -49,15 +49,15 @@ def make_plan(graph: Graph, *, chains: bool = False) -> Plan:
     conv = [op.body for _, op in graph.of_type(Logic) if op.positions > 1]
     if not all(map(legal_for_cones, conv)):
         graph = PASSES.get("fold")(graph)
-    if chains:
+    if options.channel_groups:
         graph = split_groups(graph)
-    return _Planner(graph, chains).plan()
+    return _Planner(graph, options).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, chains: bool) -> None:
+    def __init__(self, graph: Graph, options: LoweringOptions) -> None:
         self.graph = graph
-        self.chains = chains
+        self.options = options
         self.memory = Memory(graph)
         self.steps: list[Step] = []
         self.batches = 0
@@ -132,7 +132,7 @@ class _Planner:
         table = np.concatenate([*every, [ZERO_PLANE]])
         taps = table[tap_index(op, shapes)[:, 0]]
         classes = self._classes(node)
-        done = schedule_gates(op.body, taps, self.memory.free, chains=self.chains, classes=classes)
+        done = schedule_gates(op.body, taps, self.memory.free, self.options, classes)
         self.steps += done.steps
         shape = self.graph.values[node.output].shape
         self.memory.values[node.output] = Storage(
@@ -241,7 +241,7 @@ class _Planner:
             planes = storage.planes.reshape(op.groups, -1)
             if storage.counts is not None:
                 group, column = np.nonzero(planes >= 0)
-                planes = ragged(planes[group, column], group, op.groups)
+                planes = planes_by_group(planes[group, column], group, op.groups)
             self.steps.append(SumStep(index, planes, op.tau, op.beta, storage.counts))
         elif name in self.memory.values:
             self.steps.append(ExportStep(index, self.memory.values[name].planes.ravel()))

@@ -18,10 +18,11 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.lowering import counted
-from lgir.backends.lowering.counted import ChunkCounter
+from lgir.backends.lowering import chunked_popcount
+from lgir.backends.lowering.chunked_popcount import ChunkedPopcount
 from lgir.backends.lowering.forest import find_forest, schedule_forest
-from lgir.backends.lowering.fused import THREE_ONES, fuse_gates
+from lgir.backends.lowering.fused_levels import THREE_ONES, FusedLevel, find_fused_levels
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.steps import (
     BUFFER,
     DUMP_PLANE,
@@ -66,15 +67,19 @@ class Scheduled:
 
 
 def schedule_gates(
-    body: Body, taps: Planes, planes: Allocator, *, chains: bool, classes: Ints | None = None
+    body: Body,
+    taps: Planes,
+    planes: Allocator,
+    options: LoweringOptions,
+    classes: Ints | None = None,
 ) -> Scheduled:
     """Steps that evaluate `body` with its taps in the planes `taps` (T,).
 
     Args:
-        chains: allow ChainSteps, FusedSteps and forests; without it, every step is a GateStep.
+        options: which steps other than GateSteps are allowed.
         classes: (outputs,) the group that counts each output, where nothing else reads it.
     """
-    return _Scheduler(body, taps, planes, chains, classes).run()
+    return _Scheduler(body, taps, planes, options, classes).run()
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,16 @@ class _Slots:
 
 class _Scheduler:
     def __init__(
-        self, body: Body, taps: Planes, planes: Allocator, chains: bool, classes: Ints | None
+        self,
+        body: Body,
+        taps: Planes,
+        planes: Allocator,
+        options: LoweringOptions,
+        classes: Ints | None,
     ) -> None:
         self.body = body
-        self.chains = chains
-        self.classes = classes
+        self.options = options
+        self.classes = classes if options.chunked_popcount else None
         self.slots = _Slots(planes)
         self.steps: list[Step] = []
         self.plane = np.empty(body.num_nets, np.int64)
@@ -123,7 +133,7 @@ class _Scheduler:
         self.plane[FIRST_TAP : body.first_gate] = taps
         self.inverted = np.zeros(body.num_nets, bool)
         self.free = self.inverted
-        self.counter: ChunkCounter | None = None
+        self.counter: ChunkedPopcount | None = None
         self.counted = np.zeros(body.num_nets, bool)
 
     @cached_property
@@ -132,7 +142,7 @@ class _Scheduler:
 
     def run(self) -> Scheduled:
         body = self.body
-        forest = find_forest(body) if self.chains else []
+        forest = find_forest(body) if self.options.forests else []
         counts = None
         if forest:
             self.steps, counts = schedule_forest(body, forest, self.plane, self.slots, self.classes)
@@ -165,12 +175,14 @@ class _Scheduler:
         """Two a level: the gates of the level, and those of it that are fused. Numbers `stage`."""
         body, first = self.body, self.body.first_gate
         levels = body.gates_by_level()
-        if not self.chains:
+        if not self.options.trails:
             self.stage = body.levels()
             return [_Stage(gates, None, _NONE) for gates in levels]
         self.stage = 2 * body.levels()
         away = np.zeros(body.num_gates, bool)
-        fused = fuse_gates(body, levels, self.keys.two)
+        fused = [FusedLevel(_NONE, _NONE)] * len(levels)
+        if self.options.fused_levels:
+            fused = find_fused_levels(body, levels, self.keys.two)
         for number, found in enumerate(fused, start=1):
             for gates in (found.outer, found.inner):
                 self.stage[first + gates] = 2 * number + 1
@@ -217,9 +229,9 @@ class _Scheduler:
         found[body.first_gate + np.concatenate([_NONE, *along])] = True
         found &= np.isin(np.arange(body.num_nets), body.outputs)
         found[body.fanin.ravel()] = False
-        if found.sum() >= MIN_CHUNKS * counted.CHUNK:
+        if found.sum() >= MIN_CHUNKS * chunked_popcount.CHUNK:
             self.counted = found
-            self.counter = ChunkCounter(body.outputs, self.classes, self.plane, self.slots)
+            self.counter = ChunkedPopcount(body.outputs, self.classes, self.plane, self.slots)
 
     def _evaluate(self, stage: _Stage) -> None:
         first, gates, trails = self.body.first_gate, stage.gates, stage.trails

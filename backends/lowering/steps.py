@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 from lgir.ir.graph import Graph
 
 ZERO_PLANE: Final = 0
@@ -87,11 +87,11 @@ class ConeStep:
         in_step, out_step: planes to advance per position along each axis; "cut" leaves advance
             as the output does.
         shifts: (m,) planes to add to tap leaves for each copy that is ORed; (0,) for none.
-        batch: steps that follow one another and have the same do not depend on each other; -1 says
-            nothing.
+        stage: steps that follow one another and have the same stage do not depend on one another;
+            None makes no such promise.
     """
 
-    expr: Expr
+    expr: ConeExpr
     leaves: Planes
     masks: npt.NDArray[np.bool_]
     out: Planes
@@ -99,32 +99,33 @@ class ConeStep:
     in_step: tuple[int, int, int]
     out_step: tuple[int, int, int]
     shifts: Planes
-    batch: int = -1
+    stage: int | None = None
 
 
 @dataclass(frozen=True)
 class CountStep:
-    """Bit-sliced counts of groups of planes: `counts` (groups, width), of which plane i is worth
-    2**i, are `start` (groups, width) and as many more as `planes` (groups, bits) hold. For targets
-    where planes are better counted while they are still in a cache.
+    """Bit-sliced counts of groups of planes, taken while the planes are still in a cache.
+
+    `counts` (groups, width) are the planes of the results, plane i being worth 2**i: the counts
+    `initial` (groups, width) plus the number of True bits in `planes` (groups, bits).
     """
 
-    start: Planes
+    initial: Planes
     planes: Planes
     counts: Planes
 
 
 @dataclass(frozen=True)
 class SumStep:
-    """Class scores of one output: `planes` (groups, bits) are counted, on from `start` (groups,
-    width), a bit-sliced count, where there is one.
+    """Class scores of one output: `planes` (groups, bits) are counted, on from `initial` (groups,
+    width), a bit-sliced count, if there is one.
     """
 
     output: int
     planes: Planes
     tau: float
     beta: float
-    start: Planes | None = None
+    initial: Planes | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 import lgir
 from lgir.backends.llvm.costs import step_costs
 from lgir.backends.llvm.probe import cache_sizes
+from lgir.backends.llvm.program import LOWERING_OPTIONS
 from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import Plan, SumStep
@@ -79,7 +80,7 @@ def test_single_gates_load_their_operands_and_store_once():
 
 def test_cones_count_a_cell_once_a_channel_and_every_access_near():
     graph = build_net("logictreenet-8")
-    plan = make_plan(graph, chains=True)
+    plan = make_plan(graph, LOWERING_OPTIONS)
     costs = step_costs(plan, random_samples(graph, 512), ternary=True)
     cones = [c for c in costs if c.kind == "cone" and c.traffic[0].loads > c.traffic[1].loads]
     assert cones, "pooled trees read cells again"

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.lowering.cones import Bools, Expr, Ints
+from lgir.backends.lowering.cones import Bools, ConeExpr, Ints
 from lgir.ir.truth_tables import XOR, swap_inputs
 
 ACCUMULATOR: Final = 0
@@ -52,16 +52,16 @@ class _Gate:
     table: Tables
 
 
-def shape_of(expr: Expr) -> Shape:
+def shape_of(expr: ConeExpr) -> Shape:
     """The shape of a template. One that is a leaf has a gate of one input."""
     return _shape(expr) or ((),)
 
 
-def _shape(expr: Expr) -> Shape:
+def _shape(expr: ConeExpr) -> Shape:
     return tuple(_shape(arg) for arg in expr.args)
 
 
-def gate_tables(expr: Expr, masks: Bools) -> Tables:
+def gate_tables(expr: ConeExpr, masks: Bools) -> Tables:
     """(n, gates) truth tables of each gate, children first, left to right, from a template's masks
     (n, M + 1).
     """
@@ -81,7 +81,7 @@ def gate_tables(expr: Expr, masks: Bools) -> Tables:
     return tables
 
 
-def _gates(expr: Expr) -> list[Expr]:
+def _gates(expr: ConeExpr) -> list[ConeExpr]:
     """The inner nodes of a template, children first, left to right."""
     return [*(gate for arg in expr.args for gate in _gates(arg)), expr] if expr.args else []
 

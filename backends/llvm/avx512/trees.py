@@ -72,7 +72,7 @@ def geometry_of(step: ConeStep) -> Geometry | None:
     """The geometry of a step whose trees can have code of their own; None for others."""
     rows, columns = step.space[1:]
     flat = step.space[0] == 1 and rows * columns > 1
-    if step.batch < 0 or not flat or "cut" in step.expr.leaves():
+    if step.stage is None or not flat or "cut" in step.expr.leaves():
         return None
     shape = shape_of(step.expr)
     if _registers(shape) > _MOST_REGISTERS:

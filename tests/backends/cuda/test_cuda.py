@@ -16,7 +16,7 @@ from conftest import GOLDEN
 import lgir
 from cuda_host.host import FOLDER, GXX, HostNetwork, build
 from lgir.backends.cuda import emit_cuda
-from lgir.backends.cuda.program import Program, parts, touched
+from lgir.backends.cuda.program import LOWERING_OPTIONS, Program, parts, touched
 from lgir.backends.cuda.runtime import grid_of
 from lgir.backends.cuda.source import max_words
 from lgir.backends.lowering.plan import make_plan
@@ -193,7 +193,9 @@ def test_threads_of_a_launch_do_not_race(optimised: bool) -> None:
     """No launch writes a plane twice, nor one that it reads: loads may take the read-only path."""
     graphs = [random_graph(seed) for seed in range(30)] + [logictreenet(8)]
     for graph in graphs:
-        plan = make_plan(lgir.optimize(graph, verify=None)[0] if optimised else graph)
+        plan = make_plan(
+            lgir.optimize(graph, verify=None)[0] if optimised else graph, LOWERING_OPTIONS
+        )
         for part in parts(plan):
             if isinstance(part, list):
                 reads, writes = (np.concatenate([x.ravel() for x in xs]) for xs in zip(
@@ -204,7 +206,7 @@ def test_threads_of_a_launch_do_not_race(optimised: bool) -> None:
 
 
 def test_grids_stay_within_limits() -> None:
-    program = Program(make_plan(_levels([1.0])))
+    program = Program(make_plan(_levels([1.0]), LOWERING_OPTIONS))
     words = max_words(program, 1 << 40)
     for launch in program.launches:
         (x, y, z), _ = grid_of(launch, words)

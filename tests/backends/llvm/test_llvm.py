@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.program import LOWERING_OPTIONS, Program
 from lgir.backends.llvm.target import TARGETS
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError, UnknownNameError
@@ -153,7 +153,7 @@ def test_threads_may_be_the_first_to_need_a_kernel() -> None:
 
 
 def test_threads_that_lower_at_once_share_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = Program(make_plan(dense_net(1, 400), chains=True), ternary=True)
+    program = Program(make_plan(dense_net(1, 400), LOWERING_OPTIONS), ternary=True)
     both = threading.Barrier(2)
     pack = Program._pack
 

@@ -8,8 +8,9 @@ import pytest
 
 import lgir
 from lgir.backends.llvm import trees
+from lgir.backends.llvm.program import LOWERING_OPTIONS
 from lgir.backends.lowering import channel_groups as groups
-from lgir.backends.lowering import counted, forest
+from lgir.backends.lowering import chunked_popcount, forest
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ConeStep, CountStep
 from lgir.ir.builder import tree_body
@@ -65,7 +66,7 @@ def test_trees_of_every_reach(
 def test_counted_chunks(
     ops: npt.NDArray[np.integer], kernels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counted, "CHUNK", 64)
+    monkeypatch.setattr(chunked_popcount, "CHUNK", 64)
     graph = head(kernels, 10, ops=ops)
     exe = lgir.compile(graph, latency=False)
     assert any(isinstance(step, CountStep) for step in exe.plan.steps)
@@ -98,15 +99,15 @@ def test_rare_shapes_make_no_forest_where_they_are_most() -> None:
 
 
 def test_every_class_is_in_every_chunk_also_of_equal_trees() -> None:
-    graph = head(5 * counted.CHUNK, 10, ops=ONLY_AND)
-    counts = [s for s in make_plan(graph, chains=True).steps if isinstance(s, CountStep)]
+    graph = head(5 * chunked_popcount.CHUNK, 10, ops=ONLY_AND)
+    counts = [s for s in make_plan(graph, LOWERING_OPTIONS).steps if isinstance(s, CountStep)]
     assert len(counts) == 5
     for step in counts:
-        assert step.planes.shape[1] <= counted.CHUNK / 10 + 1
+        assert step.planes.shape[1] <= chunked_popcount.CHUNK / 10 + 1
 
 
 def test_equal_masks_are_together_over_chunks() -> None:
-    steps = make_plan(head(40_000, 10), chains=True).steps
+    steps = make_plan(head(40_000, 10), LOWERING_OPTIONS).steps
     cones = [s for s in steps if isinstance(s, ConeStep)]
     runs = sum(len(trees.mask_runs(s.masks)) for s in cones)
     kinds = {(str(s.expr), row.tobytes()) for s in cones for row in s.masks}
@@ -136,7 +137,7 @@ def test_rows_count_from_the_lowest_leaf() -> None:
 def test_what_bundles_of_channels_give_a_forest_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "BUNDLE_PLANES", 200)
     graph, _ = lgir.optimize(logictreenet(32), verify=None)
-    plan = make_plan(graph, chains=True)
+    plan = make_plan(graph, LOWERING_OPTIONS)
     heads = [s for s in plan.steps if isinstance(s, ConeStep) and s.space == (1, 1, 1)]
     leaves = np.concatenate([s.leaves.ravel() for s in heads])
     read = np.unique(leaves[leaves < min(s.out.min() for s in heads)])

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.lowering.fused import THREE_ONES
+from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.lowering.fused_levels import THREE_ONES
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import (
     DUMP_PLANE,
@@ -69,7 +71,7 @@ def test_canonical_keys_are_shared_by_reordered_gates() -> None:
 
 def test_dense_layers_are_fused_and_reuse_planes() -> None:
     graph, _ = lgir.optimize(dense_net(6, 2000), verify=None)
-    plan = make_plan(graph, chains=True)
+    plan = make_plan(graph, LOWERING_OPTIONS)
     fused = [s for s in plan.steps if isinstance(s, FusedStep)]
     assert all(isinstance(s, PackStep | FusedStep | SumStep) for s in plan.steps)
     assert plan.num_planes < 784 + 2000 * 1.3  # not two layers
@@ -80,7 +82,7 @@ def test_dense_layers_are_fused_and_reuse_planes() -> None:
 def test_a_layer_without_another_to_fuse_becomes_a_chain() -> None:
     graph, _ = lgir.optimize(dense_net(3, 2000), verify=None)
     steps = [
-        s for s in make_plan(graph, chains=True).steps if not isinstance(s, PackStep | SumStep)
+        s for s in make_plan(graph, LOWERING_OPTIONS).steps if not isinstance(s, PackStep | SumStep)
     ]
     assert sorted(type(s).__name__ for s in steps) == ["ChainStep", "FusedStep"]
     (chain,) = (s for s in steps if isinstance(s, ChainStep))
@@ -88,7 +90,7 @@ def test_a_layer_without_another_to_fuse_becomes_a_chain() -> None:
 
 
 def test_chains_are_off_unless_asked_for() -> None:
-    plan = make_plan(dense_net(2, 400))
+    plan = make_plan(dense_net(2, 400), LoweringOptions())
     assert not any(isinstance(s, ChainStep | FusedStep) for s in plan.steps)
 
 
@@ -97,14 +99,17 @@ def test_fan_out_one_is_not_chained() -> None:
     x = b.input("x", "bit", (64,))
     wires = np.random.default_rng(0).permutation(64).reshape(32, 2)
     y = b.dense(x, wires[:, 0], wires[:, 1], np.full(32, 6))
-    plan = make_plan(b.build(y), chains=True)
+    plan = make_plan(b.build(y), LOWERING_OPTIONS)
     assert any(isinstance(s, GateStep) and s.table == 0b0110 for s in plan.steps)
     assert not any(isinstance(s, ChainStep) for s in plan.steps)
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_step_reads_a_plane_before_it_is_written(seed: int) -> None:
-    plan = make_plan(dense_net(3, 400, seed=seed, inputs=100), chains=bool(seed % 2))
+    plan = make_plan(
+        dense_net(3, 400, seed=seed, inputs=100),
+        LOWERING_OPTIONS if seed % 2 else LoweringOptions(),
+    )
     written = {0, 1}
     for step in plan.steps:
         if isinstance(step, GateStep):
@@ -143,7 +148,7 @@ def test_random_bodies_of_many_levels_run_in_few_planes(seed: int) -> None:
 
 def test_a_head_of_halving_layers_becomes_cones() -> None:
     graph, _ = lgir.optimize(logictreenet(8, seed=1), verify=None)
-    plan = make_plan(graph, chains=True)
+    plan = make_plan(graph, LOWERING_OPTIONS)
     heads = [s for s in plan.steps if isinstance(s, ConeStep) and s.space == (1, 1, 1)]
     assert sum(len(s.out) for s in heads) >= 320 * 8
     assert not any(isinstance(s, ChainStep) for s in plan.steps)
@@ -168,7 +173,7 @@ def test_inverted_inputs() -> None:
 
 def test_inner_layers_are_kept_without_constant_terms() -> None:
     graph, _ = lgir.optimize(dense_net(4, 2000, seed=5), verify=None)
-    fused = [s for s in make_plan(graph, chains=True).steps if isinstance(s, FusedStep)]
+    fused = [s for s in make_plan(graph, LOWERING_OPTIONS).steps if isinstance(s, FusedStep)]
     three_ones = [bool(THREE_ONES[s.tables[:, 1]].any()) for s in fused]
     assert three_ones == [False, True]
 
@@ -182,5 +187,5 @@ def test_chains_between_chains_have_no_constant_terms() -> None:
         wires = [rng.permutation(np.arange(width) % x.size) for _ in range(2)]
         x = b.dense(x, *wires, rng.choice(TWO_INPUT_OPS, width))
     graph, _ = lgir.optimize(b.build(x), "merge", verify=None)
-    chains = [s for s in make_plan(graph, chains=True).steps if isinstance(s, ChainStep)]
+    chains = [s for s in make_plan(graph, LOWERING_OPTIONS).steps if isinstance(s, ChainStep)]
     assert [bool((s.tables & 1).any()) for s in chains] == [False, False, True]

@@ -16,7 +16,7 @@ from lgir.backends.llvm.avx512.operand_windows import find_operand_windows
 from lgir.backends.llvm.avx512.selection import ACCUMULATOR, gate_tables, select, shape_of
 from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
 from lgir.backends.llvm.target import resolve_target
-from lgir.backends.lowering.cones import Expr
+from lgir.backends.lowering.cones import ConeExpr
 from lgir.backends.lowering.steps import ConeStep
 from lgir.errors import BackendError
 
@@ -24,7 +24,7 @@ needs_avx512 = pytest.mark.skipif(
     not resolve_target("native").ternary, reason="this CPU has no AVX-512"
 )
 LINE_WORDS = 8
-TAP = Expr("tap")
+TAP = ConeExpr("tap")
 
 
 def assembled(lines: list[str]) -> bytes:
@@ -131,28 +131,28 @@ def test_scalar_instructions_are_encoded_as_llvm_does() -> None:
 # -- selection -----------------------------------------------------------------------------------
 
 
-def random_expr(rng: np.random.Generator, leaves: int, widest: int = 2) -> Expr:
+def random_expr(rng: np.random.Generator, leaves: int, widest: int = 2) -> ConeExpr:
     if leaves == 1:
-        return TAP if widest == 2 or rng.random() < 0.8 else Expr("lut", (TAP,))
+        return TAP if widest == 2 or rng.random() < 0.8 else ConeExpr("lut", (TAP,))
     width = int(rng.integers(2, min(leaves, widest) + 1))
     edges = [0, *sorted(rng.choice(np.arange(1, leaves), width - 1, replace=False)), leaves]
     kind = "lut" if width > 2 else "and" if rng.random() < 0.7 else "xor"
     args = (random_expr(rng, int(b - a), widest) for a, b in itertools.pairwise(edges))
-    return Expr(kind, tuple(args))
+    return ConeExpr(kind, tuple(args))
 
 
-def perfect(depth: int, width: int = 2) -> Expr:
+def perfect(depth: int, width: int = 2) -> ConeExpr:
     kind = "and" if width == 2 else "lut"
-    return TAP if not depth else Expr(kind, (perfect(depth - 1, width),) * width)
+    return TAP if not depth else ConeExpr(kind, (perfect(depth - 1, width),) * width)
 
 
-def evaluate(expr: Expr, masks: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+def evaluate(expr: ConeExpr, masks: np.ndarray, leaves: np.ndarray) -> np.ndarray:
     """By the definition of templates: `masks` (M + 1,), leaves (L, ...) words."""
     ones = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
     words = [ones if m else np.uint64(0) for m in masks]
     pending = list(leaves)
 
-    def walk(node: Expr) -> np.ndarray:
+    def walk(node: ConeExpr) -> np.ndarray:
         if not node.args:
             return pending.pop(0)
         inputs = [walk(arg) for arg in node.args]
@@ -237,7 +237,7 @@ def test_windows_know_what_is_read_again(step: int) -> None:
 
 def random_step(
     rng: np.random.Generator,
-    expr: Expr,
+    expr: ConeExpr,
     space: tuple[int, int],
     steps: tuple[int, int],
     shifts: list[int],
@@ -337,8 +337,8 @@ def test_other_steps_keep_their_tables() -> None:
     rng = np.random.default_rng(5)
     step = random_step(rng, perfect(3), (4, 4), (1, 1), [0], 1, 2)
     assert geometry_of(step) is not None
-    cut = Expr("and", (TAP, Expr("cut")))
-    for other in ({"expr": cut}, {"space": (2, 4, 4)}, {"space": (1, 1, 1)}, {"batch": -1}):
+    cut = ConeExpr("and", (TAP, ConeExpr("cut")))
+    for other in ({"expr": cut}, {"space": (2, 4, 4)}, {"space": (1, 1, 1)}, {"stage": None}):
         assert geometry_of(replace(step, **other)) is None
 
 

@@ -33,14 +33,14 @@ _PROPER: Final = np.isin(np.arange(16), (1, 2, 4, 6, 7, 8, 9, 11, 13, 14))
 
 
 @dataclass(frozen=True)
-class Fused:
+class FusedLevel:
     """`inner` gates that are evaluated along the trails of `outer` ones, their only readers."""
 
     outer: Ints
     inner: Ints
 
 
-def fuse_gates(body: Body, levels: list[Ints], two: Ints) -> list[Fused]:
+def find_fused_levels(body: Body, levels: list[Ints], two: Ints) -> list[FusedLevel]:
     """For each level, from level 1, which of its gates are outer ones; none where that is slower.
 
     Inner gates are of any level before, and do not read one another. `two` (num_gates,) are the
@@ -68,10 +68,10 @@ def fuse_gates(body: Body, levels: list[Ints], two: Ints) -> list[Fused]:
         cost = _FUSED_ROW * evaluating + _PASSING_ROW * (rows - evaluating)
         if cost < alone * len(outer) + price[nets[chosen]].sum():
             eligible[first + outer] = False
-            fused.append(Fused(outer, nets[chosen].astype(np.int64) - first))
+            fused.append(FusedLevel(outer, nets[chosen].astype(np.int64) - first))
         else:
             inner[nets[chosen]] = False
-            fused.append(Fused(_NONE, _NONE))
+            fused.append(FusedLevel(_NONE, _NONE))
     return fused
 
 

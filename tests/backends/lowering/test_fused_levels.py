@@ -10,7 +10,8 @@ import pytest
 
 import lgir
 from lgir.backends.llvm.fused import fused_words
-from lgir.backends.lowering.fused import fuse_gates
+from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.lowering.fused_levels import find_fused_levels
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.schedule import table_keys
 from lgir.backends.lowering.steps import FusedStep
@@ -34,7 +35,7 @@ def test_layered_bodies_are_evaluated_as_the_reference_does(seed: int) -> None:
 
 
 def test_most_of_those_bodies_are_fused() -> None:
-    plans = [make_plan(layered_graph(seed), chains=True) for seed in range(60)]
+    plans = [make_plan(layered_graph(seed), LOWERING_OPTIONS) for seed in range(60)]
     assert sum(any(isinstance(s, FusedStep) for s in plan.steps) for plan in plans) > 30
 
 
@@ -42,7 +43,7 @@ def test_most_of_those_bodies_are_fused() -> None:
 @pytest.mark.parametrize("layers", [2, 5])
 def test_dense_layers_on_every_target(target: str, layers: int) -> None:
     graph, _ = lgir.optimize(dense_net(layers, 400, inputs=60, seed=layers), verify=None)
-    assert any(isinstance(s, FusedStep) for s in make_plan(graph, chains=True).steps)
+    assert any(isinstance(s, FusedStep) for s in make_plan(graph, LOWERING_OPTIONS).steps)
     same_as_reference(graph, target, layers)
 
 
@@ -108,7 +109,7 @@ def test_inner_gates_have_no_other_readers_and_do_not_read_one_another() -> None
     for seed in range(20):
         body = layered_graph(seed).nodes[0].op.body
         levels = body.gates_by_level()
-        fused = fuse_gates(body, levels, table_keys(body).two)
+        fused = find_fused_levels(body, levels, table_keys(body).two)
         inner = body.first_gate + np.concatenate([f.inner for f in fused])
         assert len(np.unique(inner)) == len(inner)
         assert not np.isin(body.outputs, inner).any()

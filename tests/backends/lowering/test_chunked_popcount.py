@@ -12,7 +12,9 @@ import pytest
 
 import lgir
 from c_library import Library, assert_matches, needs_cc
-from lgir.backends.lowering import counted, schedule
+from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.lowering import chunked_popcount, schedule
+from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ChainStep, CountStep, FusedStep, Plan, SumStep
 from lgir.ir.types import FIRST_TAP
@@ -26,7 +28,7 @@ TARGETS = ("native", "avx512", "avx2", "generic")
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def use(size: int) -> None:
-        monkeypatch.setattr(counted, "CHUNK", size)
+        monkeypatch.setattr(chunked_popcount, "CHUNK", size)
         monkeypatch.setattr(schedule, "MIN_CHUNKS", 1)
 
     return use
@@ -87,7 +89,7 @@ def test_most_of_those_graphs_are_counted_in_chunks_of_fused_levels_and_of_chain
     small_chunks: Callable[[int], None],
 ) -> None:
     small_chunks(7)
-    plans = [make_plan(scored_graph(seed), chains=True) for seed in range(25)]
+    plans = [make_plan(scored_graph(seed), LOWERING_OPTIONS) for seed in range(25)]
     assert sum(map(is_counted, plans)) > 15
     before = {
         type(a)
@@ -102,31 +104,31 @@ def test_most_of_those_graphs_are_counted_in_chunks_of_fused_levels_and_of_chain
 def test_every_chunk_but_the_last_is_full_and_is_all_that_results_take(
     layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counted, "CHUNK", 128)
+    monkeypatch.setattr(chunked_popcount, "CHUNK", 128)
     graph, _ = lgir.optimize(dense_net(layers, 1000, inputs=100), verify=None)
-    plan = make_plan(graph, chains=True)
+    plan = make_plan(graph, LOWERING_OPTIONS)
     counts = [step for step in plan.steps if isinstance(step, CountStep)]
     sizes = [int((step.planes > 2).sum()) for step in counts]
     assert sizes == [128] * 7 + [1000 - 7 * 128]
     assert len(np.unique(np.concatenate([step.planes.ravel() for step in counts]))) <= 129
     (total,) = (step for step in plan.steps if isinstance(step, SumStep))
     assert total.planes.size == 0
-    assert total.start is not None
+    assert total.initial is not None
 
 
 def test_few_results_are_not_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, _ = lgir.optimize(dense_net(3, 1000, inputs=100), verify=None)
-    monkeypatch.setattr(counted, "CHUNK", 1000 // schedule.MIN_CHUNKS + 1)
-    assert not is_counted(make_plan(graph, chains=True))
-    monkeypatch.setattr(counted, "CHUNK", 1000 // schedule.MIN_CHUNKS)
-    assert is_counted(make_plan(graph, chains=True))
+    monkeypatch.setattr(chunked_popcount, "CHUNK", 1000 // schedule.MIN_CHUNKS + 1)
+    assert not is_counted(make_plan(graph, LOWERING_OPTIONS))
+    monkeypatch.setattr(chunked_popcount, "CHUNK", 1000 // schedule.MIN_CHUNKS)
+    assert is_counted(make_plan(graph, LOWERING_OPTIONS))
 
 
 def test_nothing_is_counted_for_targets_without_chains(
     small_chunks: Callable[[int], None],
 ) -> None:
     small_chunks(7)
-    assert not is_counted(make_plan(dense_net(3, 200), chains=False))
+    assert not is_counted(make_plan(dense_net(3, 200), LoweringOptions()))
 
 
 @needs_cc

@@ -15,13 +15,13 @@ CHUNK: Final = 4096
 """Results that are counted together, 256 KiB."""
 
 
-class Slots(Protocol):
+class PlaneSource(Protocol):
     """Hands out single planes."""
 
     def take(self, count: int) -> Planes: ...
 
 
-class ChunkCounter:
+class ChunkedPopcount:
     """Hands out planes for results and counts them.
 
     Args:
@@ -34,7 +34,9 @@ class ChunkCounter:
         room: results that the chunk has planes for.
     """
 
-    def __init__(self, outputs: IntArray, classes: Planes, plane: Planes, slots: Slots) -> None:
+    def __init__(
+        self, outputs: IntArray, classes: Planes, plane: Planes, slots: PlaneSource
+    ) -> None:
         self._plane = plane
         order = np.argsort(outputs, kind="stable")
         self._outputs = outputs[order].astype(np.int64)
@@ -67,14 +69,14 @@ class ChunkCounter:
         often = np.searchsorted(self._outputs, nets, side="right") - first
         which = np.repeat(first - np.cumsum(often) + often, often) + np.arange(often.sum())
         planes = np.repeat(self._plane[nets], often)
-        table = ragged(planes, self._classes[which], len(self.counts))
+        table = planes_by_group(planes, self._classes[which], len(self.counts))
         step = CountStep(self._start, table, self.counts)
         self._plane[nets] = -1
         self._start, self._nets, self.room = self.counts, [], CHUNK
         return [step]
 
 
-def ragged(planes: Planes, classes: Planes, count: int) -> Planes:
+def planes_by_group(planes: Planes, classes: Planes, count: int) -> Planes:
     """(count, most of one class) planes by class, short rows filled with planes that are False."""
     order = np.argsort(classes, kind="stable")
     sizes = np.bincount(classes, minlength=count)
