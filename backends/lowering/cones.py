@@ -18,8 +18,7 @@ import numpy.typing as npt
 from lgir.backends.lowering.pools import MAX_LEAVES, find_pools, no_pools, tree_leaves
 from lgir.ir.body import Body
 from lgir.ir.sets import distinct, without
-from lgir.ir.truth_tables import XNOR, complement_inputs, depends_on, narrow_table, swap_inputs
-from lgir.ir.types import FIRST_TAP
+from lgir.ir.truth_tables import XNOR, complement_inputs, narrow_table, swap_inputs
 
 LEAF_TAP: Final = 0
 LEAF_CUT: Final = 1
@@ -103,20 +102,6 @@ def and_masks(i: Bools, j: Bools) -> tuple[Bools, Bools, Bools]:
     of what is wanted: two three-input instructions for any AND-like gate.
     """
     return j, i, i & j
-
-
-def legal_for_cones(body: Body) -> bool:
-    """Whether no gate has a constant operand or ignores an input within its arity."""
-    if not body.num_gates:
-        return True
-    arity = body.arity()
-    for column in range(body.k):
-        inside = arity > column
-        constant = body.fanin[:, column] < FIRST_TAP
-        ignored = ~depends_on(body.table, body.k, column)
-        if (inside & (constant | ignored)).any():
-            return False
-    return bool((arity > 0).all())
 
 
 class ConeCutter:

@@ -21,9 +21,9 @@ from lgir.backends.lowering.cones import (
     ConeExpr,
     ConeGroup,
     Ints,
-    legal_for_cones,
     reachable,
 )
+from lgir.backends.lowering.legalize import is_legal
 from lgir.backends.lowering.steps import ConeStep, Planes, Step
 from lgir.ir.body import Body
 
@@ -46,7 +46,7 @@ def find_forest(body: Body) -> list[ConeGroup]:
         np.add.at(uses, body.fanin[arity > column, column], 1)
     uses[body.outputs] += 2
     inner = int((uses[body.first_gate :] == 1).sum())
-    if inner < MIN_INNER * body.num_gates or not legal_for_cones(body):
+    if inner < MIN_INNER * body.num_gates or not is_legal(body):
         return []
     cutter = ConeCutter(body, once=True)
     found = cutter.cut()

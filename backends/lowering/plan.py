@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from lgir.backends.lowering.channel_groups import split_groups
 from lgir.backends.lowering.chunked_popcount import planes_by_group
-from lgir.backends.lowering.cones import ConeCutter, legal_for_cones
+from lgir.backends.lowering.cones import ConeCutter
+from lgir.backends.lowering.legalize import legalize
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.schedule import schedule_gates
 from lgir.backends.lowering.steps import (
@@ -37,18 +38,14 @@ from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
 from lgir.ir.simulate import tap_index
 from lgir.ir.thresholds import element_levels
 from lgir.ir.types import FIRST_TAP, Value
-from lgir.registry import PASSES
 
 
 def make_plan(graph: Graph, options: LoweringOptions) -> Plan:
     """Lower `graph` to a plan, by the transformations that `options` name.
 
-    Where a convolution body holds constants or ignored inputs, the graph is
-    folded first: cone templates have no place for them.
+    The lowering is legalization, the split into channel groups and the choice of steps and planes.
     """
-    conv = [op.body for _, op in graph.of_type(Logic) if op.positions > 1]
-    if not all(map(legal_for_cones, conv)):
-        graph = PASSES.get("fold")(graph)
+    graph = legalize(graph)
     if options.channel_groups:
         graph = split_groups(graph)
     return _Planner(graph, options).plan()

@@ -70,7 +70,9 @@ def test_single_gates_load_their_operands_and_store_once():
     b = GraphBuilder("gates")
     x = b.input("x", "bit", (70,))
     graph = b.build(b.logic([x], dense_body(70, [[0, 1, 2], [3, 4, 5]], [0x1B, 0x1B])))
-    pack, gate, export = step_costs(make_plan(graph), [np.zeros((512, 70), bool)], ternary=True)
+    pack, gate, export = step_costs(
+        make_plan(graph, LOWERING_OPTIONS), [np.zeros((512, 70), bool)], ternary=True
+    )
     assert (gate.kind, gate.rows, gate.logic) == ("gate", 2, 2)
     assert gate.traffic == (Traffic(6, 2), Traffic(6, 2, 8 * 64))
     assert (pack.kind, pack.rows) == ("pack", 70)
@@ -91,7 +93,7 @@ def test_cones_count_a_cell_once_a_channel_and_every_access_near():
 
 def test_a_sum_of_what_was_counted_before_has_rows():
     start = np.arange(20).reshape(2, 10)
-    step = SumStep(0, np.zeros((2, 0), np.int64), tau=1.0, beta=0.0, start=start)
+    step = SumStep(0, np.zeros((2, 0), np.int64), tau=1.0, beta=0.0, initial=start)
     plan = Plan(build_net("dense-2x400"), (step,), 20, 0)
     (cost,) = step_costs(plan, [np.zeros((512, 784), bool)], ternary=True)
     assert cost.rows == 20

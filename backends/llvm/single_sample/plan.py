@@ -43,14 +43,13 @@ from lgir.backends.llvm.single_sample.steps import (
     Step,
     gather_cycles,
 )
-from lgir.backends.lowering.cones import legal_for_cones
+from lgir.backends.lowering.legalize import legalize
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Reshape, Threshold
 from lgir.ir.simulate import tap_index
 from lgir.ir.thresholds import element_levels
 from lgir.ir.types import FALSE, FIRST_TAP, Shape
-from lgir.registry import PASSES
 
 MAX_LOOKUP_SPAN: Final = 1 << 14
 """Bytes within which a gather may look bits up by permutations."""
@@ -96,8 +95,7 @@ def plan_single_sample(
 
     Raises BackendError if the workspace exceeds the 4 GiB that 32-bit offsets address.
     """
-    if not all(legal_for_cones(op.body) for _, op in graph.of_type(Logic)):
-        graph = PASSES.get("fold")(graph)
+    graph = legalize(graph, dense_bodies=True)
     return _Planner(graph, options).plan()
 
 
