@@ -1,9 +1,16 @@
-"""`sweep`: nets that are equal for every input are merged, however differently they are built.
+"""`sweep`, or `fraig`: merge nets that are equal for every input, however they are built.
 
-The engine of `lgir.equivalence.sweeping` (fraiging: guessed by simulation, proved by truth tables
-or SAT) runs on each body with its taps as free inputs, thresholds of one number implying each
-other. What is equal for all that taps can read is equal at every position, so convolutions stay
-rolled.
+Algorithm: SAT sweeping with simulation (fraiging), Mishchenko, Chatterjee, Jiang, Brayton, "FRAIGs:
+a unifying representation for logic synthesis and verification", ERL Technical Report, 2005. Random
+simulation guesses classes of equal nets; truth tables of windows, or SAT, prove the guesses. The
+engine is `lgir.equivalence.sweeping`.
+
+The engine runs on each body with its taps as free inputs, except that thresholds of one number
+imply each other. What is equal for everything that taps can read is equal at every position, so
+convolutions stay rolled.
+
+Cost: a simulation of 2,048 samples, then truth tables, and SAT for what these leave open; at most
+`seconds`. Needs python-sat.
 """
 
 from __future__ import annotations
@@ -19,10 +26,10 @@ from lgir.errors import LgirError, PassError
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import full_mask, variable_table
-from lgir.ir.types import FALSE
+from lgir.ir.types import FALSE, FIRST_TAP
 from lgir.passes.dce import dce
 from lgir.passes.simplify import cse, fold, map_named_bodies
-from lgir.passes.thermometer import Order, tap_orders
+from lgir.passes.thermometer import ThresholdOrder, tap_orders
 from lgir.registry import register_pass
 
 
@@ -32,9 +39,9 @@ def sweep(graph: Graph, conflicts: int = 1000, seconds: float = 60.0, seed: int 
     """Merge nets that are equal or complementary for every input, proved by SAT (python-sat).
 
     Args:
-        conflicts: of the solver for each pair of nets that look equal, after which both stay.
-        seconds: after which what is proved is merged and the rest left as it is.
-        seed: of the simulated samples that nets are compared on first.
+        conflicts: conflicts of the solver per pair of nets that look equal, after which both stay.
+        seconds: time after which what is proved is merged and the rest is left as it is.
+        seed: seed of the simulated samples that nets are compared on first.
 
     Raises:
         PassError: python-sat is not installed, or an option is out of range.
@@ -47,42 +54,40 @@ def sweep(graph: Graph, conflicts: int = 1000, seconds: float = 60.0, seed: int 
     except LgirError as error:
         raise PassError(f"sweep: {error}") from error
     effort = Effort(conflicts, deadline=time.monotonic() + seconds, seed=seed)
-    swept = _sweep_bodies(graph, effort)
+    orders = tap_orders(graph)
+    swept = map_named_bodies(graph, lambda name, body: sweep_body(body, orders.get(name), effort))
     if swept is graph:
         return graph
     result: Graph = dce(cse(fold(swept)))
-    return result
+    return graph if result == graph else result
 
 
-def _sweep_bodies(graph: Graph, effort: Effort) -> Graph:
-    orders = tap_orders(graph)
-    return map_named_bodies(graph, lambda name, body: swept_body(body, orders.get(name), effort))
+def sweep_body(body: Body, order: ThresholdOrder | None, effort: Effort) -> Body:
+    """Return the body with gates that equal an earlier net as buffers or inverters of that net.
 
-
-def swept_body(body: Body, order: Order | None, effort: Effort) -> Body:
-    """The body with gates that equal an earlier net as buffers or inverters of it.
-
-    The same object where there are none. `order` says which nets imply each other.
+    The result is the same object if no gate equals an earlier net. `order` says which nets imply
+    each other, None if none do.
     """
     if not body.num_gates:
         return body
     chains = Chains.none(body.num_taps)
     if order is not None:
-        taps = slice(2, body.first_gate)
+        taps = slice(FIRST_TAP, body.first_gate)
         chains = Chains.build(order.group[taps], order.rank[taps])
-    ordered = by_level(body)
-    engine = Sweep(ordered, chains, effort)
-    with contextlib.suppress(TimeUp):  # what was proved by then holds
+    levelized = by_level(body)
+    engine = Sweep(levelized, chains, effort)
+    with contextlib.suppress(TimeUp):  # What was proved before the time ran out holds.
         engine.run()
-    own = engine.literal[body.first_gate :]
-    merged = np.flatnonzero(own != 2 * np.arange(body.first_gate, body.num_nets))
-    return _substituted(ordered, merged, own[merged]) if len(merged) else body
+    literal = engine.literal[body.first_gate :]
+    merged = np.flatnonzero(literal != 2 * np.arange(body.first_gate, body.num_nets))
+    return _with_buffers(levelized, merged, literal[merged]) if len(merged) else body
 
 
-def _substituted(body: Body, merged: Index, literal: Literals) -> Body:
+def _with_buffers(body: Body, gates: Index, literal: Literals) -> Body:
+    """Return the body with the given gates as buffers or inverters of the nets of `literal`."""
     buffer, full = variable_table(body.k, 0), full_mask(body.k)
     fanin, table = body.fanin.copy(), body.table.copy()
-    fanin[merged] = FALSE
-    fanin[merged, 0] = literal >> 1
-    table[merged] = np.where(literal & 1, full ^ buffer, buffer).astype(table.dtype)
+    fanin[gates] = FALSE
+    fanin[gates, 0] = literal >> 1
+    table[gates] = np.where(literal & 1, full ^ buffer, buffer).astype(table.dtype)
     return Body.build(body.taps, fanin, table, body.outputs)

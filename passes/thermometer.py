@@ -1,15 +1,17 @@
-"""`thermometer`: bits of one number imply each other, which first layers can use.
+"""`thermometer`: use that thresholds of one number imply each other.
 
-Of one element, x > t2 implies x > t1 where t1 <= t2 (outside an image both are False), so a gate
-that reads both never sees the lower one False and the higher one True. Rows of its table that
-cannot occur are filled so that it ignores as many inputs as possible; `fold` then removes it.
+If t1 <= t2, then x > t2 implies x > t1 (outside an image both are False). So a gate that reads both
+never sees the lower threshold False and the higher one True. These input combinations are
+satisfiability don't-cares: the rows of its table are filled so that the gate ignores as many inputs
+as possible, and `fold` then removes it or narrows it.
+
+Options: none. Cost: linear, one vectorized pass over the gates for each pair of operand positions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +19,21 @@ import numpy.typing as npt
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Node, Reshape, Threshold
-from lgir.ir.truth_tables import cofactor, full_mask, variable_table
+from lgir.ir.truth_tables import Tables, cofactor, full_mask, variable_table
 from lgir.ir.types import FIRST_TAP
 from lgir.passes.kernels.normalize import Index, first_equal
-from lgir.passes.simplify import fold
+from lgir.passes.simplify import fold, map_named_bodies
 from lgir.registry import register_pass
 
 
 @dataclass(frozen=True)
-class Order:
-    """Per channel or net (n,): those of one group imply those of lower rank in it."""
+class ThresholdOrder:
+    """Implications between channels or nets.
+
+    Attributes:
+        group: (n,) those of one group are thresholds of one number at one position.
+        rank: (n,) a member of a group implies the members of lower rank.
+    """
 
     group: Index
     rank: Index
@@ -35,98 +42,104 @@ class Order:
 @register_pass("thermometer")
 def thermometer(graph: Graph) -> Graph:
     """Simplify gates that read two thresholds of one number, which imply each other."""
-    while (simpler := _simplify_nodes(graph)) is not graph:
+    while (simpler := _simplify_bodies(graph)) is not graph:
         graph = fold(simpler)
     return graph
 
 
-def tap_orders(graph: Graph) -> dict[str, Order]:
-    """For each Logic node that reads thresholds, by its output: group and rank of its body's nets.
+def tap_orders(graph: Graph) -> dict[str, ThresholdOrder]:
+    """Return the implications between nets of bodies that read thresholds, by their outputs.
 
-    Taps of one group, at one position, imply those of lower rank; taps of equal rank are equal.
+    Taps of one group imply those of lower rank; taps of equal rank are equal. Levels that do not
+    ascend have no order.
     """
-    channels: dict[str, Order] = {}
-    found = {}
+    channel_orders: dict[str, ThresholdOrder] = {}
+    tap_orders = {}
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Threshold) and (op.levels[..., 1:] >= op.levels[..., :-1]).all():
             channel = np.arange(graph.values[node.output].shape[0])
-            channels[node.output] = Order(channel // op.num_levels, channel % op.num_levels)
-        elif isinstance(op, Reshape) and node.inputs[0] in channels and len(op.shape) == 1:
-            channels[node.output] = _flattened(channels[node.inputs[0]], op.shape[0])
-        elif isinstance(op, Logic) and any(name in channels for name in node.inputs):
-            found[node.output] = _tap_order(op.body, node, channels)
-    return found
+            order = ThresholdOrder(channel // op.num_levels, channel % op.num_levels)
+            channel_orders[node.output] = order
+        elif isinstance(op, Reshape) and node.inputs[0] in channel_orders and len(op.shape) == 1:
+            order = channel_orders[node.inputs[0]]
+            channel_orders[node.output] = _flattened(order, op.shape[0])
+        elif isinstance(op, Logic) and any(name in channel_orders for name in node.inputs):
+            tap_orders[node.output] = _tap_order(op.body, node, channel_orders)
+    return tap_orders
 
 
-def _simplify_nodes(graph: Graph) -> Graph:
+def _simplify_bodies(graph: Graph) -> Graph:
     orders = tap_orders(graph)
-    nodes = []
-    for node in graph.nodes:
-        op = node.op
-        if isinstance(op, Logic) and node.output in orders:
-            body = _simplified(op.body, orders[node.output])
-            if body is not op.body:
-                node = replace(node, op=replace(op, body=body))
-        nodes.append(node)
-    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
-        return graph
-    return graph.with_nodes(nodes)
+    return map_named_bodies(
+        graph, lambda name, body: _simplified(body, orders[name]) if name in orders else body
+    )
 
 
-def _flattened(order: Order, size: int) -> Order:
-    cells = size // len(order.group)
-    cell = np.tile(np.arange(cells), len(order.group))
-    return Order(np.repeat(order.group, cells) * cells + cell, np.repeat(order.rank, cells))
+def _flattened(order: ThresholdOrder, size: int) -> ThresholdOrder:
+    """Return the order of a value's elements, given the order of its channels."""
+    positions = size // len(order.group)
+    position = np.tile(np.arange(positions), len(order.group))
+    group = np.repeat(order.group, positions) * positions + position
+    return ThresholdOrder(group, np.repeat(order.rank, positions))
 
 
-def _tap_order(body: Body, node: Node, orders: dict[str, Order]) -> Order:
-    """Group and rank of each net: taps at the same offsets are grouped as their channels are."""
+def _tap_order(body: Body, node: Node, orders: dict[str, ThresholdOrder]) -> ThresholdOrder:
+    """Return the order of a body's nets: taps at the same offsets are grouped as their channels."""
     group = np.arange(body.num_nets)
     rank = np.zeros(body.num_nets, np.int64)
     taps = body.taps.astype(np.int64)
     for name in dict.fromkeys(node.inputs):
         if name in orders:
-            places = [i for i, x in enumerate(node.inputs) if x == name]
-            mine = np.flatnonzero(np.isin(taps[:, 0], places))
-            order, channel = orders[name], taps[mine, 1]
-            same = first_equal([order.group[channel], *taps[mine, 2:].T]) if len(mine) else mine
-            group[FIRST_TAP + mine] = FIRST_TAP + mine[same]
-            rank[FIRST_TAP + mine] = order.rank[channel]
-    return Order(group, rank)
+            positions = [i for i, x in enumerate(node.inputs) if x == name]
+            tap = np.flatnonzero(np.isin(taps[:, 0], positions))
+            order, channel = orders[name], taps[tap, 1]
+            same = first_equal([order.group[channel], *taps[tap, 2:].T]) if len(tap) else tap
+            group[FIRST_TAP + tap] = FIRST_TAP + tap[same]
+            rank[FIRST_TAP + tap] = order.rank[channel]
+    return ThresholdOrder(group, rank)
 
 
-def _simplified(body: Body, order: Order) -> Body:
-    """The body with tables that ignore what implications let them; the same where none can."""
-    k, full = body.k, full_mask(body.k)
-    care = np.full(body.num_gates, full, body.table.dtype)
-    columns = [body.fanin[:, j] for j in range(k)]
-    for i, j in combinations(range(k), 2):
-        a, b = columns[i], columns[j]
-        related = (order.group[a] == order.group[b]) & (a != b)
-        lower = order.rank[a] < order.rank[b]
-        first_only, second_only = (
-            variable_table(k, x) & ~variable_table(k, y) & full for x, y in ((i, j), (j, i))
-        )
-        care[related & lower] &= care.dtype.type(full ^ second_only)
-        care[related & (order.rank[a] > order.rank[b])] &= care.dtype.type(full ^ first_only)
-    rows = np.flatnonzero(care != full)
-    if not len(rows):
+def _simplified(body: Body, order: ThresholdOrder) -> Body:
+    """Return the body with its don't-cares filled; the same object if that changes no table."""
+    care = _care_sets(body, order)
+    gates = np.flatnonzero(care != full_mask(body.k))
+    if not len(gates):
         return body
     table = body.table.copy()
-    table[rows] = _ignoring(table[rows], care[rows], k)
+    table[gates] = fill_dont_cares(table[gates], care[gates], body.k)
     if np.array_equal(table, body.table):
         return body
     return Body.build(body.taps, body.fanin, table, body.outputs)
 
 
-def _ignoring(table: npt.NDArray[Any], care: npt.NDArray[Any], k: int) -> npt.NDArray[Any]:
-    """Tables equal to the given ones where `care`, independent of each input that they can be."""
+def _care_sets(body: Body, order: ThresholdOrder) -> Tables:
+    """(G,) Return for each gate the table of the input combinations that can occur."""
+    k, full = body.k, full_mask(body.k)
+    care = np.full(body.num_gates, full, body.table.dtype)
+    for i, j in combinations(range(k), 2):
+        a, b = body.fanin[:, i], body.fanin[:, j]
+        related = (order.group[a] == order.group[b]) & (a != b)
+        only_a, only_b = (
+            variable_table(k, x) & ~variable_table(k, y) & full for x, y in ((i, j), (j, i))
+        )
+        a_is_lower = order.rank[a] < order.rank[b]
+        b_is_lower = order.rank[a] > order.rank[b]
+        care[related & a_is_lower] &= care.dtype.type(full ^ only_b)
+        care[related & b_is_lower] &= care.dtype.type(full ^ only_a)
+    return care
+
+
+def fill_dont_cares(table: Tables, care: Tables, k: int) -> npt.NDArray[np.unsignedinteger]:
+    """Return tables that equal the given ones where `care` is True and ignore what inputs they can.
+
+    Inputs are tried in order, so an earlier one is dropped before a later one.
+    """
     for j in range(k):
         low, high = cofactor(table, k, j, False), cofactor(table, k, j, True)
         care_low, care_high = cofactor(care, k, j, False), cofactor(care, k, j, True)
-        free = ((low ^ high) & care_low & care_high) == 0
+        ignorable = ((low ^ high) & care_low & care_high) == 0
         merged = (low & care_low) | (high & care_high)
-        table = np.where(free, merged, table)
-        care = np.where(free, care_low | care_high, care)
+        table = np.where(ignorable, merged, table)
+        care = np.where(ignorable, care_low | care_high, care)
     return table
