@@ -87,7 +87,7 @@ def measure(
     tell("optimising")
     start = perf_counter()
     small, _ = lgir.optimize(graph)
-    preparation = {"lift": lifted, "optimise": perf_counter() - start}
+    preparation = {"lift": lifted, "optimize": perf_counter() - start}
     report = bench_graph(
         small,
         ["llvm"],

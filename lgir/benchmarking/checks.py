@@ -1,4 +1,4 @@
-"""What benches run on, random samples, and what outputs are held against: the reference's."""
+"""Random samples for benches, and the check of outputs against those of the reference."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from lgir.ir.nodes import Threshold
 from lgir.ir.types import Value
 
 _DEFAULT_SAMPLES: Final = 100_000
-_DEFAULT_BYTES: Final = 256 << 20  # an image net gets fewer samples instead of gigabytes
+_DEFAULT_BYTES: Final = 256 << 20  # a network of images gets fewer samples instead of gigabytes
 _FEWEST_SAMPLES: Final = 64
 
 
 def random_samples(graph: Graph, n: int | None = None, seed: int = 0) -> list[Array]:
-    """One array (n, *shape) per input: bool, uint8, or float32 over the range of its thresholds.
+    """Draw one array (n, *shape) per input: bool, uint8, or float32 over the range of thresholds.
 
-    Without `n`: 100,000, or as many as fit 256 MiB.
+    Args:
+        graph: the graph that reads the samples.
+        n: number of samples; None draws 100,000, or as many as fit 256 MiB.
+        seed: seed of the generator.
     """
     if n is None:
         size = sum(v.size * (4 if v.dtype == "f32" else 1) for v in graph.inputs)
@@ -47,44 +50,54 @@ def _random_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) 
 
 
 def _check_index(n: int, check: int) -> Array:
-    """Samples to compare: half of them the first ones (which every run has), the rest spread."""
+    """Return the samples to compare: half are the first, which every run has; the rest spread."""
     check = max(1, min(check, n))
     half = -(-check // 2)
     rest = np.linspace(half, n - 1, check - half, dtype=np.int64)
     return np.unique(np.concatenate([np.arange(half), rest]))
 
 
-class Judge:
-    """Holds the reference's outputs at `index` and raises BackendError where others differ."""
+class OutputChecker:
+    """Compares outputs of backends with those of the reference.
+
+    Attributes:
+        index: numbers of the compared samples, int64 (M,), ascending.
+        expected: outputs of the reference on these samples, one array (M, ...) per graph output.
+    """
 
     def __init__(self, index: Array, expected: tuple[Array, ...]) -> None:
         self.index = index
         self.expected = expected
 
     @classmethod
-    def of(cls, reference: Callable[..., Any], samples: Sequence[Array], check: int) -> Judge:
-        """Of at most `check` of the samples."""
+    def of(
+        cls, reference: Callable[..., Any], samples: Sequence[Array], check: int
+    ) -> OutputChecker:
+        """Evaluate the reference on at most `check` of the samples."""
         index = _check_index(len(samples[0]), check)
         expected = reference(*(a[index] for a in samples))
         return cls(index, expected if isinstance(expected, tuple) else (expected,))
 
-    def within(self, count: int) -> int:
+    def count_within(self, count: int) -> int:
+        """Return how many of the compared samples are among the first `count`."""
         return int(np.count_nonzero(self.index < count))
 
-    def __call__(self, name: str, outputs: Any, count: int) -> None:
-        at = self.index[: self.within(count)]
+    def check(self, name: str, outputs: Any, count: int) -> None:
+        """Raise BackendError if outputs of backend `name` on the first `count` samples differ."""
+        compared = self.index[: self.count_within(count)]
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         for got, want in zip(outputs, self.expected, strict=True):
-            got, want = np.asarray(got)[at], want[: len(at)]
+            got, want = np.asarray(got)[compared], want[: len(compared)]
             if got.shape != want.shape:
                 raise BackendError(f"{name} gives {got.shape}, reference {want.shape}")
-            bad = (got != want).reshape(len(at), -1).any(axis=1)
-            if bad.any():
-                i = int(np.flatnonzero(bad)[0])
+            differs = (got != want).reshape(len(compared), -1).any(axis=1)
+            if differs.any():
+                i = int(np.flatnonzero(differs)[0])
                 raise BackendError(
-                    f"outputs of {name} differ from reference in {int(bad.sum())} of {len(at)} "
-                    f"samples, first in sample {int(at[i])}: {_short(got[i])} against "
-                    f"{_short(want[i])}; no figure is shown for wrong answers"
+                    f"outputs of {name} differ from reference in {int(differs.sum())} of "
+                    f"{len(compared)} samples, first in sample {int(compared[i])}: "
+                    f"{_short(got[i])} against {_short(want[i])}; no figure is shown for wrong "
+                    "answers"
                 )
 
 

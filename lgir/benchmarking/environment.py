@@ -12,11 +12,11 @@ _SIMD: Final = ("avx2", "avx512f", "gfni", "neon", "sve")
 
 
 def environment(*, torch: bool = False) -> dict[str, str]:
-    """Processor and versions, as a report states them."""
+    """Return the processor and the versions of packages, as a report states them."""
     cpu, simd = _processor()
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     packages = ["lgir", "numpy", "llvmlite", *(["torch"] if torch else [])]
-    versions = [f"{name} {found}" for name in packages if (found := _version(name))]
+    versions = [f"{name} {number}" for name in packages if (number := _version(name))]
     return {
         "cpu": f"{cpu}, {cores} cores, {simd}",
         "software": ", ".join([f"Python {platform.python_version()}", *versions]),
@@ -31,7 +31,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> tuple[str, str]:
-    """The processor's name, and LLVM's name for it with its vector features."""
+    """Return the name of the processor, and LLVM's name for it with its vector features."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

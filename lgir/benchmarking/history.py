@@ -1,4 +1,4 @@
-"""A history of benches: one JSON line a run, with its date and environment."""
+"""A history of benches: one JSON line per run, with its date and environment."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from lgir.files import check_writable
 
 
 def check_history(path: str | PathLike[str]) -> None:
-    """FormatError where `append_history` could not append, or would to something else than lines of
-    JSON, to be told before minutes of measuring.
+    """Raise FormatError if `append_history` could not append JSON lines to `path`.
+
+    Call it before minutes of measuring.
     """
     if not os.path.exists(path):
         check_writable(path)
@@ -30,10 +31,10 @@ def check_history(path: str | PathLike[str]) -> None:
 
 
 def append_history(path: str | PathLike[str], report: Mapping[str, Any]) -> None:
-    """Append a report's dict to a .jsonl file, with the date (UTC) first; the file may be new.
+    """Append the dict of a report to a .jsonl file, which may be new, with the date (UTC) first.
 
-    The line is written at once, so that runs that append at the same time do not mix. Raises
-    FormatError where it cannot be written.
+    The line is written by one system call, so that lines of runs that append at the same time do
+    not mix. Raises FormatError if it cannot be written.
     """
     date = datetime.now(UTC).isoformat(timespec="seconds")
     line = (json.dumps({"date": date, **report}) + "\n").encode()

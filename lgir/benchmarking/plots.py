@@ -1,4 +1,4 @@
-"""Pictures of benches: bars of backends, lines of a sweep, measured times beside the roofline."""
+"""Plots of benches: bars of backends, lines of a sweep, measured times beside the roofline."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS: Final = ("png", "svg", "pdf")
-_BLUE, _ORANGE, _GREY = "#4477aa", "#ee7733", "#666666"
+_BLUE, _ORANGE, _GRAY = "#4477aa", "#ee7733", "#666666"
 
 
 def check_plot(path: str | PathLike[str]) -> None:
-    """Whether `save_plot` could draw there, to be told before minutes of measuring.
+    """Raise an error if `save_plot` could not draw to `path`; call it before minutes of measuring.
 
-    Raises BackendError without matplotlib and FormatError for another kind of file.
+    Raises:
+        BackendError: matplotlib is not installed.
+        FormatError: the ending of `path` is not that of a supported format.
     """
     try:
         import matplotlib.figure  # noqa: F401
@@ -37,9 +39,9 @@ def check_plot(path: str | PathLike[str]) -> None:
 def save_plot(
     report: BenchReport | SweepReport | RooflineReport, path: str | PathLike[str]
 ) -> None:
-    """Draw a report to a .png, .svg or .pdf file; an old one is replaced in one step.
+    """Draw a report to a .png, .svg or .pdf file; an old file is replaced in one step.
 
-    Raises as `check_plot`, and FormatError where the file cannot be written.
+    Raises the errors of `check_plot`, and FormatError if the file cannot be written.
     """
     check_plot(path)
     from matplotlib.figure import Figure
@@ -58,14 +60,14 @@ def save_plot(
 
 
 def _bars(figure: Figure, report: BenchReport) -> None:
-    rows = report.rows[::-1]  # bars grow upwards, tables downwards
+    rows = report.rows[::-1]  # matplotlib draws the first bar at the bottom
     axes = figure.add_subplot()
     values = [row.samples_per_second for row in rows]
     bars = axes.barh([row.backend for row in rows], values, color=_BLUE, height=0.6)
     axes.bar_label(bars, labels=[si(v) for v in values], padding=4)
     axes.set_xscale("log")
     axes.set_xlim(min(values) / 4, max(values) * 4)
-    axes.xaxis.set_major_formatter(lambda x, at: si(x))
+    axes.xaxis.set_major_formatter(lambda x, _: si(x))
     axes.set_xlabel("samples/s, end to end (log scale)")
     _finish(figure, axes, report)
 
@@ -80,16 +82,16 @@ def _sweep(figure: Figure, report: SweepReport) -> None:
         right.plot(sizes, other, marker="o", label=backend)
     for axes, label in (
         (speed, "samples/s"),
-        (right, "gate-evals/s" if by_width else "time a call"),
+        (right, "gate-evals/s" if by_width else "time per call"),
     ):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(sorted({p.size for p in report.points}))
-        axes.xaxis.set_major_formatter(lambda x, at: f"{x:,.0f}")
-        axes.set_xlabel("samples a call" if report.axis == "batch" else report.axis)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+        axes.set_xlabel("samples per call" if report.axis == "batch" else report.axis)
         axes.set_title(label, loc="left", fontsize=10)
-    speed.yaxis.set_major_formatter(lambda y, at: si(y))
-    right.yaxis.set_major_formatter(lambda y, at: si(y) if by_width else duration(y))
+    speed.yaxis.set_major_formatter(lambda y, _: si(y))
+    right.yaxis.set_major_formatter(lambda y, _: si(y) if by_width else duration(y))
     speed.legend(frameon=False)
     _finish(figure, speed, report)
     _finish(figure, right, report)
@@ -98,15 +100,19 @@ def _sweep(figure: Figure, report: SweepReport) -> None:
 def _roofline(figure: Figure, report: RooflineReport) -> None:
     kinds = report.kinds[::-1]
     axes = figure.add_subplot()
-    at = range(len(kinds))
+    positions = range(len(kinds))
     measured = [1e6 * kind.seconds for kind in kinds]
-    bars = axes.barh([i + 0.2 for i in at], measured, height=0.36, color=_BLUE, label="measured")
+    bars = axes.barh(
+        [i + 0.2 for i in positions], measured, height=0.36, color=_BLUE, label="measured"
+    )
     axes.bar_label(bars, labels=[f"{x:,.1f}" for x in measured], padding=4)
     bounds = [1e6 * kind.bound for kind in kinds]
-    bars = axes.barh([i - 0.2 for i in at], bounds, height=0.36, color=_ORANGE, label="bound")
-    labels = [f"{x:,.1f} by {kind.by}" for x, kind in zip(bounds, kinds, strict=True)]
+    bars = axes.barh(
+        [i - 0.2 for i in positions], bounds, height=0.36, color=_ORANGE, label="bound"
+    )
+    labels = [f"{x:,.1f} by {kind.bound_by}" for x, kind in zip(bounds, kinds, strict=True)]
     axes.bar_label(bars, labels=labels, padding=4)
-    axes.set_yticks(list(at), [kind.kind for kind in kinds])
+    axes.set_yticks(list(positions), [kind.kind for kind in kinds])
     axes.set_xlim(0, 1.25 * max(measured + bounds))
     axes.set_xlabel("us for 512 samples")
     axes.legend(frameon=False, loc="best")
@@ -116,6 +122,6 @@ def _roofline(figure: Figure, report: RooflineReport) -> None:
 def _finish(figure: Figure, axes: Any, report: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     swept = isinstance(report, SweepReport)
-    title = report.title if swept else f"{report.name}: {report.gates:,} gates a sample"
+    title = report.title if swept else f"{report.name}: {report.gates:,} gates per sample"
     figure.suptitle(title, x=0.01, ha="left")
-    figure.supxlabel(report.environment["cpu"], fontsize=7, color=_GREY, x=0.99, ha="right")
+    figure.supxlabel(report.environment["cpu"], fontsize=7, color=_GRAY, x=0.99, ha="right")

@@ -1,4 +1,4 @@
-"""How reports of benches look: titled tables, facts below them, figures, and all as plain text."""
+"""The look of bench reports: titled tables, facts below them, figures, and plain text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 def titled_table(title: str) -> Table:
+    """Return an empty table with a bold title at its left."""
     from rich import box
     from rich.table import Table
 
@@ -24,6 +25,7 @@ def titled_table(title: str) -> Table:
 
 
 def facts_grid(facts: Mapping[str, str]) -> Table:
+    """Return a grid of two columns: a name per line, and a text."""
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
@@ -33,6 +35,7 @@ def facts_grid(facts: Mapping[str, str]) -> Table:
 
 
 def plain_text(report: RenderableType) -> str:
+    """Render a report without colors, 120 columns wide."""
     from rich.console import Console
 
     console = Console(width=120, highlight=False, color_system=None)
@@ -42,7 +45,7 @@ def plain_text(report: RenderableType) -> str:
 
 
 def si(x: float) -> str:
-    """Three significant digits and a metric prefix: 1.20 M."""
+    """Format a number with three significant digits and a metric prefix, for example "1.20 M"."""
     for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if x >= scale:
             x /= scale

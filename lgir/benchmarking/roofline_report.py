@@ -1,7 +1,7 @@
-"""The roofline of a network: what bounds each kind of step here, beside its measured time.
+"""The roofline of a network: the bound of each kind of step beside its measured time.
 
-A backend measures the machine and states what its steps cost (`StepMeter`); here both become a
-table. Outputs are compared with the reference interpreter before anything is shown.
+A backend measures the machine and states the costs of its steps (`StepMeter`); this module makes a
+table of both. Outputs are compared with the reference interpreter before anything is shown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from lgir.benchmarking.checks import Judge, random_samples
+from lgir.benchmarking.checks import OutputChecker, random_samples
 from lgir.benchmarking.environment import environment
 from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
 from lgir.benchmarking.throughput import compile_cold, gate_evaluations
@@ -34,9 +34,13 @@ class KindFigures:
     """The steps of one kind together, for 512 samples on one thread.
 
     Attributes:
-        seconds: measured, running these steps alone.
-        bound: sum of the steps' bounds; `by` names what most of it comes from.
-        loads, stores, logic: lines and instructions of all rows.
+        kind: name of the kind of step.
+        rows: rows of the steps' tables, each one evaluation of a kernel's body.
+        loads, stores: lines that all rows load and store.
+        logic: logic instructions on planes of all rows.
+        seconds: measured time of these steps, run alone.
+        bound: sum of the bounds of the steps, in seconds.
+        bound_by: name of the resource that most of the bound comes from.
     """
 
     kind: str
@@ -46,15 +50,16 @@ class KindFigures:
     logic: float
     seconds: float
     bound: float
-    by: str
+    bound_by: str
 
     @property
     def share(self) -> float:
-        """Of the bound that is reached; 1 is as fast as the machine goes."""
+        """The bound as a share of the measured time; 1 is the limit of the machine."""
         return self.bound / self.seconds
 
     @property
     def bytes(self) -> float:
+        """Bytes that all rows load and store."""
         return LINE * (self.loads + self.stores)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,17 +72,17 @@ class KindFigures:
             "lines_stored_per_row": self.stores / self.rows,
             "logic_per_row": self.logic / self.rows,
             "bound_seconds": self.bound,
-            "bound_by": self.by,
+            "bound_by": self.bound_by,
             "share_of_bound": self.share,
         }
 
 
 def kind_figures(costs: list[StepCost], seconds: float, machine: Machine) -> KindFigures:
-    """Adds up steps of one kind that were measured together."""
-    by: dict[str, float] = {}
+    """Add up the costs of steps of one kind that were measured together in `seconds`."""
+    bounds: dict[str, float] = {}
     for cost in costs:
         bound, name = cost.bound(machine)
-        by[name] = by.get(name, 0.0) + bound
+        bounds[name] = bounds.get(name, 0.0) + bound
     return KindFigures(
         costs[0].kind,
         rows=sum(c.rows for c in costs),
@@ -85,22 +90,26 @@ def kind_figures(costs: list[StepCost], seconds: float, machine: Machine) -> Kin
         stores=sum(c.traffic[0].stores for c in costs),
         logic=sum(c.logic for c in costs),
         seconds=seconds,
-        bound=sum(by.values()),
-        by=max(by, key=lambda name: by[name]),
+        bound=sum(bounds.values()),
+        bound_by=max(bounds, key=lambda name: bounds[name]),
     )
 
 
 @dataclass(frozen=True)
 class RooflineReport:
-    """What `measure_roofline` found. `print(report)` shows the tables, `to_dict()` is for JSON.
+    """The result of `measure_roofline`: `print(report)` shows tables, `to_dict()` is for JSON.
 
     Attributes:
+        name: name of the graph.
+        backend: registered name of the backend.
         gates: gates evaluated per sample.
         machine: the measured roofs.
         kinds: figures by kind of step, in the order of their first step.
-        seconds: all steps together, 512 samples.
-        sample_bytes: of one sample, all inputs; and the level where samples lay.
-        checked: samples whose outputs were compared with the reference, all equal.
+        seconds: time of all steps together, for 512 samples.
+        sample_bytes: bytes of one sample, all inputs together.
+        samples_in: the level of the memory hierarchy that held the samples.
+        checked: number of samples whose outputs were compared with the reference, all equal.
+        environment: the processor and the versions of packages.
     """
 
     name: str
@@ -116,11 +125,12 @@ class RooflineReport:
 
     @property
     def bound(self) -> float:
+        """Sum of the bounds of all kinds, in seconds."""
         return sum(kind.bound for kind in self.kinds)
 
     @property
     def in_gates(self) -> KindFigures | None:
-        """The kinds that evaluate gates, together; None without gates."""
+        """The kinds of steps that evaluate gates, added up; None without gates."""
         kinds = [kind for kind in self.kinds if kind.kind in _GATE_KINDS]
         if not kinds or not self.gates:
             return None
@@ -128,7 +138,9 @@ class RooflineReport:
             name: sum(getattr(kind, name) for kind in kinds)
             for name in ("rows", "loads", "stores", "logic", "seconds", "bound")
         }
-        return KindFigures("gates", **total, by=max(kinds, key=lambda kind: kind.bound).by)
+        return KindFigures(
+            "gates", **total, bound_by=max(kinds, key=lambda kind: kind.bound).bound_by
+        )
 
     def to_dict(self) -> dict[str, Any]:
         inside = self.in_gates
@@ -158,14 +170,14 @@ class RooflineReport:
 
         packing = sum(kind.seconds for kind in self.kinds if kind.kind == "pack")
         facts = {
-            "logic": f"{si(self.machine.logic)} instructions on 512 bits a second, in registers",
-            "times": "medians of one thread's CPU time, each kind of step run alone",
-            "bound": "the slowest of accesses at L1's speed, lines from where they lie, and logic",
+            "logic": f"{si(self.machine.logic)} instructions on 512 bits per second, in registers",
+            "times": "medians of the CPU time of one thread, each kind of step run alone",
+            "bound": "the slowest of L1 accesses, lines from the level that holds them, and logic",
         }
         if inside := self.in_gates:
             moved, logic = inside.bytes / self.gates, inside.logic / self.gates
             rates = (BLOCK * self.gates / x for x in (inside.seconds, inside.bound))
-            facts["a gate"] = f"{moved:.0f} bytes and {logic:.2f} instructions for 512 samples"
+            facts["per gate"] = f"{moved:.0f} bytes and {logic:.2f} instructions for 512 samples"
             facts["in gates"] = "{} gate-evals/s, bound {}".format(*map(si, rates))
         if packing:
             speed = si(BLOCK * self.sample_bytes / packing)
@@ -187,9 +199,9 @@ class RooflineReport:
         return table
 
     def _kinds_table(self) -> Table:
-        table = titled_table(f"{self.name}: {self.gates:,} gates a sample, by {self.backend}")
+        table = titled_table(f"{self.name}: {self.gates:,} gates per sample, by {self.backend}")
         table.add_column(" step")
-        for name in ("rows", "loads\na row", "stores\na row", "logic\na row", "bytes",
+        for name in ("rows", "loads\nper row", "stores\nper row", "logic\nper row", "bytes",
                      "us per\n512 samples", "bound\nus"):  # fmt: skip
             table.add_column(name, justify="right")
         table.add_column("by")
@@ -202,14 +214,14 @@ class RooflineReport:
                 si(kind.bytes),
                 f"{1e6 * kind.seconds:,.2f}",
                 f"{1e6 * kind.bound:,.2f}",
-                kind.by,
+                kind.bound_by,
                 f"{kind.share:.0%}",
             )
         table.add_section()
         total = f"{1e6 * self.seconds:,.2f}", f"{1e6 * self.bound:,.2f}"
-        every = si(sum(kind.bytes for kind in self.kinds))
+        moved = si(sum(kind.bytes for kind in self.kinds))
         share = f"{self.bound / self.seconds:.0%}"
-        table.add_row(" together", "", "", "", "", every, *total, "", share)
+        table.add_row(" together", "", "", "", "", moved, *total, "", share)
         return table
 
     def __str__(self) -> str:
@@ -218,14 +230,18 @@ class RooflineReport:
 
 @runtime_checkable
 class StepMeter(Protocol):
-    """An executable that states and measures its steps."""
+    """An executable that states the costs of its steps and measures them."""
 
-    def measure_machine(self) -> Machine: ...
+    def measure_machine(self) -> Machine:
+        """Measure the roofs of one thread."""
+        ...
 
-    def step_costs(self, samples: list[Array]) -> list[StepCost]: ...
+    def step_costs(self, samples: list[Array]) -> list[StepCost]:
+        """Return the cost of every step for 512 of these samples, in order."""
+        ...
 
     def time_steps(self, kind: str | None, samples: list[Array]) -> float:
-        """CPU seconds that the steps of a kind, or all, take for 512 samples."""
+        """Return the CPU seconds that all steps, or those of one kind, take for 512 samples."""
         ...
 
 
@@ -237,22 +253,31 @@ def measure_roofline(
     options: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> RooflineReport:
-    """Bounds and measured times of the steps of `graph`, on one thread.
+    """Return the bounds and the measured times of the steps of `graph` on one thread.
 
-    Raises BackendError where outputs differ from the reference's or `backend` cannot say what its
-    steps cost.
+    Args:
+        graph: the graph to measure.
+        backend: registered name of a backend whose executables are `StepMeter`s.
+        seed: seed of the random samples.
+        options: keyword options for compiling.
+        progress: called with a description of each step before it begins.
+
+    Raises:
+        BackendError: outputs differ from those of the reference, or the backend does not state the
+            costs of its steps.
+        InputError: the graph has no inputs.
     """
     if not graph.inputs:
         raise InputError("a bench needs a graph with inputs")
     progress(f"{backend}: compiling")
     exe, _ = compile_cold(backend, graph, options or {})
     if not isinstance(exe, StepMeter):
-        raise BackendError(f"backend {backend!r} states no costs of steps; use -b llvm")
+        raise BackendError(f"backend {backend!r} does not state costs of steps; use -b llvm")
     samples = random_samples(graph, _SAMPLES, seed)
     progress("reference outputs")
-    few = [a[:_CHECK] for a in samples]
-    judge = Judge.of(BACKENDS.get("reference")(graph), few, _CHECK)
-    judge(backend, exe(*few, threads=1), len(few[0]))
+    checked = [a[:_CHECK] for a in samples]
+    checker = OutputChecker.of(BACKENDS.get("reference")(graph), checked, _CHECK)
+    checker.check(backend, exe(*checked, threads=1), len(checked[0]))
     progress("bandwidth of caches and memory")
     machine = exe.measure_machine()
     by_kind: dict[str, list[StepCost]] = {}
@@ -272,6 +297,6 @@ def measure_roofline(
         seconds=exe.time_steps(None, samples),
         sample_bytes=sum(a.nbytes for a in samples) // _SAMPLES,
         samples_in=machine.level_of(max(a.nbytes for a in samples)),
-        checked=judge.within(len(few[0])),
+        checked=checker.count_within(len(checked[0])),
         environment=environment(),
     )

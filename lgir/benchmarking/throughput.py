@@ -1,8 +1,8 @@
-"""Figures of several backends side by side, on the same samples, in one run.
+"""Measure several backends side by side, on the same samples, in one run.
 
-Outputs are compared with the reference interpreter before anything is timed: a figure for wrong
-answers is never shown. Times are end to end, from arrays in memory to scores, medians over runs
-that follow warm-up; a slow backend gets fewer samples a run, and the report says how many.
+Outputs are compared with the reference interpreter before anything is timed, so a figure for wrong
+answers is never shown. Times are end to end, from arrays in memory to scores. They are medians over
+runs that follow a warm-up. A slow backend gets fewer samples per run, and the report says how many.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lgir.benchmarking.checks import Judge, random_samples
+from lgir.benchmarking.checks import OutputChecker, random_samples
 from lgir.benchmarking.environment import environment
 from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
 from lgir.errors import InputError
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MODULE: Final = "pytorch"
-"""Row name of the module that a bench compares with."""
+"""Name of the row of the torch module that a bench compares with."""
 
 _FIRST_BATCH: Final = 64
-_MODULE_BATCH: Final = 256  # where PyTorch was fastest on these networks, of 64 to 4,096
+_MODULE_BATCH: Final = 256  # the fastest for PyTorch on these networks, of 64 to 4,096
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One backend's figures.
+    """The figures of one backend.
 
     Attributes:
-        backend: registered name, or "pytorch".
-        compile_seconds: cold; None where nothing is compiled.
-        samples: samples a run.
-        seconds: median of a run.
-        gates: gates evaluated per sample, those of the graph as benched.
-        gates_seconds: a sample in the gates alone, without packing and counting, on one thread;
-            None where the executable has no `time_gates()`.
-        checked: samples whose outputs were compared with the reference, all equal.
+        backend: its registered name, or "pytorch".
+        compile_seconds: seconds of a cold compilation; None if nothing is compiled.
+        samples: samples per run.
+        seconds: median seconds per run.
+        gates: gates evaluated per sample, in the graph as it was measured.
+        gates_seconds: seconds per sample in the gates alone, without packing and counting, on one
+            thread; None if the executable has no `time_gates()`.
+        checked: number of samples whose outputs were compared with the reference, all equal.
     """
 
     backend: str
@@ -69,12 +69,12 @@ class Measurement:
 
     @property
     def gate_evals_per_second(self) -> float:
-        """End to end."""
+        """Gate evaluations per second, end to end."""
         return self.gates * self.samples_per_second
 
     @property
     def gate_evals_per_second_in_gates(self) -> float | None:
-        """In the gates alone, on one thread; None where that is not known."""
+        """Gate evaluations per second in the gates alone, on one thread; None if unknown."""
         return self.gates / self.gates_seconds if self.gates_seconds else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,17 +93,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What `bench_graph` measured. `print(report)` shows the table, `to_dict()` is for JSON.
+    """The result of `bench_graph`: `print(report)` shows a table, `to_dict()` is for JSON.
 
     Attributes:
-        name: the graph's.
-        gates: gates evaluated per sample (gates of each body times its positions).
-        distinct_gates: gates of the bodies.
-        threads: how many each backend was given.
+        name: name of the graph.
+        gates: gates evaluated per sample (the gates of each body times its positions).
+        distinct_gates: gates of all bodies.
+        threads: number of threads that each backend was given.
         repeats: runs behind each median.
-        preparation: seconds of the steps before compiling ("lift", "optimise"), by name.
-        rows: one per backend.
-        environment: processor, versions.
+        preparation: seconds of the steps before compiling ("lift", "optimize"), by name.
+        rows: one measurement per backend.
+        environment: the processor and the versions of packages.
     """
 
     name: str
@@ -116,7 +116,7 @@ class BenchReport:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def speed_up(self, row: Measurement) -> float | None:
-        """Samples/s of `row` over the module's; None without a module."""
+        """Return the samples/s of `row` over those of the module; None without a module."""
         base = next((r for r in self.rows if r.backend == MODULE), None)
         return row.samples_per_second / base.samples_per_second if base else None
 
@@ -154,7 +154,7 @@ class BenchReport:
         rolled = self.gates != self.distinct_gates
         distinct = f" ({self.distinct_gates:,} distinct)" if rolled else ""
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        table = titled_table(f"{self.name}: {self.gates:,} gates a sample{distinct}, {threads}")
+        table = titled_table(f"{self.name}: {self.gates:,} gates per sample{distinct}, {threads}")
         table.add_column(" backend")
         for name in ("compile", "samples/s", "gate-evals/s", "in gates\nalone"):
             table.add_column(name, justify="right")
@@ -199,31 +199,32 @@ def bench_graph(
     """Measure `backends` on one graph.
 
     Args:
-        graph: taken as it is; optimise it before.
+        graph: measured as it is; optimize it before.
         backends: registered names, in the order of the rows.
-        module: a torch module of the same network, called in eval mode on float32 tensors for bit
-            inputs, uint8 or float32 tensors for the others; its row is "pytorch".
-        samples: how many random ones (100,000, or fewer where they would fill 256 MiB), or one
-            array (N, *shape) per graph input.
-        batch: samples a call; a run then makes several calls. None makes one call a run, and
-            calls of 256 for the module, which suits it best.
-        threads: for every backend and for torch.
+        module: a torch module of the same network. It is called in eval mode, on float32 tensors
+            for bit inputs and on uint8 or float32 tensors for the others. Its row is "pytorch".
+        samples: the number of random samples (by default 100,000, or fewer if they would fill
+            256 MiB), or one array (N, *shape) per graph input.
+        batch: samples per call; a run then makes several calls. None makes one call per run, and
+            calls of 256 samples for the module, which suits it best.
+        threads: number of threads for every backend and for torch.
         repeats: runs behind each median.
-        run_seconds: a backend that would take longer a run gets fewer samples.
-        check: at most so many samples' outputs are compared with the reference.
-        seed: of random samples.
+        run_seconds: a backend that would need longer per run gets fewer samples.
+        check: the most samples whose outputs are compared with the reference.
+        seed: seed of the random samples.
         preparation: seconds of earlier steps by name, for the report only.
-        options: backend name -> keyword options for compiling.
-        progress: called with what happens next.
+        options: keyword options for compiling, by backend name.
+        progress: called with a description of each step before it begins.
 
     Raises:
-        BackendError: a backend's outputs differ from the reference's. UnknownNameError: no such
-        backend. InputError: `samples` does not fit the graph.
+        BackendError: outputs of a backend differ from those of the reference.
+        UnknownNameError: no backend has such a name.
+        InputError: `samples` does not fit the graph, or a number is below 1.
     """
     if threads < 1 or repeats < 1 or (batch is not None and batch < 1):
         raise InputError("threads, repeats and batch must be at least 1")
     for name in backends:
-        BACKENDS.get(name)  # a misspelt name is told before minutes of measuring
+        BACKENDS.get(name)  # an unknown name is an error before minutes of measuring
     if samples is None or isinstance(samples, int):
         arrays = random_samples(graph, samples, seed)
     else:
@@ -233,7 +234,7 @@ def bench_graph(
         raise InputError("a bench needs at least one sample")
 
     progress("reference outputs")
-    judge = Judge.of(BACKENDS.get("reference")(graph), arrays, check)
+    checker = OutputChecker.of(BACKENDS.get("reference")(graph), arrays, check)
     gates = gate_evaluations(graph)
     rows: list[Measurement] = []
 
@@ -250,7 +251,7 @@ def bench_graph(
 
         progress(f"{name}: outputs")
         count = _fitting_count(run, n, run_seconds)
-        judge(name, run(count), count)
+        checker.check(name, run(count), count)
         progress(f"{name}: {count:,} samples a run")
         return count, statistics.median(_timed(run, count) for _ in range(repeats))
 
@@ -260,13 +261,15 @@ def bench_graph(
         count, seconds = measure(name, lambda *x, e=exe: e(*x, threads=threads), arrays, batch)
         time_gates = getattr(exe, "time_gates", None)
         alone = time_gates(count, repeats) if time_gates else None
-        checked = judge.within(count)
+        checked = checker.count_within(count)
         rows.append(Measurement(name, compiled, count, seconds, gates, alone, checked))
     if module is not None:
         with torch_eval(module, threads) as tensor:
             inputs = [tensor(v, a) for v, a in zip(graph.inputs, arrays, strict=True)]
             count, seconds = measure(MODULE, module, inputs, batch or _MODULE_BATCH)
-        rows.append(Measurement(MODULE, None, count, seconds, gates, None, judge.within(count)))
+        rows.append(
+            Measurement(MODULE, None, count, seconds, gates, None, checker.count_within(count))
+        )
     return BenchReport(
         name=graph.name,
         gates=gates,
@@ -280,15 +283,15 @@ def bench_graph(
 
 
 def gate_evaluations(graph: Graph) -> int:
-    """Gates evaluated per sample: gates of each body times its positions."""
+    """Return the gates evaluated per sample: the gates of each body times its positions."""
     return sum(op.body.num_gates * op.positions for _, op in graph.of_type(Logic))
 
 
 def compile_cold(name: str, graph: Graph, options: Mapping[str, Any]) -> tuple[Executable, float]:
-    """The executable of backend `name` and the seconds it took.
+    """Compile `graph` with backend `name`; return the executable and the seconds it took.
 
-    Code found on disk would make them depend on what ran before, so no cache is used unless
-    `options` say so.
+    Object code found on disk would make the time depend on what ran before, so no cache is used
+    unless `options` ask for one.
     """
     lower = BACKENDS.get(name)
     cold = {"cache": False} if "cache" in signature(lower).parameters else {}
@@ -310,7 +313,7 @@ def _timed(run: Callable[[int], Any], count: int) -> float:
 
 
 def _fitting_count(run: Callable[[int], Any], n: int, run_seconds: float) -> int:
-    """How many of `n` samples a run can have within `run_seconds`. Warms `run` up on the way."""
+    """Return how many of `n` samples fit a run of `run_seconds`, and warm `run` up on the way."""
     count = min(n, _FIRST_BATCH)
     _timed(run, count)
     while True:
@@ -318,13 +321,13 @@ def _fitting_count(run: Callable[[int], Any], n: int, run_seconds: float) -> int
         fit = int(count * run_seconds / seconds)
         if count >= n or fit <= count:
             return min(n, count)
-        # A small run's fixed costs make it look slow, so its estimate is trusted only near by.
+        # Fixed costs make a small run look slow, so trust its estimate only up to a factor of 8.
         count = min(n, fit if fit < 8 * count else 8 * count)
 
 
 @contextmanager
 def torch_eval(module: Any, threads: int) -> Iterator[Callable[[Value, Array], Any]]:
-    """Eval mode, `threads` threads, no gradients; gives the conversion of an input to a tensor."""
+    """Set eval mode and `threads` threads without gradients; yield the conversion to a tensor."""
     import torch
 
     before, training = torch.get_num_threads(), module.training

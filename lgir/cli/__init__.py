@@ -1,7 +1,7 @@
-"""The command line: `lgir COMMAND`, one module per family of commands.
+"""The command line: `lgir COMMAND`, with one module per family of commands.
 
 Results go to stdout, diagnostics to stderr. An error that a user can act on is one line on stderr
-and exit code 2; `--debug` shows the traceback behind it.
+with exit code 2; `--debug` shows the traceback behind it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import Any, NoReturn
 
 import click
 
-from lgir.cli import bench, deploy, execute, models
-from lgir.cli import optimize as optimising
-from lgir.cli import plugins as registries
+from lgir.cli import bench, deploy, execute, models, optimize, plugins
 from lgir.errors import LgirError, unknown_name
 
 
 class OneLineErrors(click.Group):
-    """A group that turns every error into one line, and knows near misses of command names."""
+    """A group of commands that prints every error as one line and suggests similar commands."""
 
     def main(
         self,
@@ -32,15 +30,15 @@ class OneLineErrors(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in given  # accepted anywhere, so that it can be added to a failed line
-        given = [a for a in given if a != "--debug"]
+        words = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in words  # accepted anywhere, so that it can be added to a failed line
+        words = [word for word in words if word != "--debug"]
         if not standalone_mode or debug:
-            return super().main(given, prog_name, complete_var, standalone_mode, **extra)
+            return super().main(words, prog_name, complete_var, standalone_mode, **extra)
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
-                code = super().main(given, prog_name, complete_var, False, **extra)
+                code = super().main(words, prog_name, complete_var, False, **extra)
             sys.exit(code if isinstance(code, int) else 0)
         except click.UsageError as error:
             help_ = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
@@ -55,13 +53,12 @@ class OneLineErrors(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except OSError as error:
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            _fail(what)
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
+            frame = traceback.extract_tb(error.__traceback__)[-1]
             _fail(
-                f"{type(error).__name__}: {error} (at {os.path.basename(at.filename)}:{at.lineno}; "
-                "a bug in lgir or in a plug-in: --debug shows the traceback)",
+                f"{type(error).__name__}: {error} (at {os.path.basename(frame.filename)}:"
+                f"{frame.lineno}; a bug in lgir or in a plug-in: --debug shows the traceback)",
                 1,
             )
 
@@ -73,7 +70,7 @@ class OneLineErrors(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of a day's work, not of the alphabet
+        return list(self.commands)  # in the order of use, not of the alphabet
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
@@ -113,7 +110,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def main(ctx: click.Context) -> None:
     """Compile trained logic gate networks to bit-packed machine code.
 
-    A network is lifted from a checkpoint into a gate-level IR, optimised by passes that are each
+    A network is lifted from a checkpoint into a gate-level IR, optimized by passes that are each
     verified, and lowered by a backend.
     """
     if ctx.invoked_subcommand is None:
@@ -125,14 +122,14 @@ for _command in (
     models.describe,
     models.lift,
     models.dump,
-    optimising.opt,
-    optimising.verify,
-    optimising.bisect,
+    optimize.opt,
+    optimize.verify,
+    optimize.bisect,
     models.compile_,
     deploy.export,
     execute.run,
     bench.bench,
-    registries.passes,
-    registries.backends,
+    plugins.passes,
+    plugins.backends,
 ):
     main.add_command(_command)

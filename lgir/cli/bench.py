@@ -1,4 +1,4 @@
-"""The command that measures: bench."""
+"""The command that measures backends: bench."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lgir.zoo import build_net, other_widths
 
 if TYPE_CHECKING:
     from lgir.benchmarking.roofline_report import RooflineReport
-    from lgir.benchmarking.scaling import Network, SweepReport
+    from lgir.benchmarking.scaling import SweepReport, SweepSubject
     from lgir.benchmarking.throughput import BenchReport
     from lgir.ir.graph import Graph
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     shell_complete=complete(BACKENDS.names),
     help="Measure this backend (repeatable).",
 )
-@passes_option("Optimise first; 'none' takes the model as it is.", "default")
+@passes_option("Optimize first; 'none' takes the model as it is.", "default")
 @backend_options
-@click.option("--samples", type=click.IntRange(min=1), help="Samples a run. [default: 100,000]")
-@click.option("--batch", type=click.IntRange(min=1), help="Samples a call. [default: all]")
+@click.option("--samples", type=click.IntRange(min=1), help="Samples per run. [default: 100,000]")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples per call. [default: all]")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -73,8 +73,12 @@ if TYPE_CHECKING:
     help="Sizes of a batch from 1 up (if nothing else is said), numbers of threads, or widths of "
     "the network --net: an eighth to four times its own.",
 )
-@click.option("--roofline", is_flag=True, help="What bounds each kind of step on this machine.")
-@click.option("--plot", type=OutputPath(), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+@click.option(
+    "--roofline", is_flag=True, help="Show what bounds each kind of step on this machine."
+)
+@click.option(
+    "--plot", type=OutputPath(), metavar="FILE", help="Draw the report: .png, .svg or .pdf."
+)
 @click.option(
     "--history",
     type=click.Path(),
@@ -103,10 +107,10 @@ def bench(
 ) -> None:
     """Measure backends side by side, after a check of equal outputs.
 
-    Times are medians, end to end from a random array in memory to scores. MODEL or --net NAME; slow
-    backends get fewer samples a run, and the table says how many. Where torch is installed, the
-    same network runs there too, in eval mode. Backends c-O1 and c-O3 are the way of other
-    exporters, a C statement a gate: compiling takes minutes where gates are many.
+    Times are medians, end to end from a random array in memory to scores. Slow backends get fewer
+    samples per run, and the table says how many. If torch is installed, the same network runs there
+    too, in eval mode. Backends c-O1 and c-O3 work as other exporters do, with one C statement per
+    gate: compiling takes minutes if gates are many.
 
     \b
     lgir bench --net dense-6x8000
@@ -116,7 +120,7 @@ def bench(
     lgir bench --net dense-6x8000 --sweep width
     lgir bench model.pt --roofline
     """
-    _refuse_idle_options(ctx, sweep, roofline)
+    _refuse_unused_options(ctx, sweep, roofline)
     if sweep == "width" and source.net is None:
         raise click.UsageError("--sweep width builds networks: give --net NAME")
     if roofline and ctx.get_parameter_source("backends") is ParameterSource.DEFAULT:
@@ -135,15 +139,15 @@ def bench(
     with status("lifting"):
         graph = source.open_one(files, "give a MODEL file or --net NAME")
     preparation = {"lift": perf_counter() - start}
-    given = options_for(backends, options)
+    compile_options = options_for(backends, options)
     lifted = graph
     if passes != "none":
         start = perf_counter()
-        with status("optimising"):
+        with status("optimizing"):
             graph, _ = lgir.optimize(graph, passes)
-        preparation["optimise"] = perf_counter() - start
+        preparation["optimize"] = perf_counter() - start
     module = None if no_torch or roofline else _torch_module(lifted)
-    shared: dict[str, Any] = {"repeats": repeats, "options": given}
+    shared: dict[str, Any] = {"repeats": repeats, "options": compile_options}
     size: dict[str, Any] = {} if batch is None else {"batch": batch}
     report: BenchReport | SweepReport | RooflineReport
     with status("measuring") as progress:
@@ -151,20 +155,22 @@ def bench(
             from lgir.benchmarking.roofline_report import measure_roofline
 
             (backend,) = backends
-            report = measure_roofline(graph, backend, options=given[backend], progress=progress)
+            report = measure_roofline(
+                graph, backend, options=compile_options[backend], progress=progress
+            )
         elif sweep is not None:
-            from lgir.benchmarking import scaling as bench_sweep
+            from lgir.benchmarking import scaling
 
             shared |= {"progress": progress}
             if sweep == "batch":
-                report = bench_sweep.sweep_batches(
+                report = scaling.sweep_batches(
                     graph, backends, module=module, threads=threads, **shared
                 )
             elif sweep == "threads":
-                report = bench_sweep.sweep_threads(graph, backends, module=module, **size, **shared)
+                report = scaling.sweep_threads(graph, backends, module=module, **size, **shared)
             else:
                 networks = _networks(source, passes, torch=not no_torch)
-                report = bench_sweep.sweep_widths(
+                report = scaling.sweep_widths(
                     source.net or "", networks, backends, threads=threads, **size, **shared
                 )
         else:
@@ -189,9 +195,9 @@ def bench(
         append_history(history, report.to_dict())
 
 
-def _networks(source: ModelSource, passes: str, *, torch: bool) -> dict[int, Network]:
-    """The network that `--net` names, in several widths, each optimised."""
-    from lgir.benchmarking.scaling import Network
+def _networks(source: ModelSource, passes: str, *, torch: bool) -> dict[int, SweepSubject]:
+    """Build the network that `--net` names in several widths, and optimize each."""
+    from lgir.benchmarking.scaling import SweepSubject
 
     networks = {}
     for width, name in other_widths(source.net or "").items():
@@ -199,30 +205,30 @@ def _networks(source: ModelSource, passes: str, *, torch: bool) -> dict[int, Net
         module = _torch_module(graph) if torch else None
         if passes != "none":
             graph, _ = lgir.optimize(graph, passes)
-        networks[width] = Network(graph, module)
+        networks[width] = SweepSubject(graph, module)
     return networks
 
 
-def _refuse_idle_options(ctx: click.Context, sweep: str | None, roofline: bool) -> None:
-    """UsageError for options that would change nothing."""
+def _refuse_unused_options(ctx: click.Context, sweep: str | None, roofline: bool) -> None:
+    """Raise UsageError for options that would change nothing."""
     if sweep is not None and roofline:
         raise click.UsageError("give --sweep or --roofline, not both")
-    idle = {
+    unused = {
         None: set[str](),
         "batch": {"samples", "batch"},
         "threads": {"samples", "threads"},
         "width": {"samples"},
     }[sweep]
     if roofline:
-        idle = {"samples", "batch", "threads", "repeats"}
+        unused = {"samples", "batch", "threads", "repeats"}
     what = "--roofline" if roofline else "--sweep" if sweep == "batch" else f"--sweep {sweep}"
-    for name in sorted(idle):
+    for name in sorted(unused):
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{what} takes no --{name}")
 
 
 def _torch_module(graph: Graph) -> Any:
-    """The model as it was lifted, as a torch module; None, with a note, where there is none."""
+    """Return the lifted model as a torch module; print a note and return None if there is none."""
     try:
         from lgir.frontend.training.rebuild import rebuild
     except ImportError:

@@ -1,7 +1,7 @@
-"""The whole path on a real network: lift, optimise, compile, compare with PyTorch, measure.
+"""The demo: lift a trained network, optimize it, compile it, compare with PyTorch, measure.
 
 The network is a small convolutional logic gate network (Petersen et al., NeurIPS 2024) trained on
-scikit-learn's 8x8 digits; its checkpoint is shipped. Everything said on screen is computed here.
+scikit-learn's 8x8 digits; its checkpoint is shipped. Everything that is printed is computed by the run.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _WIDTH = 9  # of the column of step names
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo found; accuracies are shares of `test_samples`, with hard bits."""
+    """The results of the demo; accuracies are shares of `test_samples`, with hard bits."""
 
     test_samples: int
     torch_accuracy: float
     lgir_accuracy: float
-    optimised: Report
+    optimized: Report
     bench: BenchReport
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,20 +48,21 @@ class DemoReport:
             "test_samples": self.test_samples,
             "torch_accuracy": self.torch_accuracy,
             "lgir_accuracy": self.lgir_accuracy,
-            "optimise": self.optimised.to_dict(),
+            "optimize": self.optimized.to_dict(),
             "bench": self.bench.to_dict(),
         }
 
 
 def run_demo(console: Console, *, train: bool = False, output: str | None = None) -> DemoReport:
-    """Run the demo, telling on `console` what happens.
+    """Run the demo, and print on `console` what happens.
 
     Args:
-        train: train the network anew instead of taking the shipped checkpoint.
-        output: where a newly trained checkpoint is kept.
+        train: whether to train the network anew instead of taking the shipped checkpoint.
+        output: path where a newly trained checkpoint is written.
 
     Raises:
-        LgirError: torch or scikit-learn is missing. BackendError: scores differ from PyTorch's.
+        LgirError: torch or scikit-learn is missing.
+        BackendError: scores differ from those of PyTorch.
     """
     _require_demo_extra()
     import torch
@@ -72,7 +73,7 @@ def run_demo(console: Console, *, train: bool = False, output: str | None = None
     from lgir.frontend.layers import build_model
     from lgir.passes.report import Size
 
-    say = _Teller(console)
+    say = _StepPrinter(console)
     say.title("lgir demo", "a trained logic gate network, from checkpoint to answers")
     _, _, images, labels = digits_data()
 
@@ -86,13 +87,13 @@ def run_demo(console: Console, *, train: bool = False, output: str | None = None
         with say.step("lift") as done:
             graph = lgir.lift(path, name="digits")
             size = Size.of(graph)
-            done(f"{size.gates:,} gates, {size.unrolled:,} evaluated a sample, from {path.name}")
+            done(f"{size.gates:,} gates, {size.unrolled:,} evaluated per sample, from {path.name}")
 
-    with say.step("optimise") as done:
+    with say.step("optimize") as done:
         small, report = lgir.optimize(graph)
         gates, unrolled = report.after.gates, report.after.unrolled
         less = gates / size.gates - 1, unrolled / size.unrolled - 1
-        done(f"{gates:,} gates ({less[0]:.0%}), {unrolled:,} evaluated a sample ({less[1]:.0%})")
+        done(f"{gates:,} gates ({less[0]:.0%}), {unrolled:,} evaluated per sample ({less[1]:.0%})")
     console.print(report_table(report))
 
     with say.step("compile") as done:
@@ -134,7 +135,7 @@ def _require_demo_extra() -> None:
         ) from None
 
 
-def _train(console: Console, say: _Teller, path: Path) -> Path:
+def _train(console: Console, say: _StepPrinter, path: Path) -> Path:
     import torch
     from rich.progress import (
         BarColumn,
@@ -164,8 +165,8 @@ def _train(console: Console, say: _Teller, path: Path) -> Path:
     return path
 
 
-class _Teller:
-    """Lines of the demo: the step, what came out, how long it took."""
+class _StepPrinter:
+    """Prints a line per step: its name, its result, and its time."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -178,7 +179,7 @@ class _Teller:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Times what happens inside; the function it yields takes the result to tell."""
+        """Time the block and print its line; the function that is yielded takes the result."""
         result: list[str] = []
         start = perf_counter()
         with self.console.status(name):
@@ -191,12 +192,12 @@ def _accuracy(scores: Array, labels: Array) -> float:
 
 
 def _picture(images: Array, labels: Array) -> Text:
-    """Digits side by side in half-block characters (two pixels a character), with their labels."""
+    """Draw digits side by side in half-block characters, two pixels per character, with labels."""
     from rich.style import Style
     from rich.text import Text
 
     def shade(pixel: int) -> str:
-        level = 235 + min(20, int(pixel) * 20 // 16)  # the terminal's grey ramp
+        level = 235 + min(20, int(pixel) * 20 // 16)  # the gray ramp of 256-color terminals
         return f"color({level})"
 
     text = Text()

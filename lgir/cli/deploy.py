@@ -1,4 +1,4 @@
-"""What runs without Python: `lgir export`, and the libraries that `lgir compile -o` writes."""
+"""Output that runs without Python: `lgir export`, and the libraries of `lgir compile -o`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lgir.cli.options import (
     complete,
     load_option,
     model_source,
-    optimise_first,
+    optimize_first,
     output_option,
 )
 from lgir.cli.output import note, status
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from lgir.ir.graph import Graph
 
 LIBRARIES = ("so", "a", "o")
-"""Formats that are machine code; the others are text."""
+"""Formats of machine code; the others are text."""
 
 
 def interface_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: options of C interfaces, handed over as `header` and, as given, `interface`."""
+    """Add the options of C interfaces; the command receives `header` and `interface`."""
 
     @click.option("--header", type=OutputPath(), metavar="FILE.h", help="Where the C header goes.")
     @click.option("--prefix", metavar="NAME", help="What the functions' names begin with.")
@@ -50,7 +50,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def library_format(output: str) -> str:
-    """The format of a library by its ending; UsageError for another file."""
+    """Return the format of a library by its ending; raise UsageError for another file."""
     ending = Path(output).suffix[1:]
     if ending not in LIBRARIES:
         raise click.UsageError(
@@ -62,19 +62,19 @@ def library_format(output: str) -> str:
 def write_export(
     graph: Graph, format_: str, output: str, header: str | None, options: Mapping[str, Any]
 ) -> None:
-    """`graph` in a format to `output`, and its C header to `header`; a note on stderr."""
+    """Write `graph` in a format to `output`, its C header to `header`, and a note to stderr."""
     start = perf_counter()
     with status("compiling"):
-        made = make_export(graph, format_, options)
+        exported = make_export(graph, format_, options)
     if output != "-":
-        made.write(output, header)
-        note(f"{output}: {graph!r}, {len(made.data):,} bytes, {perf_counter() - start:.2f} s")
-    elif not made.text:
+        exported.write(output, header)
+        note(f"{output}: {graph!r}, {len(exported.data):,} bytes, {perf_counter() - start:.2f} s")
+    elif not exported.text:
         raise click.UsageError(f"format {format_!r} is not text; write it to a file with -o")
     else:
         if header is not None:
-            made.write_header(header)
-        write_text(made.data.decode(), "-")
+            exported.write_header(header)
+        write_text(exported.data.decode(), "-")
 
 
 @click.command()
@@ -88,7 +88,7 @@ def write_export(
     shell_complete=complete(EXPORTERS.names),
     help="c, cuda, so, a, o, or a netlist: blif, aig, v; by default what the ending of -o says.",
 )
-@optimise_first
+@optimize_first
 @output_option()
 @interface_options
 @click.option("--target", help="CPU: native, x86-64, x86-64-v3, x86-64-v4, aarch64 (so, a, o).")
@@ -111,10 +111,10 @@ def export(
     interface: dict[str, Any],
     **options: Any,
 ) -> None:
-    """Turn a model into code that runs without Python, or a netlist.
+    """Turn a model into code that runs without Python, or into a netlist.
 
-    Source text goes to stdout unless -o is given. A netlist is unrolled: thresholds are its inputs,
-    and the bits that sums count its outputs.
+    Source text goes to stdout unless -o is given. A netlist is unrolled: its inputs are the results
+    of thresholds, and its outputs are the bits that class sums count.
 
     \b
     lgir export model.onnx --format c -o model.c --header model.h

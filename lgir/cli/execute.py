@@ -17,7 +17,7 @@ from lgir.cli.options import (
     json_option,
     load_option,
     model_source,
-    optimise_first,
+    optimize_first,
 )
 from lgir.cli.output import console, print_json
 
@@ -31,7 +31,7 @@ threads_option = click.option(
 @model_source
 @load_option
 @backend_option
-@optimise_first
+@optimize_first
 @backend_options
 @threads_option
 @click.option("--labels", is_flag=True, help="Class labels (argmax) instead of scores.")
@@ -54,7 +54,7 @@ def run(
 ) -> None:
     """Run a model on samples from .npy files.
 
-    Arrays are (N, ...), one file per graph input. Without -o, a line of text per sample goes to
+    Arrays are (N, ...), one file per graph input. Without -o, one line of text per sample goes to
     stdout.
 
     \b
@@ -89,8 +89,9 @@ def run(
 def demo(train: bool, output: str | None, as_json: bool) -> None:
     """Run the whole path on a trained network of digits.
 
-    Lifts the shipped checkpoint of a convolutional logic gate network, optimises it, compiles it,
-    checks every test sample against PyTorch, and measures. Needs: pip install 'lgir[demo]'.
+    Lift the shipped checkpoint of a convolutional logic gate network, optimize it, compile it,
+    compare the scores of every test sample with PyTorch, and measure. This needs torch and
+    scikit-learn: pip install 'lgir[demo]'.
     """
     from lgir.cli.demo import run_demo
 

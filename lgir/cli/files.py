@@ -1,6 +1,6 @@
-"""Models and arrays as files: what arguments name is read here, and results are written.
+"""Reading and writing of the files that arguments name: models and arrays.
 
-Every file is written whole or not at all (`lgir.files`); nothing is ever unpickled.
+Every file is written whole or not at all (see `lgir.files`). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 
 
 MODELS = (".onnx", ".lgir")
-"""Endings of what `write_model` writes."""
+"""Endings of the files that `write_model` writes."""
 
 ARRAYS = (".npy", ".npz", ".csv")
-"""Endings of what `write_arrays` writes."""
+"""Endings of the files that `write_arrays` writes."""
 
 
 def read_model(path: str, **settings: Any) -> Graph:
-    """A graph from a .onnx container, text IR, stdin (`-`, either), a netlist (.blif, .aig), or
-    what a frontend can lift.
+    """Read a graph from a .onnx container, text IR, a netlist (.blif, .aig), or a checkpoint.
 
-    Raises FormatError, ParseError or LiftError where the content is not what it should be, and
-    OSError where the file cannot be read.
+    The path `-` is stdin, with a container or text IR. `settings` are options of lifting.
+
+    Raises:
+        FormatError, ParseError, LiftError: the content is not what the file should hold.
+        OSError: the file cannot be read.
     """
     if path == "-":
         data = sys.stdin.buffer.read()
@@ -47,7 +49,7 @@ def read_model(path: str, **settings: Any) -> Graph:
         return lgir.load(path)
     if path.endswith((".blif", ".aig")):
         return _read_netlist(path)
-    with open(path, "rb") as file:  # also: a missing file is an OSError, whoever lifts it
+    with open(path, "rb") as file:  # a missing file is an OSError for every frontend
         if path.endswith(".lgir") or _is_text(file.read(64)):
             file.seek(0)
             return _parse(file.read(), path)
@@ -76,7 +78,7 @@ def _parse(data: bytes, name: str) -> Graph:
 
 
 def write_model(graph: Graph, path: str) -> None:
-    """`graph` as a .onnx container, as .lgir text, or as text on stdout (`-`)."""
+    """Write `graph` as a .onnx container, as .lgir text, or as text on stdout (`-`)."""
     if path.endswith(".onnx"):
         lgir.save(graph, path)
     elif path.endswith(".lgir") or path == "-":
@@ -86,7 +88,7 @@ def write_model(graph: Graph, path: str) -> None:
 
 
 def unknown_ending(path: str, endings: Sequence[str]) -> LgirError:
-    """That `path` has none of the `endings` which say a format."""
+    """Return the error for a path that has none of the `endings` of known formats."""
     *some, last = endings
     return LgirError(
         f"cannot tell the format of {path!r}; end it in {', '.join(some)} or {last}, or give -"
@@ -94,7 +96,7 @@ def unknown_ending(path: str, endings: Sequence[str]) -> LgirError:
 
 
 def write_text(text: str, path: str | None) -> None:
-    """Text to a file, written whole or not at all, or to stdout where `path` is None or `-`."""
+    """Write text to a file, whole or not at all, or to stdout if `path` is None or `-`."""
     if path is None or path == "-":
         click.echo(text, nl=False)
     else:
@@ -102,10 +104,12 @@ def write_text(text: str, path: str | None) -> None:
 
 
 def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | None) -> None:
-    """Arrays to a .npy (one), .npz or .csv file; without `output`, a line a sample on stdout."""
+    """Write arrays to a .npy (one array), .npz or .csv file, or a line per sample to stdout."""
     buffer = BytesIO()
     if output is not None and output.endswith(".npz"):
-        with ZipFile(buffer, "w") as archive:  # numpy.savez takes some names for its own arguments
+        with ZipFile(
+            buffer, "w"
+        ) as archive:  # numpy.savez would take some names as its own arguments
             for name, array in zip(names, arrays, strict=True):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
@@ -128,7 +132,7 @@ def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | No
 
 
 def read_array(path: str) -> Array:
-    """The array of a .npy file, mapped and not read where possible. Never unpickles."""
+    """Return the array of a .npy file, memory-mapped if possible. Nothing is unpickled."""
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, SyntaxError) as error:  # header, length or dtype

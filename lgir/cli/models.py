@@ -1,4 +1,4 @@
-"""Commands that read a model and show or keep a form of it: describe, lift, dump, compile."""
+"""Commands that read a model and show or write a form of it: describe, lift, dump, compile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lgir.cli.options import (
     json_option,
     load_option,
     model_source,
-    optimise_first,
+    optimize_first,
     output_option,
 )
 from lgir.cli.output import console, note, print_json, status
@@ -63,8 +63,8 @@ def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
 def describe(checkpoint: str, input_shape: str | None, output: str | None) -> None:
     """Draft the architecture description that some checkpoints need.
 
-    A state_dict of torchlogix, convlogic, difflogic or torch-dwn leaves things out. The draft is
-    JSON: complete what it lists under "check", and lift with it.
+    A state_dict of torchlogix, convlogic, difflogic or torch-dwn does not hold the whole
+    architecture. The draft is JSON: complete what it lists under "check", and lift with it.
 
     \b
     lgir describe model.pt --input-shape 1,28,28 -o model.json
@@ -107,11 +107,11 @@ def dump(
         return
     from lgir.ir.summary import summarize
 
-    found = summarize(graph)
+    summary_ = summarize(graph)
     if as_json:
-        print_json(found.to_dict())
+        print_json(summary_.to_dict())
     else:
-        console().print(found)
+        console().print(summary_)
 
 
 @click.command("compile")
@@ -119,7 +119,7 @@ def dump(
 @model_source
 @load_option
 @backend_option
-@optimise_first
+@optimize_first
 @backend_options
 @click.option("--emit", metavar="STAGE", help="Print a stage: llvm, asm (as the backend has them).")
 @output_option()
@@ -137,7 +137,7 @@ def compile_(
     interface: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Compile a model: to a library for C programs with -o, else to show what came out.
+    """Compile a model to a library for C programs (-o), or show the stages of its compilation.
 
     \b
     lgir compile model.onnx -o model.so --header model.h

@@ -1,4 +1,4 @@
-"""Commands that change or judge a model: opt, verify, bisect."""
+"""Commands that change or compare models: opt, verify, bisect."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def opt(
     output: str | None,
     as_json: bool,
 ) -> None:
-    """Optimise a model with a pipeline of passes.
+    """Optimize a model with a pipeline of passes.
 
-    After every pass the graph is verified: its structure, and its outputs against those before, by
-    bit-parallel simulation.
+    After every pass, the structure of the graph is checked, and its outputs are compared with those
+    before the pass by bit-parallel simulation.
 
     \b
     lgir opt model.pt -o small.onnx --report
@@ -84,8 +84,8 @@ def opt(
     lgir opt model.onnx --load my_passes.py -p 'my-pass,dce' -o -
     """
     graph = source.open_one(files, "give a MODEL file or --net NAME")
-    with status("optimising"):
-        optimised, rows = lgir.optimize(
+    with status("optimizing"):
+        optimized, rows = lgir.optimize(
             graph,
             passes,
             verify=None if no_verify else method,
@@ -93,7 +93,7 @@ def opt(
             stop_after=stop_after,
         )
     if output is not None:
-        write_model(optimised, output)
+        write_model(optimized, output)
     if as_json and output != "-":
         print_json(rows.to_dict())
     elif report or output is None:
@@ -120,7 +120,7 @@ def opt(
     "--output",
     type=OutputPath(*ARRAYS),
     metavar="FILE",
-    help="Where a counterexample goes: .npy, or .npz by input.",
+    help="Write a counterexample here: .npy, or .npz with an array per input.",
 )
 @json_option
 def verify(
@@ -133,7 +133,8 @@ def verify(
 ) -> None:
     """Check that two models compute the same outputs.
 
-    Exit code 0: equal as far as the method tells; 1: different, with a counterexample; 3: unknown.
+    The exit code is 0 if they are equal as far as the method tells, 1 if they are different (a
+    counterexample is shown), and 3 if the answer is unknown.
 
     \b
     lgir verify model.onnx small.onnx
@@ -179,7 +180,7 @@ def bisect(
 ) -> None:
     """Find the pass of a pipeline that changes what a model computes.
 
-    Exit code 0: none does; 1: one does, and is named.
+    The exit code is 0 if no pass does, and 1 if a pass does; that pass is named.
 
     \b
     lgir bisect model.onnx --load my_passes.py -p 'my-pass,default' --before good.onnx
@@ -193,9 +194,9 @@ def bisect(
         click.echo(f"no pass of {passes!r} changes what {graph.name!r} computes")
         return
     click.echo(str(culprit))
-    for found, path in ((culprit.before, before), (culprit.after, after)):
+    for kept, path in ((culprit.before, before), (culprit.after, after)):
         if path is not None:
-            write_model(found, path)
+            write_model(kept, path)
     raise click.exceptions.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, as decorators, and what they stand for."""
+"""Options that several commands share, as decorators, and the values that they stand for."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def complete(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
-    """Tab completion of one of `names()`."""
+    """Return a tab completion of one of `names()`."""
     return lambda ctx, param, typed: [name for name in names() if name.startswith(typed)]
 
 
 def passes_option(help_: str, default: str | None = None) -> Callable[..., Any]:
-    """The option -p, whose last pass tab completes."""
+    """Return the decorator of option -p, with tab completion of its last pass."""
 
     def ending(ctx: click.Context, param: click.Parameter, typed: str) -> list[str]:
         from lgir.passes.pipeline import PIPELINES
@@ -51,7 +51,7 @@ def passes_option(help_: str, default: str | None = None) -> Callable[..., Any]:
     )
 
 
-optimise_first = passes_option("Optimise first with these passes.")
+optimize_first = passes_option("Optimize first with these passes.")
 
 
 def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,8 +66,10 @@ def backend_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class OutputPath(click.Path):
-    """A file to write, or `-`. One that cannot be written, or has none of the `endings` that say
-    its format, is refused at once and not after work of minutes.
+    """A file to write, or `-`.
+
+    A file that cannot be written, or whose ending is not one of `endings`, is refused at once, not
+    after minutes of work.
     """
 
     def __init__(self, *endings: str) -> None:
@@ -103,7 +105,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--load FILE.py`: user code that registers passes or backends, run before they are needed."""
+    """Add `--load FILE.py`: user code that registers passes or backends, run before their use."""
 
     def load(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> None:
         if ctx.resilient_parsing:
@@ -127,14 +129,14 @@ def load_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a command's models come from: `--net`, or the first of its positional arguments."""
+    """The source of a command's model: `--net`, or the first of its positional arguments."""
 
     net: str | None = None
     seed: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
     def open(self, files: Sequence[str], missing: str) -> tuple[Graph, list[str]]:
-        """The model and the arguments after it. UsageError with `missing` if there is none."""
+        """Return the model and the other arguments; raise UsageError(`missing`) without one."""
         if self.net is not None:
             return build_net(self.net, self.seed), list(files)
         if not files:
@@ -142,7 +144,7 @@ class ModelSource:
         return read_model(files[0], **self.settings), list(files[1:])
 
     def open_one(self, files: Sequence[str], missing: str) -> Graph:
-        """The model of a command that takes nothing else."""
+        """Return the model of a command that takes no other argument."""
         graph, rest = self.open(files, missing)
         if rest:
             raise click.UsageError(f"unexpected argument {rest[0]!r}; one model is enough")
@@ -150,7 +152,7 @@ class ModelSource:
 
 
 def model_source(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: adds `--net`, `--seed`, `--set`, and hands them over as one `source`."""
+    """Add `--net`, `--seed` and `--set`; the command receives them as one `source`."""
 
     @click.option(
         "--net",
@@ -186,7 +188,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
 
 
 def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: adds what backends can be told, and hands over what was given as `options`."""
+    """Add the options of backends; the command receives those that were given as `options`."""
 
     @click.option(
         "--target", help="CPU: native, avx512, avx2, generic; aarch64 for libraries (llvm)."
@@ -211,15 +213,15 @@ def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if no_cache and cache_dir is not None:
             raise click.UsageError("give --cache-dir or --no-cache, not both")
         cache = False if no_cache else None if cache_dir is None else True
-        given = {"target": target, "features": features, "cache": cache, "cache_dir": cache_dir}
-        options = {name: value for name, value in given.items() if value is not None}
+        values = {"target": target, "features": features, "cache": cache, "cache_dir": cache_dir}
+        options = {name: value for name, value in values.items() if value is not None}
         return command(*args, options=options, **kw)
 
     return with_options
 
 
 def options_for(backends: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each backend those of `options` that it takes; BackendError for one that none takes."""
+    """Return the `options` that each backend takes; BackendError for one that no backend takes."""
     takes = {name: signature(BACKENDS.get(name)).parameters for name in backends}
     for option in options:
         if not any(option in parameters for parameters in takes.values()):
@@ -233,7 +235,7 @@ def options_for(backends: Sequence[str], options: Mapping[str, Any]) -> dict[str
 
 
 def compile_graph(graph: Graph, backend: str, options: Mapping[str, Any]) -> Executable:
-    """`lgir.compile` with options that the backend must have."""
-    given = options_for([backend], options)[backend]
+    """Compile `graph`; raise BackendError for an option that the backend does not take."""
+    accepted = options_for([backend], options)[backend]
     with status(f"compiling with {backend}"):
-        return lgir.compile(graph, backend=backend, **given)
+        return lgir.compile(graph, backend=backend, **accepted)

@@ -1,6 +1,6 @@
-"""Where commands say things: results on stdout, diagnostics and spinners on stderr.
+"""Output of commands: results on stdout, diagnostics and spinners on stderr.
 
-Rich is imported where it prints, so that `lgir --help` and pipes stay quick.
+Rich is imported by the functions that print, so that `lgir --help` and pipes stay quick.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIPED_WIDTH = 160
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console on the current stdout or stderr; wide enough for any table when piped."""
+    """Return a rich console on stdout or stderr, wide enough for any table if it is a pipe."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -28,15 +28,15 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def note(message: str) -> None:
-    """A diagnostic line on stderr."""
+    """Print a diagnostic line on stderr."""
     click.echo(message, err=True)
 
 
 @contextmanager
 def status(message: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr while something takes time, silent where stderr is not a terminal.
+    """Show a spinner on stderr while the block runs; print nothing if stderr is not a terminal.
 
-    Yields a function that changes the message.
+    Yield a function that changes the message.
     """
     if sys.stderr.isatty():
         with console(stderr=True).status(message) as spinner:
@@ -46,4 +46,5 @@ def status(message: str) -> Iterator[Callable[[str], None]]:
 
 
 def print_json(data: Any) -> None:
+    """Print `data` as indented JSON on stdout."""
     click.echo(json.dumps(data, indent=2))

@@ -1,4 +1,4 @@
-"""What is plugged in: `lgir passes` and `lgir backends`."""
+"""Commands that list what is registered: `lgir passes` and `lgir backends`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def passes(as_json: bool) -> None:
     """List the passes and named pipelines that -p takes."""
     from lgir.passes.pipeline import PIPELINES, list_passes
 
-    found = list_passes()
+    known = list_passes()
     if as_json:
-        rows = [{"name": p.name, "about": p.doc, "options": dict(p.options)} for p in found]
+        rows = [{"name": p.name, "about": p.doc, "options": dict(p.options)} for p in known]
         print_json({"passes": rows, "pipelines": PIPELINES})
         return
-    options = [", ".join(f"{key}: {kind}" for key, kind in p.options.items()) for p in found]
-    columns = {"pass": [p.name for p in found], "what it does": [p.doc for p in found]}
+    options = [", ".join(f"{key}: {kind}" for key, kind in p.options.items()) for p in known]
+    columns = {"pass": [p.name for p in known], "what it does": [p.doc for p in known]}
     _print_columns(columns | ({"options": options} if any(options) else {}))
     _print_columns(
         {"pipeline": list(PIPELINES), "stands for": [p or "(no pass)" for p in PIPELINES.values()]}
@@ -36,11 +36,11 @@ def passes(as_json: bool) -> None:
 @json_option
 def backends(as_json: bool) -> None:
     """List the backends that -b takes."""
-    about = {name: (getdoc(item) or "").partition("\n")[0] for name, item in BACKENDS.items()}
+    summaries = {name: (getdoc(item) or "").partition("\n")[0] for name, item in BACKENDS.items()}
     if as_json:
-        print_json([{"name": name, "about": text} for name, text in about.items()])
+        print_json([{"name": name, "about": text} for name, text in summaries.items()])
     else:
-        _print_columns({"backend": list(about), "what it does": list(about.values())})
+        _print_columns({"backend": list(summaries), "what it does": list(summaries.values())})
 
 
 def _print_columns(columns: dict[str, list[str]]) -> None:

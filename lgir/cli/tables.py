@@ -1,4 +1,4 @@
-"""Rich tables of what the core reports: passes that ran, sizes of a graph."""
+"""The table of a pipeline's report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def report_table(report: Report, title: str | None = None) -> Table:
-    """A row per pass that ran and a line of totals; passes that changed nothing are dim."""
+    """Return a table with a row per pass and a line of totals; passes without changes are dim."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_footer=True
     )
@@ -23,7 +23,7 @@ def report_table(report: Report, title: str | None = None) -> Table:
     table.add_column("change", justify="right", footer=_change(before.gates, after.gates))
     rolled = before.gates != before.unrolled
     if rolled:
-        table.add_column("evaluated\na sample", justify="right", footer=f"{after.unrolled:,}")
+        table.add_column("evaluated\nper sample", justify="right", footer=f"{after.unrolled:,}")
     table.add_column("ms", justify="right", footer=f"{1e3 * report.seconds:.1f}")
     table.add_column("verified")
     for row in report.rows:

@@ -95,7 +95,7 @@ def test_the_dict_is_json_and_states_the_environment(report: BenchReport):
 
 def test_printing_shows_the_table_and_the_seconds_until_ready(report: BenchReport):
     text = str(report)
-    for part in ("dense-2x400: 800 gates a sample", "reference", "equal", "lift 1.50 s"):
+    for part in ("dense-2x400: 800 gates per sample", "reference", "equal", "lift 1.50 s"):
         assert part in text
 
 

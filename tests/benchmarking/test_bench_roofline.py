@@ -62,7 +62,7 @@ def test_a_kind_adds_its_steps_and_names_what_bounds_most():
     figures = kind_figures(costs, 72e-9, MACHINE)
     assert (figures.rows, figures.loads, figures.stores, figures.logic) == (4, 8, 4, 64)
     assert figures.bound == pytest.approx(6e-9 + 30e-9)
-    assert figures.by == "logic"
+    assert figures.bound_by == "logic"
     assert figures.share == pytest.approx(0.5)
 
 
@@ -113,7 +113,7 @@ def test_a_network_gets_a_table_of_its_steps(net):
     assert data["bound_seconds"] == pytest.approx(sum(r["bound_seconds"] for r in data["steps"]))
     assert [level["name"] for level in data["machine"]["levels"]] == ["L1", "memory"]
     assert all(level[x] > 0 for level in data["machine"]["levels"] for x in ("read", "copy"))
-    for part in ("of bound", "together", "a gate", "measured bandwidth", "bytes/s of samples"):
+    for part in ("of bound", "together", "per gate", "measured bandwidth", "bytes/s of samples"):
         assert part in str(report)
 
 
@@ -128,7 +128,9 @@ def test_the_probe_runs_without_avx512():
 
 
 def test_a_backend_without_costs_is_told():
-    with pytest.raises(BackendError, match="'reference' states no costs of steps; use -b llvm"):
+    with pytest.raises(
+        BackendError, match="'reference' does not state costs of steps; use -b llvm"
+    ):
         measure_roofline(build_net("dense-2x400"), "reference")
 
 

@@ -57,7 +57,12 @@ def test_a_sweep_prints_a_row_per_size_and_is_json(sweep: SweepReport):
     assert [row["batch"] for row in data["sweep"]] == [1, 8, 64] * 2
     assert all(row["outputs_equal"] for row in data["sweep"])
     text = str(sweep)
-    for part in ("dense-2x400: 800 gates a sample", "llvm", "samples/s", "equal to the reference"):
+    for part in (
+        "dense-2x400: 800 gates per sample",
+        "llvm",
+        "samples/s",
+        "equal to the reference",
+    ):
         assert part in text
 
 
@@ -69,7 +74,7 @@ def test_wrong_outputs_of_one_size_are_not_timed(graph: Graph, monkeypatch: pyte
 
 
 def test_a_slow_backend_is_not_taken_to_large_sizes(graph: Graph, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lgir.benchmarking.scaling._LONGEST", 0.0)
+    monkeypatch.setattr("lgir.benchmarking.scaling._LONGEST_CALL", 0.0)
     report = sweep_batches(graph, ["reference"], **QUICK)
     assert [p.batch for p in report.points] == [1]
 

@@ -248,7 +248,7 @@ def test_bench_prints_a_table_or_json(folder: Path):
     assert "gate-evals/s" in ok(*command)
     data = json.loads(ok(*command, "--json"))
     assert data["rows"][0]["backend"] == "reference"
-    assert list(data["preparation_seconds"]) == ["lift", "optimise"]
+    assert list(data["preparation_seconds"]) == ["lift", "optimize"]
 
 
 def test_the_registries_are_listed():

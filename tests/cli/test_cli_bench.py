@@ -79,7 +79,7 @@ def test_a_history_and_a_picture_are_kept_beside_the_table(tmp_path: Path):
         (("-b", "reference", "--no-cache"), "'reference' has no option --no-cache"),
         (("--roofline", "--threads", "2"), "--roofline takes no --threads"),
         (("--roofline", "-b", "llvm", "-b", "reference"), "give one -b"),
-        (("--roofline", "-b", "reference"), "states no costs of steps; use -b llvm"),
+        (("--roofline", "-b", "reference"), "does not state costs of steps; use -b llvm"),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(options, message):

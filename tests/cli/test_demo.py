@@ -18,11 +18,11 @@ def test_the_demo_compares_every_score_and_measures(monkeypatch: pytest.MonkeyPa
     data = json.loads(result.stdout)
     assert data["torch_accuracy"] == data["lgir_accuracy"] >= 0.95
     assert data["test_samples"] == 360
-    assert data["optimise"]["after"]["gates"] < data["optimise"]["before"]["gates"]
+    assert data["optimize"]["after"]["gates"] < data["optimize"]["before"]["gates"]
     rows = {row["backend"]: row for row in data["bench"]["rows"]}
     assert rows["llvm"]["speed_up"] > 1
     assert rows["pytorch"]["speed_up"] == 1
-    for word in ("lift", "optimise", "compile", "check", "test accuracy"):
+    for word in ("lift", "optimize", "compile", "check", "test accuracy"):
         assert word in result.stderr
 
 
