@@ -1,7 +1,7 @@
 """The demo: lift a trained network, optimize it, compile it, compare with PyTorch, measure.
 
 The network is a small convolutional logic gate network (Petersen et al., NeurIPS 2024) trained on
-scikit-learn's 8x8 digits; its checkpoint is shipped. Everything that is printed is computed by the run.
+scikit-learn's 8x8 digits; its checkpoint is shipped. The run computes all that it prints.
 """
 
 from __future__ import annotations
