@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lgir.backends.lowering.channel_groups import split_groups
 from lgir.backends.lowering.chunked_popcount import planes_by_group
 from lgir.backends.lowering.cones import ConeCutter
+from lgir.backends.lowering.halos import Halo
 from lgir.backends.lowering.legalize import legalize
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.schedule import schedule_gates
@@ -222,7 +223,10 @@ class _Planner:
     def _regular(self, name: str) -> Storage:
         """The storage of an input that a convolution can walk: affine, with its halo."""
         storage = self.memory.values[name]
-        if storage.strides is not None and (storage.low, storage.high) == self.memory.halos[name]:
+        if (
+            storage.strides is not None
+            and Halo(storage.low, storage.high) == self.memory.halos[name]
+        ):
             return storage
         fresh = self.memory.allocate(self.graph.values[name])
         self._copy(storage.planes, fresh.planes)

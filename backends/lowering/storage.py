@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from lgir.backends.lowering.halos import find_halos, no_halo
 from lgir.backends.lowering.steps import FIRST_FREE_PLANE, Planes
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
@@ -95,7 +96,7 @@ class Memory:
 
     def __init__(self, graph: Graph) -> None:
         self.values: dict[str, Storage] = {}
-        self.halos = _halos(graph)
+        self.halos = find_halos(graph)
         self._all = _Planes(FIRST_FREE_PLANE)
         self.free = Allocator(self._all)
         self._haloed: dict[tuple[int, ...], Allocator] = {}
@@ -128,7 +129,8 @@ class Memory:
         reading past either edge finds them. A range with such a halo is only ever used by values of
         its geometry, which write the same cells. Raises BackendError where they are too many.
         """
-        low, high = self.halos.get(value.name, ((0,) * (len(value.shape) - 1),) * 2)
+        halo = self.halos.get(value.name) or no_halo(len(value.shape) - 1)
+        low, high = halo.before, halo.after
         channels, *space = value.shape
         padded = [s + max(a, b) for s, a, b in zip(space, low, high, strict=True)]
         strides = _row_major(padded)
@@ -200,40 +202,3 @@ def _readers(graph: Graph, root: dict[str, str]) -> dict[str, int]:
             name = producer.inputs[0]
         readers[root[name]] += 1
     return readers
-
-
-def _halos(graph: Graph) -> dict[str, tuple[Shape, Shape]]:
-    """Cells that convolutions read before and after each axis of a value, by value name.
-
-    Inputs of one node share their row strides: a template walks them with one offset.
-    """
-    pads: dict[str, tuple[Any, Any]] = {}
-    nodes = [(n, op) for n, op in graph.of_type(Logic) if op.positions > 1]
-    for node, op in nodes:
-        last = (np.array(op.space) - 1) * np.array(op.stride)
-        for i, name in enumerate(node.inputs):
-            space = np.array(graph.values[name].shape[1:])
-            offsets = op.body.taps[op.body.taps[:, 0] == i, 2:].astype(np.int64)
-            zero = np.zeros((1, len(space)), np.int64)
-            low = np.concatenate([zero, -offsets]).max(axis=0)
-            high = np.concatenate([zero, offsets + last - space + 1]).max(axis=0)
-            if name in pads:
-                low, high = np.maximum(low, pads[name][0]), np.maximum(high, pads[name][1])
-            pads[name] = (low, high)
-    changed = True
-    while changed:
-        changed = False
-        for node, _ in nodes:
-            extents = {
-                name: np.array(graph.values[name].shape[1:]) + np.maximum(*pads[name])
-                for name in node.inputs
-            }
-            widest = np.max(list(extents.values()), axis=0)
-            for name, extent in extents.items():
-                missing = widest - extent
-                missing[0] = 0  # the slowest axis has no part in the strides
-                if missing.any():
-                    low, high = pads[name]
-                    pads[name] = (low, np.where(missing > 0, np.maximum(low, high) + missing, high))
-                    changed = True
-    return {n: (tuple(map(int, a)), tuple(map(int, b))) for n, (a, b) in pads.items()}

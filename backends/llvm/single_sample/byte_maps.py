@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.lowering.halos import Halo, find_halos, no_halo
 from lgir.ir.graph import Graph
-from lgir.ir.nodes import Logic
 from lgir.ir.types import Shape
 
 Ints = npt.NDArray[np.int64]
@@ -53,40 +53,19 @@ def map_layouts(graph: Graph) -> dict[str, MapLayout]:
     Each layout has a halo as wide as the widest read past the value's edges. All inputs of one
     node get the same pitches, so that one tap reads all of them at one offset.
     """
-    before = {n: np.zeros(len(v.shape) - 1, np.int64) for n, v in graph.values.items()}
-    halo = {name: cells.copy() for name, cells in before.items()}
-    nodes = [(node, op) for node, op in graph.of_type(Logic) if op.positions > 1]
-    for node, op in nodes:
-        last = (np.array(op.space) - 1) * np.array(op.stride)
-        for i, name in enumerate(node.inputs):
-            offsets = op.body.taps[op.body.taps[:, 0] == i, 2:].astype(np.int64)
-            past_end = offsets + last - np.array(graph.values[name].shape[1:]) + 1
-            before[name] = np.maximum(before[name], (-offsets).max(axis=0, initial=0))
-            after = past_end.max(axis=0, initial=0)
-            halo[name] = np.maximum(halo[name], np.maximum(before[name], after))
-    changed = True
-    while changed:
-        changed = False
-        for node, _ in nodes:
-            extent = {n: np.array(graph.values[n].shape[1:]) + halo[n] for n in node.inputs}
-            widest = np.max(list(extent.values()), axis=0)
-            for name, cells in extent.items():
-                missing = widest - cells
-                missing[0] = 0  # The slowest axis has no part in the pitches.
-                if missing.any():
-                    halo[name] = halo[name] + missing
-                    changed = True
+    halos = find_halos(graph)
     return {
-        name: _layout(value.shape, before[name], halo[name])
+        name: _layout(value.shape, halos.get(name, no_halo(len(value.shape) - 1)))
         for name, value in graph.values.items()
         if len(value.shape) > 1
     }
 
 
-def _layout(shape: Shape, before: Ints, halo: Ints) -> MapLayout:
-    """Return the layout with `before` cells before the first one and `halo` cells between rows."""
-    extent = [int(size + cells) for size, cells in zip(shape[1:], halo, strict=True)]
+def _layout(shape: Shape, halo: Halo) -> MapLayout:
+    """Return the layout of a value with that halo around it and between its rows."""
+    extent = [size + cells for size, cells in zip(shape[1:], halo.between, strict=True)]
     channel_pitch, *pitch = (math.prod(extent[i:]) for i in range(len(extent) + 1))
-    bytes_before, bytes_after = int(before @ np.array(pitch)), int(halo @ np.array(pitch))
+    bytes_before = int(np.array(halo.before) @ np.array(pitch))
+    bytes_after = int(np.array(halo.between) @ np.array(pitch))
     size = bytes_before + shape[0] * channel_pitch + bytes_after
     return MapLayout(shape, channel_pitch, tuple(pitch), bytes_before, size)
