@@ -1,9 +1,13 @@
-"""`cancel`: a bit and its complement, counted by one class, need not be computed.
+"""`cancel`: replace a bit and its complement that one class counts by True and False.
 
-A GroupSum only counts, so x and not x may be 1 and 0 there. Counts stay what they were, and with
-them every bit of the scores. Constants stay bits that are counted: folded into `beta` they would
-change how scores round. What classes have in common stays as well, since each score shows it.
-Only scores are equal, so a netlist of the bits, as BLIF has it, differs from the original's.
+A GroupSum only counts, so constants serve for x and NOT x. Counts stay what they were, and with
+them every bit of the scores. The constants stay bits that are counted: folded into `beta` they
+would change how scores round. What all classes have in common stays too, since each score shows it.
+
+Only scores are kept, so a netlist of the bits, as BLIF has it, differs from the original's. For
+that reason only the pipeline `size` runs this pass.
+
+Options: none. Cost: one sort of the counted bits.
 """
 
 from __future__ import annotations
@@ -16,21 +20,25 @@ import numpy.typing as npt
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Reshape
-from lgir.ir.truth_tables import widen_table
+from lgir.ir.truth_tables import not_table
 from lgir.ir.types import FALSE, TRUE
 from lgir.passes.kernels.normalize import Index, Literals
 from lgir.registry import register_pass
 
+_SHARED = -1
+"""Stands for the class of a channel whose bits several classes count."""
+
 
 @register_pass("cancel")
 def cancel(graph: Graph) -> Graph:
-    """Replace a bit and its complement by 1 and 0 where one class counts both."""
+    """Replace a bit and its complement by True and False if one class counts both."""
     nodes = list(graph.nodes)
     for node in graph.nodes:
         if isinstance(node.op, GroupSum):
-            source = _counted(graph, node)
+            source = _counted_node(graph, node)
             if source is not None and isinstance(source.op, Logic):
-                body = _without_complements(source.op.body, _groups(source.op, node.op.groups))
+                classes = _class_of_channels(source.op, node.op.groups)
+                body = _without_complements(source.op.body, classes)
                 if body is not source.op.body:
                     new = replace(source, op=replace(source.op, body=body))
                     nodes[nodes.index(source)] = new
@@ -39,8 +47,8 @@ def cancel(graph: Graph) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def _counted(graph: Graph, node: Node) -> Node | None:
-    """The node whose bits `node` counts, reshaped or not, if nothing else reads them."""
+def _counted_node(graph: Graph, node: Node) -> Node | None:
+    """Return the node whose bits `node` counts, seen through reshapes; None if others read it."""
     users = graph.users()
     while True:
         name = node.inputs[0]
@@ -52,38 +60,42 @@ def _counted(graph: Graph, node: Node) -> Node | None:
         node = source
 
 
-def _groups(op: Logic, groups: int) -> Index:
-    """(C,) the group that counts all of a channel's bits; -1 where several share them."""
+def _class_of_channels(op: Logic, num_classes: int) -> Index:
+    """(C,) Return the class that counts all bits of each channel, _SHARED if several do."""
     channels = len(op.body.outputs)
-    size = channels * op.positions // groups
-    first = np.arange(channels) * op.positions
-    group = first // size
-    return np.where(group == (first + op.positions - 1) // size, group, -1)
+    class_size = channels * op.positions // num_classes
+    first_bit = np.arange(channels) * op.positions
+    first_class = first_bit // class_size
+    last_class = (first_bit + op.positions - 1) // class_size
+    return np.where(first_class == last_class, first_class, _SHARED)
 
 
-def _without_complements(body: Body, group: Index) -> Body:
-    """The body with outputs True and False where a group has a net and its complement."""
+def _without_complements(body: Body, classes: Index) -> Body:
+    """Return the body with constants as outputs that cancel in one class."""
     literal = _output_literals(body)
-    inverted = np.zeros(body.num_nets, bool)
-    inverted[literal[literal & 1 == 1] >> 1] = True
-    channel = np.flatnonzero((group >= 0) & (literal > 1) & inverted[literal >> 1])
-    channel = channel[np.lexsort((literal[channel], group[channel]))]
-    net, odd = literal[channel] >> 1, literal[channel] & 1
-    # Runs of one net in one group: of plain and complemented ones, as many as there are of both.
-    run, place = _runs(net, group[channel])
-    size = np.bincount(run)[run]
-    complements = np.bincount(run, odd).astype(np.int64)[run]
-    place = np.where(odd == 1, place - (size - complements), place)
-    gone = place < np.minimum(complements, size - complements)
-    if not gone.any():
+    has_complement = np.zeros(body.num_nets, bool)
+    has_complement[literal[literal & 1 == 1] >> 1] = True
+    candidate = (classes != _SHARED) & (literal > 1) & has_complement[literal >> 1]
+    channel = np.flatnonzero(candidate)
+    channel = channel[np.lexsort((literal[channel], classes[channel]))]
+    net, complemented = literal[channel] >> 1, literal[channel] & 1
+    # A run holds the literals of one net in one class, plain ones first. As many of both cancel as
+    # there are of the rarer kind.
+    run, position = _runs(net, classes[channel])
+    run_size = np.bincount(run)[run]
+    num_complemented = np.bincount(run, complemented).astype(np.int64)[run]
+    num_plain = run_size - num_complemented
+    position = np.where(complemented == 1, position - num_plain, position)
+    cancelled = position < np.minimum(num_complemented, num_plain)
+    if not cancelled.any():
         return body
     outputs = body.outputs.copy()
-    outputs[channel[gone]] = np.where(odd[gone] == 1, FALSE, TRUE)
+    outputs[channel[cancelled]] = np.where(complemented[cancelled] == 1, FALSE, TRUE)
     return Body.build(body.taps, body.fanin, body.table, outputs, copy=False)
 
 
 def _runs(*keys: npt.NDArray[np.integer]) -> tuple[Index, Index]:
-    """For rows that are sorted, the run of equal rows that each is in, and its place there."""
+    """Return, for sorted rows, the number of the run of equal rows, and the position in the run."""
     start = np.ones(len(keys[0]), bool)
     start[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     run = np.cumsum(start) - 1
@@ -91,11 +103,11 @@ def _runs(*keys: npt.NDArray[np.integer]) -> tuple[Index, Index]:
 
 
 def _output_literals(body: Body) -> Literals:
-    """(C,) 2 * net + complement of each output, seen through inverters; 0 and 1 for constants."""
+    """(C,) Return the literal of each output, seen through inverters; 0 and 1 for constants."""
     literal = 2 * body.outputs
     literal[body.outputs == TRUE] = 1
-    gate = np.flatnonzero(body.outputs >= body.first_gate)
-    row = body.outputs[gate] - body.first_gate
-    inverts = body.table[row] == widen_table(np.array([0b01], np.uint8), 1, body.k)[0]
-    literal[gate[inverts]] = 2 * body.fanin[row[inverts], 0] + 1
+    channel = np.flatnonzero(body.outputs >= body.first_gate)
+    gate = body.outputs[channel] - body.first_gate
+    inverts = body.table[gate] == not_table(body.k)
+    literal[channel[inverts]] = 2 * body.fanin[gate[inverts], 0] + 1
     return literal

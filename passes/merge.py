@@ -1,8 +1,10 @@
-"""`merge`: a chain of dense nodes becomes one node, so that other passes see across its layers.
+"""`merge`: join chains of dense nodes into one node, so that other passes see across layers.
 
-A producer is taken into its reader where every position of the reader reads it at that position
-alone (always so for dense nodes, and for pointwise readers of a convolution) and nobody else does.
-Gates keep their order, layer by layer.
+A producer joins its reader if nothing else reads it and every position of the reader reads it at
+that position alone. Dense nodes always do; so do pointwise readers of a convolution. Gates keep
+their order, layer by layer.
+
+Options: none. Cost: linear, one copy of the joined bodies.
 """
 
 from __future__ import annotations
@@ -22,76 +24,78 @@ from lgir.registry import register_pass
 @register_pass("merge")
 def merge(graph: Graph) -> Graph:
     """Join chains of dense (or pointwise) logic nodes into one body."""
-    while (merged := _merge_once(graph)) is not graph:  # joined readers may leave one reader
+    while (merged := _merge_once(graph)) is not graph:  # Joining readers may leave one reader.
         graph = merged
     return graph
 
 
 def _merge_once(graph: Graph) -> Graph:
     users = graph.users()
-    parts: dict[str, list[Node]] = {}  # an absorbed value -> the nodes that make it, in order
+    pending: dict[str, list[Node]] = {}  # A value that joins its reader -> its nodes, in order.
     nodes = []
     for node in graph.nodes:
         if not isinstance(node.op, Logic):
             nodes.append(node)
             continue
-        members = [m for name in dict.fromkeys(node.inputs) for m in parts.pop(name, ())]
+        members = [m for name in dict.fromkeys(node.inputs) for m in pending.pop(name, ())]
         members.append(node)
-        if _absorbed(graph, node, users[node.output], _stride(members)):
-            parts[node.output] = members
+        if _joins_reader(graph, node, users[node.output], _stride(members)):
+            pending[node.output] = members
         else:
             nodes.append(node if len(members) == 1 else _join(members))
     return graph if len(nodes) == len(graph.nodes) else graph.with_nodes(nodes)
 
 
-def _absorbed(graph: Graph, node: Node, users: list[Node], stride: tuple[int, ...]) -> bool:
-    """Whether the only reader of `node`, which reads at `stride`, can take it in."""
+def _joins_reader(graph: Graph, node: Node, users: list[Node], stride: tuple[int, ...]) -> bool:
+    """Return whether `node`, which reads at `stride`, can become part of its only reader."""
     if node.output in graph.outputs or len(users) != 1:
         return False
-    made, reader = node.op, users[0].op
-    if not isinstance(made, Logic) or not isinstance(reader, Logic):
+    producer, reader = node.op, users[0].op
+    if not isinstance(producer, Logic) or not isinstance(reader, Logic):
         return False
-    if made.space != reader.space or any(s != 1 for s in reader.stride):
+    if producer.space != reader.space or any(s != 1 for s in reader.stride):
         return False
     taps = reader.body.taps
-    mine = np.isin(taps[:, 0], [i for i, x in enumerate(users[0].inputs) if x == node.output])
-    # Other inputs of the reader would be read at the producer's stride.
-    alone = mine.all() or all(s == 1 for s in stride)
-    return bool(mine.any() and alone and not taps[mine, 2:].any())
+    reads_node = np.isin(
+        taps[:, 0], [i for i, name in enumerate(users[0].inputs) if name == node.output]
+    )
+    # The reader's other inputs would be read at the producer's stride, too.
+    exact = reads_node.all() or all(s == 1 for s in stride)
+    return bool(reads_node.any() and exact and not taps[reads_node, 2:].any())
 
 
 def _join(members: list[Node]) -> Node:
-    """One node for `members`, the last of which reads the others, directly or not."""
+    """Return one node for `members`, the last of which reads the others, directly or not."""
     inner = {m.output for m in members[:-1]}
     inputs = tuple(dict.fromkeys(x for m in members for x in m.inputs if x not in inner))
     bodies = [_body(m) for m in members]
     k = max(body.k for body in bodies)
     bodies = [body.widened(k) for body in bodies]
-    outer = [
+    outer_taps = [
         np.array([x not in inner for x in m.inputs])[body.taps[:, 0]]
         for m, body in zip(members, bodies, strict=True)
     ]
-    num_taps = sum(int(mask.sum()) for mask in outer)
+    num_taps = sum(int(mask.sum()) for mask in outer_taps)
     next_tap, next_gate = FIRST_TAP, FIRST_TAP + num_taps
-    channels: dict[str, npt.NDArray[np.int32]] = {}  # an inner value -> its nets in the new body
+    nets_of: dict[str, npt.NDArray[np.int32]] = {}  # An inner value -> its nets in the new body.
     taps = []
     fanin = np.empty((sum(body.num_gates for body in bodies), k), np.int32)
-    for m, body, mask in zip(members, bodies, outer, strict=True):
-        net = np.arange(body.num_nets, dtype=np.int32)
+    for m, body, is_outer in zip(members, bodies, outer_taps, strict=True):
+        new_net = np.arange(body.num_nets, dtype=np.int32)
         source, channel = body.taps[:, 0], body.taps[:, 1]
-        rows = body.taps[mask]
-        taps.append(np.column_stack([_positions(m, inputs)[rows[:, 0]], rows[:, 1:]]))
-        own = net[FIRST_TAP : body.first_gate]
-        own[mask] = next_tap + np.arange(len(rows), dtype=np.int32)
+        rows = body.taps[is_outer]
+        taps.append(np.column_stack([_input_positions(m, inputs)[rows[:, 0]], rows[:, 1:]]))
+        tap_nets = new_net[FIRST_TAP : body.first_gate]
+        tap_nets[is_outer] = next_tap + np.arange(len(rows), dtype=np.int32)
         for i, name in enumerate(m.inputs):
             if name in inner:
-                read = source == i
-                own[read] = channels[name][channel[read]]
-        net[body.first_gate :] += next_gate - body.first_gate
+                reads = source == i
+                tap_nets[reads] = nets_of[name][channel[reads]]
+        new_net[body.first_gate :] += next_gate - body.first_gate
         start = next_gate - FIRST_TAP - num_taps
         for j in range(k):
-            fanin[start : start + body.num_gates, j] = net[body.fanin[:, j]]
-        channels[m.output] = net[body.outputs]
+            fanin[start : start + body.num_gates, j] = new_net[body.fanin[:, j]]
+        nets_of[m.output] = new_net[body.outputs]
         next_tap += len(rows)
         next_gate += body.num_gates
     last = members[-1]
@@ -100,7 +104,7 @@ def _join(members: list[Node]) -> Node:
         np.concatenate(taps),
         fanin,
         np.concatenate([body.table for body in bodies]),
-        channels[last.output],
+        nets_of[last.output],
         rank=bodies[0].rank,
         copy=False,
     )
@@ -112,15 +116,15 @@ def _body(node: Node) -> Body:
     return node.op.body
 
 
-def _positions(node: Node, inputs: tuple[str, ...]) -> npt.NDArray[np.int32]:
-    """(inputs of the node,) their places in the joined node; 0 for those taken in."""
+def _input_positions(node: Node, inputs: tuple[str, ...]) -> npt.NDArray[np.int32]:
+    """(inputs of the node,) Return their positions among `inputs`, 0 for the nodes that join."""
     return np.array([inputs.index(x) if x in inputs else 0 for x in node.inputs], dtype=np.int32)
 
 
 def _stride(members: list[Node]) -> tuple[int, ...]:
-    """The stride at which the joined node reads.
+    """Return the stride at which the joined node reads.
 
-    Only a member that is alone in feeding the others may have one that is not 1: the first.
+    Only the first member may have a stride other than 1, if it alone feeds the others.
     """
     op = members[0].op
     assert isinstance(op, Logic)
