@@ -1,4 +1,4 @@
-"""Which pass broke it: bisection over the graphs between passes."""
+"""Find the pass that breaks a property, by bisection over the graphs between passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from lgir.passes.pipeline import PassEvent, Pipeline
 class Culprit:
     """The first pass after which a property no longer holds.
 
-    `position` counts the passes that ran, from 1; `before` still has the property, `after` has not.
+    Attributes:
+        name: the pass.
+        position: its number among the passes that ran, from 1.
+        before: the last graph that has the property.
+        after: the first graph that lacks it.
     """
 
     name: str
@@ -33,15 +37,15 @@ def bisect(
     *,
     method: str = "sim",
 ) -> Culprit | None:
-    """Run `passes` unverified and find the first that breaks a property; None where none does.
+    """Run `passes` unverified and return the first that breaks a property, None if none does.
 
     Args:
-        holds: the property, asked of about log2(passes) graphs; a broken graph must stay broken
-            under later passes. By default: the graph computes what `graph` computes.
-        method: how the default property is checked, see `lgir.verify`.
+        holds: the property, asked of about log2(passes) graphs. A graph that lacks it must lack it
+            after later passes too. By default: the graph computes what `graph` computes.
+        method: the method by which the default property is checked, see `lgir.verify`.
 
     Raises:
-        PassError: a pass raised or broke the IR, which names it already.
+        PassError: a pass raised or broke the IR; the error names the pass.
     """
     if holds is None:
 
@@ -49,18 +53,18 @@ def bisect(
             return verify_graphs(graph, candidate, method).equivalent is not False
 
     changes: list[tuple[int, PassEvent]] = []
-    ran = 0
+    passes_run = 0
 
-    def note(event: PassEvent) -> None:
-        nonlocal ran
-        ran += 1
+    def record(event: PassEvent) -> None:
+        nonlocal passes_run
+        passes_run += 1
         if event.after is not event.before:
-            changes.append((ran, event))
+            changes.append((passes_run, event))
 
-    Pipeline.parse(passes).run(graph, verify=None, on_pass=note)
+    Pipeline.parse(passes).run(graph, verify=None, on_pass=record)
     if not changes or holds(changes[-1][1].after):
         return None
-    low, high = 0, len(changes) - 1  # changes[high] is broken; all before changes[low] hold
+    low, high = 0, len(changes) - 1  # changes[high] is broken; all changes before low hold.
     while low < high:
         middle = (low + high) // 2
         if holds(changes[middle][1].after):

@@ -1,12 +1,15 @@
-"""`fuse-pool`: a pool is pulled into the convolution it reads.
+"""`fuse-pool`: make a pool part of the convolution that it reads.
 
 The convolution's output is then never stored, and one position of the fused node computes a whole
-window. Fused only where exact and free: the pool reads nothing else, nobody else reads the
-convolution, no window leaves it, and no gate is computed more often than before.
+window. A pair is fused only if that is exact and free: the pool reads nothing else, nothing else
+reads the convolution, no window leaves it, and no gate is evaluated more often than before.
 
-Layout (the LLVM backend relies on it): channel by channel, the fused body holds the window copies
-of the cone, one after another, each with the same gates in the same order and with taps shifted by
-a constant offset, then the gates of the pool. A gate shared by several cones stands with the first.
+The layout is a promise that the LLVM backend relies on. Channel by channel, the fused body holds
+one copy of the channel's cone per cell of the window, then the gates of the pool. Each copy has the
+same gates in the same order, with taps shifted by a constant offset. A gate that several cones
+share stands with the first of them.
+
+Options: none. Cost: linear in the gates of the fused bodies, one sort of them.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ from lgir.passes.kernels.facts import tap_reach
 from lgir.registry import register_pass
 
 IntArray = npt.NDArray[np.int32]
-_NO_OWNER = np.iinfo(np.int32).max
+_NO_CHANNEL = np.iinfo(np.int32).max
 
 
 @register_pass("fuse-pool")
 def fuse_pool(graph: Graph) -> Graph:
-    """Pull pools into the convolutions they read, copying each cone once per window cell."""
+    """Fuse pools into the convolutions they read, copying each cone once per window cell."""
     users = graph.users()
     nodes: list[Node] = []
     changed = False
@@ -47,7 +50,7 @@ def fuse_pool(graph: Graph) -> Graph:
 
 
 def _fuse(graph: Graph, producer: Node, pool: Node) -> Node | None:
-    """The one node for both, or None where it would not be exact or not free."""
+    """Return one node for both, or None if it would not be exact or not free."""
     conv, op = producer.op, pool.op
     if not isinstance(conv, Logic) or not isinstance(op, Logic) or not op.space:
         return None
@@ -66,87 +69,98 @@ def _fuse(graph: Graph, producer: Node, pool: Node) -> Node | None:
 
 
 def _is_pool(body: Body) -> bool:
-    """Whether each net reads one channel only, through a window of more than one cell."""
+    """Return whether each output reads one channel only, in a body of more than one tap."""
     if body.num_taps < 2 or (body.outputs < FIRST_TAP).any():
         return False
-    channel = body.taps[:, 1]
-    low, high = _spread(body, channel, least=True), _spread(body, channel, least=False)
-    return bool((low[body.outputs] == high[body.outputs]).all())
+    first, last = (_channel_bound(body, lower=lower) for lower in (True, False))
+    return bool((first[body.outputs] == last[body.outputs]).all())
 
 
-def _spread(body: Body, channel: IntArray, *, least: bool) -> IntArray:
-    """(num_nets,) the least or greatest channel that each net depends on."""
-    neutral = _NO_OWNER if least else -1
-    pick = np.minimum if least else np.maximum
-    found = np.full(body.num_nets, neutral, np.int32)
-    found[FIRST_TAP : body.first_gate] = channel
+def _channel_bound(body: Body, *, lower: bool) -> IntArray:
+    """(num_nets,) Return the lowest or the highest channel that each net depends on."""
+    neutral = _NO_CHANNEL if lower else -1
+    pick = np.minimum if lower else np.maximum
+    bound = np.full(body.num_nets, neutral, np.int32)
+    bound[FIRST_TAP : body.first_gate] = body.taps[:, 1]
     level = body.levels()
     for depth in range(1, int(level.max(initial=0)) + 1):
         gates = np.flatnonzero(level == depth) - body.first_gate
-        found[body.first_gate + gates] = pick.reduce(found[body.fanin[gates]], axis=1)
-    return found
+        bound[body.first_gate + gates] = pick.reduce(bound[body.fanin[gates]], axis=1)
+    return bound
 
 
 def _fused_body(conv: Logic, pool: Body, window: IntArray, cell: npt.NDArray[np.integer]) -> Body:
+    """Return the body of the fused node.
+
+    Args:
+        window: (cells, axes) the offsets of the window's cells.
+        cell: (taps of the pool,) the cell that each tap of the pool reads.
+    """
     k = max(conv.body.k, pool.k)
     cone, pool = conv.body.widened(k), pool.widened(k)
-    copies = len(window)
+    num_copies = len(window)
     stride = np.array(conv.stride, dtype=np.int32)
-    shifted = np.tile(cone.taps, (copies, 1))
-    shifted[:, 2:] += np.repeat(window * stride, cone.num_taps, axis=0)
-    # Copy after copy of the cone, then the pool's gates; the order is chosen below.
-    first_copy = FIRST_TAP + len(shifted)
-    first_pool = first_copy + copies * cone.num_gates
-    net_of = np.empty((copies, cone.num_nets), np.int32)
-    net_of[:, :FIRST_TAP] = np.arange(FIRST_TAP)
-    net_of[:, FIRST_TAP : cone.first_gate] = FIRST_TAP + np.arange(
-        len(shifted), dtype=np.int32
-    ).reshape(copies, -1)
-    net_of[:, cone.first_gate :] = first_copy + np.arange(
-        copies * cone.num_gates, dtype=np.int32
-    ).reshape(copies, -1)
+    taps = np.tile(cone.taps, (num_copies, 1))
+    taps[:, 2:] += np.repeat(window * stride, cone.num_taps, axis=0)
+    # Nets are numbered copy after copy first, then the pool's gates; `_layout` reorders the gates.
+    first_gate = FIRST_TAP + len(taps)
+    first_pool_gate = first_gate + num_copies * cone.num_gates
+    copy_net = np.empty((num_copies, cone.num_nets), np.int32)
+    copy_net[:, :FIRST_TAP] = np.arange(FIRST_TAP)
+    copy_net[:, FIRST_TAP : cone.first_gate] = FIRST_TAP + np.arange(
+        len(taps), dtype=np.int32
+    ).reshape(num_copies, -1)
+    copy_net[:, cone.first_gate :] = first_gate + np.arange(
+        num_copies * cone.num_gates, dtype=np.int32
+    ).reshape(num_copies, -1)
     pool_net = np.arange(pool.num_nets, dtype=np.int32)
-    pool_net[FIRST_TAP : pool.first_gate] = net_of[cell, cone.outputs[pool.taps[:, 1]]]
-    pool_net[pool.first_gate :] += first_pool - pool.first_gate
-    fanin = np.concatenate([net_of[:, cone.fanin].reshape(-1, k), pool_net[pool.fanin]])
-    table = np.concatenate([np.tile(cone.table, copies), pool.table])
-    outputs = pool_net[pool.outputs]
+    pool_net[FIRST_TAP : pool.first_gate] = copy_net[cell, cone.outputs[pool.taps[:, 1]]]
+    pool_net[pool.first_gate :] += first_pool_gate - pool.first_gate
+    fanin = np.concatenate([copy_net[:, cone.fanin].reshape(-1, k), pool_net[pool.fanin]])
+    table = np.concatenate([np.tile(cone.table, num_copies), pool.table])
 
-    owner = _owners(cone)
-    channel = _spread(pool, pool.taps[:, 1], least=True)[pool.first_gate :]
-    order = np.lexsort(
+    order = _layout(cone, pool, num_copies)
+    distinct_taps, tap_row = unique_rows(taps)
+    new_net = np.arange(first_pool_gate + pool.num_gates, dtype=np.int32)
+    new_net[FIRST_TAP:first_gate] = FIRST_TAP + tap_row
+    new_net[first_gate + order] = (
+        FIRST_TAP + len(distinct_taps) + np.arange(len(order), dtype=np.int32)
+    )
+    outputs = new_net[pool_net[pool.outputs]]
+    return Body.build(distinct_taps, new_net[fanin[order]], table[order], outputs)
+
+
+def _layout(cone: Body, pool: Body, num_copies: int) -> npt.NDArray[np.intp]:
+    """Return the order of gates, by channel and then by copy, with the pool's gates last."""
+    copy = np.repeat(np.arange(num_copies), cone.num_gates)
+    cone_channel = np.tile(_first_channels(cone), num_copies)
+    pool_channel = _channel_bound(pool, lower=True)[pool.first_gate :]
+    return np.lexsort(
         (
-            np.concatenate(
-                [np.repeat(np.arange(copies), cone.num_gates), np.full(pool.num_gates, copies)]
-            ),
-            np.concatenate([np.tile(owner, copies), channel]),
+            np.concatenate([copy, np.full(pool.num_gates, num_copies)]),
+            np.concatenate([cone_channel, pool_channel]),
         )
     )
-    taps, place = unique_rows(shifted)
-    new_id = np.arange(first_pool + pool.num_gates, dtype=np.int32)
-    new_id[FIRST_TAP:first_copy] = FIRST_TAP + place
-    new_id[first_copy + order] = FIRST_TAP + len(taps) + np.arange(len(order), dtype=np.int32)
-    return Body.build(taps, new_id[fanin[order]], table[order], new_id[outputs])
 
 
 def unique_rows(rows: IntArray) -> tuple[IntArray, npt.NDArray[np.int64]]:
-    """The distinct rows in lexicographic order, and the place of each row among them."""
+    """Return the distinct rows in lexicographic order, and the position of each row among them."""
     order = np.lexsort(rows.T[::-1])
     ranked = rows[order]
-    new = np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])
-    place = np.empty(len(rows), np.int64)
-    place[order] = np.cumsum(new) - 1
-    return ranked[new], place
+    is_new = np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])
+    position = np.empty(len(rows), np.int64)
+    position[order] = np.cumsum(is_new) - 1
+    return ranked[is_new], position
 
 
-def _owners(body: Body) -> IntArray:
-    """(G,) for each gate the first output channel whose cone holds it."""
-    owner = np.full(body.num_nets, _NO_OWNER, np.int32)
-    np.minimum.at(owner, body.outputs, np.arange(len(body.outputs), dtype=np.int32))
+def _first_channels(body: Body) -> IntArray:
+    """(G,) Return for each gate the first output channel whose cone holds it."""
+    channel = np.full(body.num_nets, _NO_CHANNEL, np.int32)
+    np.minimum.at(channel, body.outputs, np.arange(len(body.outputs), dtype=np.int32))
     level = body.levels()
     for depth in range(int(level.max(initial=0)), 0, -1):
         gates = np.flatnonzero(level == depth) - body.first_gate
-        own = owner[body.first_gate + gates]
+        channel_of_gates = channel[body.first_gate + gates]
         for column in range(body.k):
-            np.minimum.at(owner, body.fanin[gates, column], own)
-    return owner[body.first_gate :]
+            np.minimum.at(channel, body.fanin[gates, column], channel_of_gates)
+    return channel[body.first_gate :]

@@ -1,4 +1,4 @@
-"""Custom passes, backends and formats from a Python file: `lgir opt --load my_passes.py`."""
+"""Load passes, backends and formats of one's own from a Python file: `lgir opt --load FILE.py`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from lgir.registry import REGISTRIES
 
 
 def load_passes(path: str | Path) -> list[str]:
-    """Run a Python file that registers passes, backends or formats; returns the names that it added
-    or replaced.
+    """Run a Python file that registers passes, backends or formats.
 
     The file runs with the rights of the caller: name only files you trust.
+
+    Returns:
+        The names that the file added to the registries or replaced.
 
     Raises:
         LgirError: the file is missing, raises, or registers nothing.
@@ -29,7 +31,7 @@ def load_passes(path: str | Path) -> list[str]:
         raise LgirError(f"{file} is not a Python file (its name must end in .py)")
     before = [registry.added() for registry in REGISTRIES]
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickling look a class's module up here
+    sys.modules[module_name] = module  # Dataclasses and pickling look up a class's module here.
     try:
         spec.loader.exec_module(module)
     except LgirError as error:

@@ -1,4 +1,4 @@
-"""What a pipeline did: one row per pass, as a table for people and a dict for machines."""
+"""The report on a pipeline: one row per pass, as a table for people and a dict for machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from lgir.ir.nodes import Logic
 
 @dataclass(frozen=True)
 class Size:
-    """How big a graph is: nodes, distinct gates, and gates counted at every position."""
+    """The size of a graph.
+
+    Attributes:
+        nodes: number of nodes.
+        gates: number of distinct gates, those of a convolution counted once.
+        unrolled: number of gates, those of a convolution counted at every position.
+    """
 
     nodes: int
     gates: int
@@ -25,10 +31,13 @@ class Size:
 
 @dataclass(frozen=True)
 class PassRow:
-    """One pass: what went in, what came out, how long it took and how it was verified.
+    """One pass: the sizes before and after it, the time it took, and how it was verified.
 
-    `verified` is "unchanged", "sim 1024" (the method and the samples tried), or "" where nobody
-    looked. `seconds` is the pass alone; `verify_seconds` the check after it.
+    Attributes:
+        seconds: time of the pass alone.
+        verified: "unchanged", "sim 1024" (the method and the samples tried), or "" if passes were
+            trusted.
+        verify_seconds: time of the check after the pass.
     """
 
     name: str
@@ -55,7 +64,7 @@ class PassRow:
 
 @dataclass
 class Report:
-    """Rows in the order the passes ran; `str(report)` is a table."""
+    """Rows in the order in which the passes ran; `str(report)` is a table."""
 
     pipeline: str
     before: Size
@@ -67,7 +76,7 @@ class Report:
         return self.rows[-1].after if self.rows else self.before
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and strings, for JSON."""
+        """Return plain numbers and strings, for JSON."""
         return {
             "pipeline": self.pipeline,
             "before": asdict(self.before),
@@ -80,31 +89,9 @@ class Report:
         header = ("pass", "gates in", "gates out", "unrolled in", "unrolled out", "nodes", "ms")
         lines = [(*header, "verified")]
         for row in self.rows:
-            lines.append(
-                (
-                    row.name,
-                    f"{row.before.gates:,}",
-                    f"{row.after.gates:,}",
-                    f"{row.before.unrolled:,}",
-                    f"{row.after.unrolled:,}",
-                    str(row.after.nodes),
-                    f"{row.seconds * 1e3:.1f}",
-                    row.verified or "-",
-                )
-            )
-        before, after = self.before, self.after
-        lines.append(
-            (
-                "total",
-                f"{before.gates:,}",
-                f"{after.gates:,}",
-                f"{before.unrolled:,}",
-                f"{after.unrolled:,}",
-                str(after.nodes),
-                f"{self.seconds * 1e3:.1f}",
-                "",
-            )
-        )
+            cells = _cells(row.name, row.before, row.after, row.seconds)
+            lines.append((*cells, row.verified or "-"))
+        lines.append((*_cells("total", self.before, self.after, self.seconds), ""))
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         table = []
         for line in lines:
@@ -112,3 +99,15 @@ class Report:
             cells += [c.rjust(w) for c, w in zip(line[1:-1], widths[1:-1], strict=True)]
             table.append("  ".join([*cells, line[-1]]).rstrip())
         return "\n".join(table)
+
+
+def _cells(name: str, before: Size, after: Size, seconds: float) -> tuple[str, ...]:
+    return (
+        name,
+        f"{before.gates:,}",
+        f"{after.gates:,}",
+        f"{before.unrolled:,}",
+        f"{after.unrolled:,}",
+        str(after.nodes),
+        f"{seconds * 1e3:.1f}",
+    )

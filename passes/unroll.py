@@ -1,8 +1,10 @@
-"""`unroll`: convolutions become dense nodes with a gate per position.
+"""`unroll`: turn convolutions into dense nodes with one gate per position.
 
-What differs between positions (padding, gates that neighbouring windows share) can then be
-simplified, at the price of a body that is as large as the image. For small networks and for
+What differs between positions can then be simplified: padding, and gates that neighboring windows
+share. The price is a body as large as the image. The pass is meant for small networks, and for
 counting gates as outside tools do.
+
+Option `limit`: most gates after unrolling. Cost: linear in the unrolled gates.
 """
 
 from __future__ import annotations
@@ -22,17 +24,21 @@ from lgir.registry import register_pass
 
 @register_pass("unroll")
 def unroll(graph: Graph, limit: int = 10_000_000) -> Graph:
-    """Unroll convolutions into dense nodes, up to `limit` gates in all."""
-    rolled = [op for _, op in graph.of_type(Logic) if op.space]
-    if not rolled:
+    """Unroll convolutions into dense nodes, up to `limit` gates in all.
+
+    Raises:
+        PassError: the unrolled convolutions have more gates than `limit`.
+    """
+    convolutions = [op for _, op in graph.of_type(Logic) if op.space]
+    if not convolutions:
         return graph
-    total = sum(op.body.num_gates * op.positions for op in rolled)
+    total = sum(op.body.num_gates * op.positions for op in convolutions)
     if total > limit:
         raise PassError(f"unroll: {total:,} gates exceed the limit of {limit:,}; set limit={total}")
     names = set(graph.values)
     nodes: list[Node] = []
 
-    def fresh(base: str) -> str:
+    def fresh_name(base: str) -> str:
         name = f"{base}_flat"
         while name in names:
             name += "_"
@@ -46,9 +52,10 @@ def unroll(graph: Graph, limit: int = 10_000_000) -> Graph:
         inputs = []
         for name in dict.fromkeys(node.inputs):
             value = graph.values[name]
-            inputs.append(fresh(name))
+            inputs.append(fresh_name(name))
             nodes.append(Node(Reshape((value.size,)), (name,), inputs[-1]))
-        flat = Node(Logic(unrolled_body(node.op, graph, node)), tuple(inputs), fresh(node.output))
+        dense = Logic(unrolled_body(node.op, graph, node))
+        flat = Node(dense, tuple(inputs), fresh_name(node.output))
         nodes.append(flat)
         shape = graph.values[node.output].shape
         nodes.append(replace(flat, op=Reshape(shape), inputs=(flat.output,), output=node.output))
@@ -56,30 +63,31 @@ def unroll(graph: Graph, limit: int = 10_000_000) -> Graph:
 
 
 def unrolled_body(op: Logic, graph: Graph, node: Node) -> Body:
-    """A dense body over the node's flattened inputs, each named once; gate g at position p is gate
-    g * positions + p.
+    """Return a dense body over the node's flattened inputs, each of which it reads once.
+
+    Gate g at position p is gate g * positions + p of the result.
     """
-    body, count = op.body, op.positions
+    body, positions = op.body, op.positions
     shapes: list[Shape] = [graph.values[name].shape for name in node.inputs]
-    unique = list(dict.fromkeys(node.inputs))
-    first = np.cumsum([0, *(graph.values[name].size for name in unique)])
-    total = int(first[-1])
-    # Element e of input i is tap first[i] + e of the dense body; reads outside are False.
-    starts = [first[unique.index(name)] for name in node.inputs]
-    planes = np.concatenate(
-        [s + np.arange(np.prod(shape)) for s, shape in zip(starts, shapes, strict=True)]
+    distinct_inputs = list(dict.fromkeys(node.inputs))
+    first_tap = np.cumsum([0, *(graph.values[name].size for name in distinct_inputs)])
+    num_taps = int(first_tap[-1])
+    # Element e of input i is tap first_tap[i] + e of the dense body; reads outside are False.
+    starts = [first_tap[distinct_inputs.index(name)] for name in node.inputs]
+    tap_of_element = np.concatenate(
+        [start + np.arange(np.prod(shape)) for start, shape in zip(starts, shapes, strict=True)]
         + [[FALSE - FIRST_TAP]]
     )
-    own = np.empty((body.num_nets, count), np.int64)
-    own[FALSE], own[TRUE] = FALSE, TRUE
-    own[FIRST_TAP : body.first_gate] = FIRST_TAP + planes[tap_index(op, shapes)]
-    gates = FIRST_TAP + total + np.arange(body.num_gates * count)
-    own[body.first_gate :] = gates.reshape(body.num_gates, count)
-    source = np.repeat(np.arange(len(unique)), np.diff(first))
-    taps = np.stack([source, np.arange(total) - first[source]], axis=1)
+    new_net = np.empty((body.num_nets, positions), np.int64)
+    new_net[FALSE], new_net[TRUE] = FALSE, TRUE
+    new_net[FIRST_TAP : body.first_gate] = FIRST_TAP + tap_of_element[tap_index(op, shapes)]
+    gates = FIRST_TAP + num_taps + np.arange(body.num_gates * positions)
+    new_net[body.first_gate :] = gates.reshape(body.num_gates, positions)
+    source = np.repeat(np.arange(len(distinct_inputs)), np.diff(first_tap))
+    taps = np.stack([source, np.arange(num_taps) - first_tap[source]], axis=1)
     return Body.build(
         taps,
-        own[body.fanin].transpose(0, 2, 1).reshape(-1, body.k),
-        np.repeat(body.table, count),
-        own[body.outputs].ravel(),
+        new_net[body.fanin].transpose(0, 2, 1).reshape(-1, body.k),
+        np.repeat(body.table, positions),
+        new_net[body.outputs].ravel(),
     )

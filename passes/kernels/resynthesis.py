@@ -24,7 +24,7 @@ _BUFFER: Final = 0b1100  # of the first operand
 _PRIMES: Final = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D], np.int64)
 
 
-def resynthesise(body: Body) -> Body:
+def resynthesize(body: Body) -> Body:
     """The body with fewer gates of two inputs; the same object where no cut saves any.
 
     Gates of other widths stay as they are. The body is in the normal form that `cse` leaves.
