@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.llvm.avx512.trees import geometry_of, tree_work
+from lgir.backends.llvm.avx512.tree_functions import tree_geometry, tree_work
 from lgir.backends.llvm.counting import ADDER
 from lgir.backends.llvm.packing import TILE
 from lgir.backends.llvm.scoring import count_lanes
@@ -65,7 +65,7 @@ def step_costs(
     three = three_inputs(ternary)
     return [
         _own_code(step, three)
-        if own_code and isinstance(step, ConeStep) and geometry_of(step)
+        if own_code and isinstance(step, ConeStep) and tree_geometry(step)
         else _cost(step, samples, three)
         for step in plan.steps
     ]

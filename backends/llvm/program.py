@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.avx512.registers import MOST_PLANES
-from lgir.backends.llvm.avx512.trees import geometry_of, tree_functions
+from lgir.backends.llvm.avx512.register_allocation import MAX_PLANES
+from lgir.backends.llvm.avx512.tree_functions import tree_geometry, write_tree_functions
 from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.counting import count_kernel, whole_rounds
 from lgir.backends.llvm.fused import FUSED_ROWS, fused_kernel, fused_words
@@ -86,7 +86,7 @@ class Program:
     Args:
         byte_output: bit outputs as bytes (samples, elements), not as planes.
         own_code: give trees of convolutions code of their own, for AVX-512; see
-            `lgir.backends.llvm.avx512.trees`.
+            `lgir.backends.llvm.avx512.tree_functions`.
 
     Attributes:
         code: machine code that records call, position-independent.
@@ -112,7 +112,7 @@ class Program:
         self.workspace_bytes = self.scratch
         graph = plan.graph
         self.context_words = self.wide_slot(len(graph.inputs))
-        self.own_code = own_code and plan.num_planes <= MOST_PLANES
+        self.own_code = own_code and plan.num_planes <= MAX_PLANES
         self._read = np.zeros(plan.num_planes, bool)  # by trees so far
         self._inner = self._lower_all()
         self.logic = [x for i, x in self._inner.items() if not isinstance(plan.steps[i], CountStep)]
@@ -192,7 +192,7 @@ class Program:
         """
         steps = self.plan.steps
         runs = _tree_runs(steps) if self.own_code else {}
-        functions = tree_functions(list(runs.values()))
+        functions = write_tree_functions(list(runs.values()))
         starts = np.cumsum([0, *map(len, functions)]).tolist()
         self.code = np.concatenate([np.zeros(0, np.uint8), *functions])
         if runs:
@@ -412,7 +412,7 @@ def _tree_runs(steps: Sequence[Step]) -> dict[int, list[ConeStep]]:
     runs: dict[int, list[ConeStep]] = {}
     stage = None
     for i, step in enumerate(steps):
-        if not isinstance(step, ConeStep) or geometry_of(step) is None:
+        if not isinstance(step, ConeStep) or tree_geometry(step) is None:
             stage = None
             continue
         if step.stage != stage:
