@@ -1,5 +1,6 @@
-// Built by gpu.py together with an exported model: timing by events, and the straightforward way to
-// compare with, a kernel a level whose threads each look up a gate and switch on its operation.
+// What gpu.py builds together with an exported model: timing by events, and the plain way that is
+// compared, a kernel per level of gates whose threads each look up a gate and switch on its
+// operation.
 
 #include "model.cu"
 
@@ -53,15 +54,15 @@ struct Plain {
 
 static cudaError_t run_plain(const Plain *p)
 {
-  size_t done = 0;
+  size_t first = 0;
   for (size_t level = 0; level < p->levels; ++level) {
     const size_t gates = p->sizes[level], rows = (gates + 7) / 8;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)((p->words + 31) / 32), (unsigned)(rows < 65535 ? rows : 65535));
     config.blockDim = dim3(32, 8);
-    TRY(cudaLaunchKernelEx(&config, plain_level, p->planes, p->words, p->a + done, p->b + done,
-                           p->tables + done, p->first_plane + done, gates));
-    done += gates;
+    TRY(cudaLaunchKernelEx(&config, plain_level, p->planes, p->words, p->a + first, p->b + first,
+                           p->tables + first, p->first_plane + first, gates));
+    first += gates;
   }
   return cudaSuccess;
 }

@@ -62,7 +62,7 @@ class ConstantPool:
         """
         values: npt.NDArray[Any] = levels
         c_type = "float"
-        if dtype == "u8":  # x > t is x > floor(t); every byte is above -1 and none above 255
+        if dtype == "u8":
             values, c_type = byte_levels(levels), "int16_t"
         differ = bool((values != values[:, :1]).any())
         return self.add_table("levels", c_type, values if differ else values[:, 0]), differ

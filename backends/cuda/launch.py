@@ -1,91 +1,120 @@
-"""What a program is made of: tables, and launches of kernels with their arguments."""
+"""What a program is made of: constant tables, and launches of kernels with their arguments.
+
+An argument says what a kernel receives, not where it lies: the source's host part and the runtime
+each resolve it for a chunk, which is the part of a batch that the workspace holds at once.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from enum import Enum, auto
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 WORD_BITS: Final = 32
-LANES: Final = 32
-"""Words that the lanes of a warp work on."""
+WARP_LANES: Final = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """Constant data of C type `kind` ("plane_t" is the type of plane numbers), (n, columns)."""
+class ConstantTable:
+    """Constant data of C type `c_type`, (rows, columns). "plane_t" is the type of plane numbers."""
 
     name: str
-    kind: str
+    c_type: str
     data: npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class View:
-    """A table as a kernel's argument, seen as elements of `kind`."""
+class TableArgument:
+    """A pointer to a table, as elements of C type `c_type`."""
 
-    table: Table
-    kind: str
+    table: ConstantTable
+    c_type: str
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The samples of graph input `input` from the chunk's first on, `width` elements of C type
-    `kind` each.
+class SamplesArgument:
+    """A pointer to the chunk's first sample of a graph input.
+
+    A sample has `width` elements of C type `c_type`.
     """
 
     input: int
-    kind: str
+    c_type: str
     width: int
 
 
 @dataclass(frozen=True)
-class Packed:
-    """The packed planes of graph input `input` for one pack step, `first` planes in."""
+class PackedSamplesArgument:
+    """A pointer to the chunk's first word in plane `first` of a packed graph input."""
 
     input: int
     first: int
 
 
 @dataclass(frozen=True)
-class Pitch:
-    """Words of a packed plane: 32 samples each, of all the samples of a call."""
+class ResultsArgument:
+    """A pointer to the chunk's first result of a graph output.
 
-
-@dataclass(frozen=True)
-class Results:
-    """Where results of graph output `output` go, `width` elements of C type `kind` a sample."""
+    A result has `width` elements of C type `c_type`.
+    """
 
     output: int
-    kind: str
+    c_type: str
     width: int
 
 
-@dataclass(frozen=True)
-class Count:
-    """The chunk's number of samples."""
+class ChunkSize(Enum):
+    """A number that the chunk or the call decides."""
+
+    SAMPLES = auto()
+    """Samples of the chunk."""
+    PACKED_WORDS = auto()
+    """Words of a packed plane: 32 samples each, of all the samples of the call."""
 
 
-Arg = View | Samples | Packed | Pitch | Results | Count | int | float
-Shape = Literal["rows", "positions", "tiles", "groups"]
+LaunchArgument = (
+    TableArgument
+    | SamplesArgument
+    | PackedSamplesArgument
+    | ResultsArgument
+    | ChunkSize
+    | int
+    | float
+)
+
+
+class LaunchShape(Enum):
+    """How threads meet the work. Each value is the suffix of the source's function for it."""
+
+    ROWS = "rows"
+    """Threads along y are rows."""
+    POSITIONS = "positions"
+    """Blocks along x are rows, threads along y are positions."""
+    TILES = "tiles"
+    """A block works on 32 elements by 8 words."""
+    GROUPS = "groups"
+    """Blocks along x are groups."""
 
 
 @dataclass(frozen=True)
 class Launch:
     """One kernel call.
 
-    `shape` is how threads meet the work: "rows" (threads along y are rows), "positions" (blocks
-    along x are rows, threads along y positions), "tiles" (32 elements by 8 words), "groups" (blocks
-    along x are groups). `size` counts rows, elements or groups; `positions` is 1 but for positions.
+    Attributes:
+        kernel: the kernel's name.
+        size: number of rows, elements or groups, as `shape` says.
+        note: what it computes, for a comment.
+        positions: positions at which each row is evaluated.
+        packed: the launch that replaces this one if the caller has packed the samples.
     """
 
     kernel: str
-    shape: Shape
+    shape: LaunchShape
     size: int
-    args: tuple[Arg, ...]
+    args: tuple[LaunchArgument, ...]
     note: str
     positions: int = 1
     packed: Launch | None = None
-    """What takes this launch's place where the caller has packed the samples."""

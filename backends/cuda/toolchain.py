@@ -1,4 +1,4 @@
-"""Device code from CUDA source: NVRTC where the cuda-bindings package is installed, otherwise nvcc.
+"""Device code from CUDA source, by NVRTC if the package cuda-bindings is installed, or by nvcc.
 
 Neither needs a GPU or a driver. Only the kernels are compiled, under their plain names.
 """
@@ -14,24 +14,32 @@ from typing import Any, Final, Literal
 
 from lgir.errors import BackendError
 
-Stage = Literal["ptx", "cubin"]
+CodeStage = Literal["ptx", "cubin"]
 
-_ARCH: Final = re.compile(r"sm_\d+[af]?")
-_OLDEST: Final = 80
+_ARCH_NAME: Final = re.compile(r"sm_\d+[af]?")
+_OLDEST_ARCH: Final = 80
+_MOST_MESSAGE_CHARACTERS: Final = 500
 
 
 def check_arch(arch: str) -> str:
-    """`arch` if it names an architecture that the kernels are written for; else BackendError."""
-    if not _ARCH.fullmatch(arch) or int(re.sub(r"\D", "", arch)) < _OLDEST:
+    """Return `arch`.
+
+    Raises:
+        BackendError: `arch` names no architecture that the kernels are written for.
+    """
+    if not _ARCH_NAME.fullmatch(arch) or int(re.sub(r"\D", "", arch)) < _OLDEST_ARCH:
         raise BackendError(f"arch {arch!r} must be sm_80 or newer, for example sm_90")
     return arch
 
 
-def compile_kernels(source: str, arch: str, stage: Stage) -> bytes:
-    """The kernels of `source` as PTX text or as a cubin for `arch`, such as "sm_90".
+def compile_kernels(source: str, arch: str, stage: CodeStage) -> bytes:
+    """Return the kernels of `source` as PTX text that ends in a zero byte, or as a cubin.
+
+    Args:
+        arch: the architecture, such as "sm_90".
 
     Raises:
-        BackendError: no compiler is at hand, or it refuses the source or the architecture.
+        BackendError: there is no compiler, or it refuses the source or the architecture.
     """
     check_arch(arch)
     nvrtc = _nvrtc()
@@ -46,60 +54,62 @@ def compile_kernels(source: str, arch: str, stage: Stage) -> bytes:
 
 
 def _nvrtc() -> Any:
-    """cuda.bindings.nvrtc if it can be used, otherwise None."""
+    """Return the module cuda.bindings.nvrtc, or None if it cannot be used."""
     try:
         from cuda.bindings import nvrtc
 
         nvrtc.nvrtcVersion()
-    except (ImportError, RuntimeError, OSError):  # not installed, or without its library
+    except (ImportError, RuntimeError, OSError):  # the package or NVRTC's library is missing
         return None
     return nvrtc
 
 
-def _with_nvrtc(nvrtc: Any, source: str, arch: str, stage: Stage) -> bytes:
-    def call(function: Any, *args: Any) -> Any:
-        error, *results = function(*args)
+def _with_nvrtc(nvrtc: Any, source: str, arch: str, stage: CodeStage) -> bytes:
+    def check(outcome: tuple[Any, ...], program: Any = None) -> Any:
+        """Return the result of a call, or raise its error with the program's log."""
+        error, *results = outcome
         if error != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             _, name = nvrtc.nvrtcGetErrorString(error)
-            raise BackendError(f"NVRTC cannot compile for {arch}: {name.decode()}{log()}")
+            log = "" if program is None else f" ({_nvrtc_log(nvrtc, program)})"
+            raise BackendError(f"NVRTC cannot compile for {arch}: {name.decode()}{log}")
         return results[0] if results else None
 
-    def log() -> str:
-        if program is None:
-            return ""
-        _, size = nvrtc.nvrtcGetProgramLogSize(program)
-        text = bytes(size)  # the bindings write into it
-        nvrtc.nvrtcGetProgramLog(program, text)
-        words = text.rstrip(b"\0").decode().split()
-        return f" ({' '.join(words)[:500]})"
-
-    program = None
-    program = call(nvrtc.nvrtcCreateProgram, source.encode(), b"model.cu", 0, [], [])
+    target = arch if stage == "cubin" else arch.replace("sm_", "compute_")
+    options = [f"--gpu-architecture={target}".encode(), b"--std=c++17"]
+    program = check(nvrtc.nvrtcCreateProgram(source.encode(), b"model.cu", 0, [], []))
     try:
-        target = arch if stage == "cubin" else arch.replace("sm_", "compute_")
-        options = [f"--gpu-architecture={target}".encode(), b"--std=c++17"]
-        call(nvrtc.nvrtcCompileProgram, program, len(options), options)
-        size_of, get = (
-            (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
-            if stage == "cubin"
-            else (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
-        )
-        code = bytes(call(size_of, program))  # the bindings write into it
-        call(get, program, code)
-        return code
+        check(nvrtc.nvrtcCompileProgram(program, len(options), options), program)
+        if stage == "cubin":
+            code = bytes(check(nvrtc.nvrtcGetCUBINSize(program)))
+            check(nvrtc.nvrtcGetCUBIN(program, code))
+        else:
+            code = bytes(check(nvrtc.nvrtcGetPTXSize(program)))
+            check(nvrtc.nvrtcGetPTX(program, code))
+        return code  # the bindings have written into it
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 
 
-def _with_nvcc(nvcc: str, source: str, arch: str, stage: Stage) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
+def _nvrtc_log(nvrtc: Any, program: Any) -> str:
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    text = bytes(size)  # the bindings write into it
+    nvrtc.nvrtcGetProgramLog(program, text)
+    return _one_line(text.rstrip(b"\0").decode())
+
+
+def _one_line(messages: str) -> str:
+    return " ".join(messages.split())[:_MOST_MESSAGE_CHARACTERS]
+
+
+def _with_nvcc(nvcc: str, source: str, arch: str, stage: CodeStage) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
         path, result = Path(folder) / "model.cu", Path(folder) / "model.out"
         path.write_text(source, encoding="utf-8")
         command = [nvcc, f"-{stage}", f"-arch={arch}", "-std=c++17", "-O3", "-DLGIR_KERNELS_ONLY"]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "-o", str(result), str(path)], capture_output=True, text=True, check=False
         )
-        if done.returncode != 0:
-            reason = " ".join((done.stderr or done.stdout).split())[:500]
+        if process.returncode != 0:
+            reason = _one_line(process.stderr or process.stdout)
             raise BackendError(f"nvcc cannot compile for {arch}: {reason}")
         return result.read_bytes()

@@ -1,7 +1,7 @@
-"""Kernels of convolutions: trees at every position, their windows' ORs where they are pooled.
+"""Trees of convolutions, evaluated at every position: their kernels, rows and launches.
 
-A tree is a template of `lgir.backends.lowering.cones`; which gate each of its nodes is comes as
-masks.
+A tree is a template of `lgir.backends.lowering.cones`. Which gates its nodes are comes as masks. If
+the convolution is pooled, the copies of a tree in the pool's window are ORed.
 """
 
 from __future__ import annotations
@@ -10,30 +10,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lgir.backends.cuda.kernels import Kernel
+import numpy as np
+import numpy.typing as npt
+
+from lgir.backends.cuda.builder import ProgramBuilder
+from lgir.backends.cuda.dependences import position_offsets
+from lgir.backends.cuda.kernel import CudaKernel
+from lgir.backends.cuda.launch import WORD_BITS, LaunchArgument, LaunchShape
 from lgir.backends.lowering.cones import ConeExpr
 from lgir.backends.lowering.pools import MAX_LEAVES
+from lgir.backends.lowering.steps import ConeStep
 
-CONE_SIZES: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
-"""Most leaves of a tree, by kernel -> blocks resident: 64 registers hold the loads of a small
-tree's copies, fewer spill; 128 hold any tree of two-input gates.
+RESIDENT_BLOCKS: Final = {8: 4, 16: 2, MAX_LEAVES: 2}
+"""Resident blocks by the most leaves of a kernel's trees.
+
+With four blocks a thread has 64 registers, which hold the loads of all copies of a small tree; with
+two it has 128, which hold any tree of two-input gates.
 """
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A cone template with its number."""
+class TreeTemplate:
+    """A shape of trees with its number in the program."""
 
     number: int
     expr: ConeExpr
 
     @property
     def text(self) -> str:
-        """A struct for `walk`: rows are (leaf planes..., output plane); mask words hold the tree's
-        masks and then the root's inversion, lowest bits first.
+        """Return a structure that the device function `walk` takes.
+
+        A row holds the planes of the leaves and of the result. Mask words hold the masks of the
+        tree and then the inversion of its root, lowest bits first.
         """
         leaves, masks = len(self.expr.leaves()), self.expr.num_masks()
-        statements, root = _tree(self.expr)
+        statements, root = _tree_statements(self.expr)
         lines = [
             f"struct Tree{self.number} {{  // {self.expr}",
             f"  static const unsigned LEAVES = {leaves}, MASKS = {masks};",
@@ -50,18 +61,93 @@ class Tree:
         return "\n".join(lines) + "\n"
 
 
-def cone_kernel_name(leaves: int, copies: int) -> str:
-    """Kernels hold trees of like size, since the largest decides the registers of all."""
-    return f"cones{_cone_size(leaves)}" + (f"_pool{copies}" if copies > 1 else "")
+class TreeLowering:
+    """Lower tree steps to launches of `builder`.
+
+    Args:
+        steps: all tree steps of the program, whose shapes the kernels distinguish.
+
+    Attributes:
+        templates: the shapes, numbered in order of first use.
+    """
+
+    def __init__(self, builder: ProgramBuilder, steps: Sequence[ConeStep]) -> None:
+        self._builder = builder
+        self.templates: dict[ConeExpr, TreeTemplate] = {}
+        self._by_kernel: dict[str, dict[ConeExpr, TreeTemplate]] = {}
+        for step in steps:
+            template = TreeTemplate(len(self.templates), step.expr)
+            template = self.templates.setdefault(step.expr, template)
+            self._by_kernel.setdefault(_kernel_name(step), {})[step.expr] = template
+
+    def add(self, steps: Sequence[ConeStep]) -> None:
+        """Append the launches of independent steps over the same positions."""
+        calls: dict[tuple[str, bytes], list[ConeStep]] = {}
+        for step in steps:
+            calls.setdefault((_kernel_name(step), step.shifts.tobytes()), []).append(step)
+        for (kernel, _), same_shifts in calls.items():
+            self._add_launch(kernel, same_shifts)
+
+    def _add_launch(self, name: str, steps: Sequence[ConeStep]) -> None:
+        shifts = steps[0].shifts
+        heads, rows, masks = [], [], []
+        first_plane = first_mask = 0
+        for step in steps:
+            planes, words = np.column_stack([step.leaves, step.out]), _mask_words(step.masks)
+            index = np.arange(len(planes))[:, None]
+            number = np.full((len(index), 1), self.templates[step.expr].number)
+            starts = (first_plane + index * planes.shape[1], first_mask + index * words.shape[1])
+            heads.append(np.concatenate([number, *starts, 0 * index], axis=1))
+            rows.append(planes.ravel())
+            masks.append(words.ravel())
+            first_plane, first_mask = first_plane + planes.size, first_mask + words.size
+        table = self._builder.table
+        offsets = table("positions", "uint32_t", position_offsets(steps[0]), seen_as="Position")
+        positions, trees = len(offsets.table.data), sum(map(len, heads))
+        args: list[LaunchArgument] = [
+            table("cones", "uint32_t", np.concatenate(heads), seen_as="Cone"),
+            table("cone_rows", "plane_t", np.concatenate(rows)),
+            table("masks", "uint32_t", np.concatenate(masks)),
+            offsets,
+            positions,
+        ]
+        note = f"{trees:,} trees of {len(steps)} shapes at {positions:,} positions"
+        if len(shifts) > 1:
+            args += [int(shift) & 0xFFFF_FFFF for shift in shifts]
+            note += f", pooled over {len(shifts)}"
+        kernel = tree_kernel(name, len(shifts), list(self._by_kernel[name].values()))
+        self._builder.launch(
+            kernel, LaunchShape.POSITIONS, trees, tuple(args), note, positions=positions
+        )
 
 
-def _cone_size(leaves: int) -> int:
-    return next(limit for limit in CONE_SIZES if leaves <= limit)
+def _mask_words(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """Return masks (n, M) as words (n, ceil(M / 32)), the first mask in the lowest bit."""
+    padded = np.zeros((len(masks), -(-masks.shape[1] // WORD_BITS) * WORD_BITS), bool)
+    padded[:, : masks.shape[1]] = masks
+    words: npt.NDArray[np.uint32] = np.packbits(padded, axis=1, bitorder="little").view(np.uint32)
+    return words
 
 
-def cone_kernel(name: str, copies: int, trees: Sequence[Tree]) -> Kernel:
-    """Trees at every position, for pools an OR of copies shifted over the window."""
-    size = max(_cone_size(len(t.expr.leaves())) for t in trees)
+def _kernel_name(step: ConeStep) -> str:
+    """Return the kernel for the step: its trees are of like size, which decides its registers."""
+    copies = len(step.shifts)
+    return f"cones{_size_class(step.expr)}" + (f"_pool{copies}" if copies > 1 else "")
+
+
+def _size_class(expr: ConeExpr) -> int:
+    leaves = len(expr.leaves())
+    return next(limit for limit in RESIDENT_BLOCKS if leaves <= limit)
+
+
+def tree_kernel(name: str, copies: int, templates: Sequence[TreeTemplate]) -> CudaKernel:
+    """Return the kernel that evaluates trees at every position.
+
+    Args:
+        copies: copies of a tree in a pool's window, or 1.
+        templates: the shapes that it distinguishes.
+    """
+    size = max(_size_class(t.expr) for t in templates)
     shifts = ", ".join(f"shift{i}" for i in range(copies)) if copies > 1 else "0u"
     args = "planes, stride, w, row, bits, positions, count, shift"
     lines = [
@@ -72,25 +158,28 @@ def cone_kernel(name: str, copies: int, trees: Sequence[Tree]) -> Kernel:
         "const word *bits = masks + cone.masks;",
         f"const unsigned shift[] = {{{shifts}}};",
         "switch (cone.tree) {",
-        *(f"case {t.number}: walk<Tree{t.number}>({args}); break;" for t in trees),
+        *(f"case {t.number}: walk<Tree{t.number}>({args}); break;" for t in templates),
         "}",
     ]
-    params = "const Cone *cones, const plane_t *rows, const uint32_t *masks, "
-    params += "const Position *positions, unsigned count"
+    parameters = "const Cone *cones, const plane_t *rows, const uint32_t *masks, "
+    parameters += "const Position *positions, unsigned count"
     if copies > 1:
-        params += "".join(f", unsigned shift{i}" for i in range(copies))
+        parameters += "".join(f", unsigned shift{i}" for i in range(copies))
     pooled = f", each an OR of {copies} copies shifted over a pool's window" if copies > 1 else ""
-    return Kernel(
+    return CudaKernel(
         name,
         f"Trees at every position{pooled}.\nThe branch on the tree is uniform in a block.",
-        params,
+        parameters,
         "\n".join(lines),
-        CONE_SIZES[size],
+        RESIDENT_BLOCKS[size],
     )
 
 
-def _tree(root: ConeExpr) -> tuple[list[str], str]:
-    """Statements that evaluate a tree, and the expression of its root; see `ConeExpr.num_masks`."""
+def _tree_statements(root: ConeExpr) -> tuple[list[str], str]:
+    """Return statements that evaluate a tree, and the variable of its root.
+
+    Leaves and masks are used up in the order of `ConeExpr.num_masks`.
+    """
     lines: list[str] = []
     leaves = masks = values = 0
 
@@ -100,7 +189,7 @@ def _tree(root: ConeExpr) -> tuple[list[str], str]:
         values += 1
         return f"v{values - 1}"
 
-    def take_mask() -> str:
+    def next_mask() -> str:
         nonlocal masks
         masks += 1
         return f"m[{masks - 1}]"
@@ -115,9 +204,9 @@ def _tree(root: ConeExpr) -> tuple[list[str], str]:
             return let(f"{inputs[0]} ^ {inputs[1]}")
         if expr.kind == "and":
             a, b = inputs
-            m, n = take_mask(), take_mask()
+            m, n = next_mask(), next_mask()
             return let(f"gate({a}, {b}, {m}, {n})")
-        layer = [take_mask() for _ in range(1 << len(inputs))]
+        layer = [next_mask() for _ in range(1 << len(inputs))]
         for x in reversed(inputs):
             layer = [
                 let(f"lop3<0xca>({x}, {layer[i + 1]}, {layer[i]})") for i in range(0, len(layer), 2)

@@ -1,4 +1,4 @@
-"""A device for the Python runtime that is this computer: what `driver.Device` does, on the CPU."""
+"""A stand-in for `CudaDevice` of the Python runtime that runs kernels on this computer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cuda_host.host import FOLDER, GXX
-from lgir.backends.cuda.driver import Argument, Dim
+from lgir.backends.cuda.device import Dimensions, KernelArgument
 
 _LAUNCHER = """
 extern "C" int launch_{0}(const unsigned *dims, void **args)
@@ -24,7 +24,7 @@ extern "C" int launch_{0}(const unsigned *dims, void **args)
 
 
 def host_code(source: str) -> bytes:
-    """In place of a cubin: a shared library of the kernels and a launcher for each."""
+    """Return what stands for a cubin: a shared library of the kernels and a launcher for each."""
     kernels = re.findall(r"LGIR_KERNEL __launch_bounds__\(.*\)\nvoid (\w+)\(", source)
     with tempfile.TemporaryDirectory() as folder:
         path, library = Path(folder) / "kernels.cu", Path(folder) / "kernels.so"
@@ -35,7 +35,7 @@ def host_code(source: str) -> bytes:
 
 
 class HostDevice:
-    """Counts what is allocated; streams are only told apart."""
+    """Do the work of a device at once, and record allocations, streams and launches."""
 
     arch = "sm_90"
 
@@ -74,7 +74,12 @@ class HostDevice:
         ctypes.memmove(array.ctypes.data, pointer, array.nbytes)
 
     def launch(
-        self, kernel: Any, grid: Dim, block: Dim, args: Sequence[Argument], stream: int
+        self,
+        kernel: Any,
+        grid: Dimensions,
+        block: Dimensions,
+        args: Sequence[KernelArgument],
+        stream: int,
     ) -> None:
         values = [kind(value) for value, kind in args]
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))

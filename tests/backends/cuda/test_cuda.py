@@ -16,8 +16,9 @@ from conftest import GOLDEN
 import lgir
 from cuda_host.host import FOLDER, GXX, HostNetwork, build
 from lgir.backends.cuda import emit_cuda
-from lgir.backends.cuda.program import LOWERING_OPTIONS, Program, parts, touched
-from lgir.backends.cuda.runtime import grid_of
+from lgir.backends.cuda.dependences import IndependentSteps, independent_steps, planes_touched
+from lgir.backends.cuda.program import LOWERING_OPTIONS, build_program
+from lgir.backends.cuda.runtime import launch_dimensions
 from lgir.backends.cuda.source import max_words
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ONE_PLANE
@@ -50,7 +51,7 @@ def special(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HostNetwork]:
     """Networks that several tests share, built together."""
     graphs = {
         "dense": dense_net(2, 400, seed=3),
-        "dense-optimised": lgir.optimize(dense_net(3, 400, seed=4), verify=None)[0],
+        "dense-optimized": lgir.optimize(dense_net(3, 400, seed=4), verify=None)[0],
         "conv": lgir.optimize(logictreenet(8, seed=2), verify=None)[0],
         "byte-levels": _levels([-1, 0, 254, 255, 256]),
         "odd-levels": _levels([-0.5, 0.5, 254.5, 1e9, -np.inf, np.inf]),
@@ -94,7 +95,7 @@ def test_many_random_graphs_match_the_reference(first: int, tmp_path: Path) -> N
 
 @needs_compiler
 @pytest.mark.parametrize("n", BATCHES)
-@pytest.mark.parametrize("name", ["dense", "dense-optimised"])
+@pytest.mark.parametrize("name", ["dense", "dense-optimized"])
 def test_every_batch_size(special: dict[str, HostNetwork], name: str, n: int) -> None:
     x = np.random.default_rng(n).random((n, 784)) < 0.4
     assert_same(special[name], [x])
@@ -176,7 +177,7 @@ def test_every_failing_call_is_reported_and_nothing_leaks(special: dict[str, Hos
         if not any(codes):
             break
         calls += 1
-    # two allocations, tables, workspace, synchronisation, two chunks of steps, two frees
+    # two allocations, tables, workspace, synchronization, two chunks of steps, two frees
     assert calls > 20
 
 
@@ -188,28 +189,28 @@ def test_null_pointers_are_refused(special: dict[str, HostNetwork]) -> None:
     assert net.function("destroy")(None) == 0
 
 
-@pytest.mark.parametrize("optimised", [False, True])
-def test_threads_of_a_launch_do_not_race(optimised: bool) -> None:
+@pytest.mark.parametrize("optimized", [False, True])
+def test_threads_of_a_launch_do_not_race(optimized: bool) -> None:
     """No launch writes a plane twice, nor one that it reads: loads may take the read-only path."""
     graphs = [random_graph(seed) for seed in range(30)] + [logictreenet(8)]
     for graph in graphs:
-        plan = make_plan(
-            lgir.optimize(graph, verify=None)[0] if optimised else graph, LOWERING_OPTIONS
-        )
-        for part in parts(plan):
-            if isinstance(part, list):
-                reads, writes = (np.concatenate([x.ravel() for x in xs]) for xs in zip(
-                    *map(touched, part), strict=True))  # fmt: skip
+        graph = lgir.optimize(graph, verify=None)[0] if optimized else graph
+        plan = make_plan(graph, LOWERING_OPTIONS)
+        for part in independent_steps(plan):
+            if isinstance(part, IndependentSteps):
+                touched = [planes_touched(step) for step in part.steps]
+                reads = np.concatenate([planes.ravel() for planes, _ in touched])
+                writes = np.concatenate([planes.ravel() for _, planes in touched])
                 assert len(np.unique(writes)) == len(writes)
                 assert not np.intersect1d(reads, writes).size
                 assert writes.min() > ONE_PLANE
 
 
 def test_grids_stay_within_limits() -> None:
-    program = Program(make_plan(_levels([1.0]), LOWERING_OPTIONS))
+    program = build_program(_levels([1.0]))
     words = max_words(program, 1 << 40)
     for launch in program.launches:
-        (x, y, z), _ = grid_of(launch, words)
+        (x, y, z), _ = launch_dimensions(launch, words)
         assert x < 1 << 31
         assert max(y, z) < 1 << 16
     assert words * program.plan.num_planes < 1 << 32

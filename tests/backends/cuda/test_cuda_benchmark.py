@@ -1,4 +1,4 @@
-"""The GPU benchmark, built for the CPU: its ways agree with the reference, its roofline adds up."""
+"""The GPU benchmark, built for the CPU: its ways agree with the reference."""
 
 from __future__ import annotations
 
@@ -49,12 +49,3 @@ def test_the_roofline_can_be_printed_anywhere(gpu: ModuleType) -> None:
     result = CliRunner().invoke(gpu.main, ["--predict", "--net", "dense-2x400"])
     assert result.exit_code == 0, result.output
     assert "H100" in result.output
-
-
-def test_the_roofline_of_a_dense_layer(gpu: ModuleType) -> None:
-    """Two loads and a store a gate, from L2, bound it; launches take the rest."""
-    h100 = gpu.DATASHEETS[0]
-    prediction = gpu.predict("dense-6x8000", h100, packed=True)
-    at_best = h100.l2_rate / (12 / 32)
-    assert 0.6 * at_best < prediction.gate_evals_per_second < at_best
-    assert prediction.bound == "L2"

@@ -18,7 +18,7 @@ import pytest
 import lgir
 from cuda_host.device import HostDevice, host_code
 from lgir.backends.cuda import compile_cuda, executable, export_cuda
-from lgir.backends.cuda.driver import Device
+from lgir.backends.cuda.device import CudaDevice
 from lgir.backends.cuda.executable import CudaExecutable
 from lgir.backends.cuda.toolchain import check_arch, compile_kernels
 from lgir.errors import BackendError, InputError
@@ -34,7 +34,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is 
 
 def has_gpu() -> bool:
     try:
-        Device()
+        CudaDevice()
     except BackendError:
         return False
     return True
@@ -109,7 +109,7 @@ def test_one_executable_serves_many_threads(device: HostDevice) -> None:
 
 @needs_compiler
 def test_it_pickles_with_its_options(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executable, "Device", HostDevice)
+    monkeypatch.setattr(executable, "CudaDevice", HostDevice)
     graph = dense_net(1, 20, inputs=8, classes=2)
     for options in ({}, {"arch": "sm_90"}):
         exe = compile_on(device, graph, 1 << 16, **options)

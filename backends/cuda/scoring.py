@@ -1,78 +1,56 @@
-"""Kernels at both ends of a network: samples to planes, planes to scores and bits."""
+"""Planes to results: the kernels of class scores and of exported bits, and their launches."""
 
 from __future__ import annotations
 
 from string import Template
 from typing import Final
 
-from lgir.backends.cuda.kernels import Kernel
+import numpy as np
 
-ADDER: Final = 16
-"""Planes that one round of the GroupSum adder takes in."""
+from lgir.backends.cuda.builder import ProgramBuilder
+from lgir.backends.cuda.kernel import CudaKernel
+from lgir.backends.cuda.launch import ChunkSize, LaunchArgument, LaunchShape, ResultsArgument
+from lgir.backends.lowering.steps import ZERO_PLANE, ExportStep, SumStep
+
+ADDER_PLANES: Final = 16
+"""Planes that one round of the adder counts."""
 
 
-def pack_kernel(dtype: str) -> Kernel:
-    """Samples (n, features) to planes; `dtype` is "bit", "u8" or "f32"."""
-    element = {"bit": "uint8_t", "u8": "uint8_t", "f32": "float"}[dtype]
-    level = {"u8": "int16_t", "f32": "float"}.get(dtype)
-    params = f"const {element} *x, unsigned samples, unsigned features, const plane_t *rows"
-    if level:
-        params += f", const {level} *levels, unsigned num_levels"
-    body = Template("""\
-__shared__ word tile[8][36];  // 36: the rows that a warp stores lie in different banks
-const unsigned f = blockIdx.x * 32 + threadIdx.x, w = blockIdx.z * 8 + threadIdx.y;
-const unsigned i = threadIdx.y * 32 + threadIdx.x;
-const unsigned stored = blockIdx.x * 32 + i / 8, at = blockIdx.z * 8 + i % 8;
-const unsigned column = min(f, features - 1);
-$element value[32];
-#pragma unroll
-for (unsigned s = 0; s < 32; ++s)
-  value[s] = x[(size_t)min(w * 32 + s, samples - 1) * features + column];
-for (unsigned level = 0; level < $levels; ++level) {
-$threshold
-  word bits = 0;
-  #pragma unroll
-  for (unsigned s = 0; s < 32; ++s) bits |= (word)(value[s] $compare) << s;
-  tile[threadIdx.y][threadIdx.x] = bits;
-  __syncthreads();
-  if (stored < features && at < words)
-    planes[rows[(size_t)level * features + stored] * stride + at] = tile[i % 8][i / 8];
-  __syncthreads();
-}""").substitute(
-        element=element,
-        levels="num_levels" if level else "1",
-        threshold=f"  const {level} limit = levels[(size_t)level * features + column];"
-        if level
-        else "",
-        compare="> limit" if level else "!= 0",
+def add_scores(builder: ProgramBuilder, step: SumStep) -> None:
+    """Append the launch that counts the planes of each group and scores the counts."""
+    groups, bits = step.planes.shape
+    rounds = -(-bits // ADDER_PLANES)
+    planes = np.full((groups, rounds * ADDER_PLANES), ZERO_PLANE, np.int64)
+    planes[:, :bits] = step.planes
+    args: tuple[LaunchArgument, ...] = (
+        ResultsArgument(step.output, "float", groups),
+        ChunkSize.SAMPLES,
+        groups,
+        builder.table("sum_rows", "plane_t", planes),
+        rounds,
+        float(np.float32(step.tau)),
+        float(np.float32(step.beta)),
     )
-    what = "x > level" if level else "x != 0"
-    return Kernel(
-        f"pack_{dtype}",
-        f"Samples to planes, bit = {what}. A lane reads one feature of 32 samples, a warp 32 of\n"
-        "them side by side, and so holds whole words without a ballot; a tile in shared memory\n"
-        "turns a block's words around, so that stores fill sectors.",
-        params,
-        body.replace("\n\n", "\n"),
+    note = f"output {step.output}: {groups:,} groups of {bits:,} bits"
+    builder.launch(sum_kernel(bits.bit_length()), LaunchShape.GROUPS, groups, args, note)
+
+
+def add_export(builder: ProgramBuilder, step: ExportStep) -> None:
+    """Append the launch that writes the bits of an output as bytes."""
+    count = len(step.planes)
+    args: tuple[LaunchArgument, ...] = (
+        ResultsArgument(step.output, "uint8_t", count),
+        ChunkSize.SAMPLES,
+        count,
+        builder.table("bit_rows", "plane_t", step.planes),
     )
+    note = f"output {step.output}: {count:,} bits"
+    builder.launch(export_kernel(), LaunchShape.TILES, count, args, note)
 
 
-def place_kernel() -> Kernel:
-    return Kernel(
-        "place",
-        "Planes packed by the caller, each of `pitch` words, to where the network reads them.",
-        "const word *x, size_t pitch, const plane_t *rows, unsigned count",
-        """\
-const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;
-const unsigned r = blockIdx.x * blockDim.y + threadIdx.y;
-if (w >= words || r >= count) return;
-planes[rows[r] * stride + w] = __ldg(x + r * pitch + w);""",
-    )
-
-
-def sum_kernel(bits: int) -> Kernel:
-    """Scores of groups whose counts take `bits` bits."""
-    return Kernel(
+def sum_kernel(bits: int) -> CudaKernel:
+    """Return the kernel that scores groups whose counts take `bits` bits."""
+    return CudaKernel(
         f"sum{bits}",
         "Scores: a block counts one group for 1024 samples. Each thread adds planes with full\n"
         "adders into a bit-sliced counter (total[c] holds bit c of 32 samples' counts), the eight\n"
@@ -126,12 +104,13 @@ for (unsigned part = threadIdx.y; part < 32; part += 8) {
   for (unsigned c = 0; c < $bits; ++c) number |= (shared[0][c][part] >> threadIdx.x & 1u) << c;
   if (s < samples)
     scores[(size_t)s * groups + blockIdx.x] = __fdiv_rn(__fadd_rn((float)number, beta), tau);
-}""").substitute(bits=bits, adder=ADDER, log=ADDER.bit_length() - 1),
+}""").substitute(bits=bits, adder=ADDER_PLANES, log=ADDER_PLANES.bit_length() - 1),
     )
 
 
-def export_kernel() -> Kernel:
-    return Kernel(
+def export_kernel() -> CudaKernel:
+    """Return the kernel that spreads planes to bytes."""
+    return CudaKernel(
         "bits",
         "Planes to bytes 0 and 1, (n, elements): the packing the other way round.",
         "uint8_t *out, unsigned samples, unsigned elements, const plane_t *rows",

@@ -1,6 +1,6 @@
-"""The host part of the source, as text: types and the C functions around the steps.
+"""The host part of the source as templates: types, and the C functions around the steps.
 
-Placeholders are those of `string.Template`; `lgir.backends.cuda.source` fills them.
+Placeholders are those of `string.Template`, and `lgir.backends.cuda.source` fills them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ namespace {
 #endif
 """
 
-SHAPES: Final = {
+SHAPE_FUNCTIONS: Final = {
     "lanes": """\
 // Threads along x, each on its word: a warp where there are as many words, fewer in a small batch,
 // which leaves threads for more rows.
@@ -72,7 +72,7 @@ Shape over_groups(const Chunk &c, size_t groups)
 }
 """,
 }
-"""How threads meet the work: host functions that give a launch its shape."""
+"""Host functions that decide how threads meet the work of a launch, by name."""
 
 HOST: Final = """\
 enum TableNumber {
