@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.executable import Executable
 from lgir.ir.graph import Graph
-from lgir.ir.simulate import evaluate, pack, unpack
+from lgir.ir.simulate import evaluate, pack_planes, unpack_planes
 from lgir.registry import register_backend
+from lgir.samples import Array, check_bits, check_floats
 
 _BATCH = 4096
 
@@ -30,13 +31,13 @@ class ReferenceExecutable(Executable):
     def _run_part(self, samples: list[Array]) -> list[Array]:
         n = len(samples[0])
         inputs = {
-            value.name: pack(array.astype(bool)) if value.dtype == "bit" else array
+            value.name: pack_planes(array.astype(bool)) if value.dtype == "bit" else array
             for value, array in zip(self.graph.inputs, samples, strict=True)
         }
         values = evaluate(self.graph, inputs, n)
         types = self.graph.values
         return [
-            unpack(values[name], n) if types[name].dtype == "bit" else values[name]
+            unpack_planes(values[name], n) if types[name].dtype == "bit" else values[name]
             for name in self.graph.outputs
         ]
 

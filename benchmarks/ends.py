@@ -24,9 +24,9 @@ from lgir.benchmarking.checks import random_samples
 from lgir.benchmarking.environment import environment
 from lgir.benchmarking.rendering import si
 from lgir.errors import LgirError
-from lgir.executable import Array
 from lgir.files import write_atomically
 from lgir.roofline import BLOCK
+from lgir.samples import Array
 from lgir.zoo import build_net
 
 NETS = ("dense-6x8000", "logictreenet-32")

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from lgir.benchmarking.throughput import BenchReport
     from lgir.equivalence.verdict import Verdict
-    from lgir.executable import Array
     from lgir.passes.pipeline import PassEvent
     from lgir.passes.report import Report
+    from lgir.samples import Array
 
 
 def lift(

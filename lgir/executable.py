@@ -1,216 +1,153 @@
-"""Executable: what every backend returns, and the checks that samples pass on their way in."""
+"""Executable: what every backend returns, with scores, labels and counts for a batch of samples."""
 
 from __future__ import annotations
 
 import abc
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import BackendError, InputError
+from lgir.errors import BackendError
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum
 from lgir.ir.simulate import group_scores
-from lgir.ir.types import Value
 from lgir.packed import Packed
+from lgir.samples import Array, check_samples, is_tensor
 
-Array = npt.NDArray[Any]
+Labels = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int32]
 
 
 class Executable(abc.ABC):
-    """A compiled graph. Call it with one array per graph input.
+    """A compiled graph, called with one array per graph input.
+
+    A backend implements `_run`, and `_labels` and `_counts` if it has quicker ways to them.
 
     Attributes:
-        graph: what was compiled.
+        graph: the graph that was compiled.
         backend: the backend's registered name.
+        takes_packed: whether `_run` gets packed samples as their words, uint64 (N, words).
     """
 
     backend: str = ""
     takes_packed: bool = False
-    """Whether `_run` gets packed samples as they are: words, uint64 (N, ...)."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
 
     @property
     def asm(self) -> dict[str, str]:
-        """Stage name -> text of that stage: "llvm", "asm", "cuda", "ptx", where they exist."""
+        """Return the text of each stage that exists, by name: "llvm", "asm", "cuda", "ptx"."""
         return {}
 
+    @property
+    def crossover(self) -> int:
+        """Return the largest batch that is evaluated one sample after another.
+
+        It is 0 if the backend evaluates every batch in blocks.
+        """
+        return 0
+
+    @overload
+    def __call__(self, *samples: Array | Packed, threads: int | None = None) -> Array: ...
+    @overload
+    def __call__(self, *samples: Any, threads: int | None = None) -> Any: ...
     def __call__(self, *samples: Any, threads: int | None = None) -> Any:
-        """Scores for a batch.
+        """Return the outputs for a batch of N samples.
 
         Args:
             samples: numpy arrays or torch tensors (N, *input shape), N >= 0, one per graph input:
-                bool or 0/1 numbers for a bit input, or `lgir.Packed`, uint8 (or integers 0..255)
-                for u8, any real dtype for f32. Strided views are accepted.
-            threads: how many threads split the batch, where the backend uses threads.
+                bool or 0/1 numbers for a bit input, or `lgir.Packed`; uint8 (or integers 0..255)
+                for u8; any real dtype for f32. Strided views are accepted.
+            threads: number of threads that split the batch, if the backend uses threads.
 
         Returns:
-            One array per graph output, alone if there is one: float32 (N, groups) scores, or bool
-            (N, *shape) for a bit output. A torch tensor where the first sample array was one.
+            float32 (N, groups) scores, or bool (N, *shape) for an output of bits. A graph of
+            several outputs gives a tuple of them. The results are torch tensors if the first
+            sample array is one.
 
         Raises:
-            InputError: wrong count, shape, dtype or values.
+            InputError: the number of arrays, a shape, a dtype or a value is wrong.
         """
         arrays, n = self._check(samples)
-        results = _like(samples, self._run(arrays, n, threads))
+        results = _like_first(samples, self._run(arrays, n, threads))
         return results[0] if len(results) == 1 else tuple(results)
 
+    @overload
+    def predict(self, *samples: Array | Packed, threads: int | None = None) -> Labels: ...
+    @overload
+    def predict(self, *samples: Any, threads: int | None = None) -> Any: ...
     def predict(self, *samples: Any, threads: int | None = None) -> Any:
-        """Class labels, int64 (N,): the argmax of the first output, the lowest index on ties."""
+        """Return class labels, int64 (N,): the argmax of the first output, the lowest on ties.
+
+        Arguments and errors are those of a call.
+        """
         arrays, n = self._check(samples)
-        return _like(samples, [self._labels(arrays, n, threads)])[0]
+        return _like_first(samples, [self._labels(arrays, n, threads)])[0]
 
+    @overload
+    def counts(self, *samples: Array | Packed, threads: int | None = None) -> Counts: ...
+    @overload
+    def counts(self, *samples: Any, threads: int | None = None) -> Any: ...
     def counts(self, *samples: Any, threads: int | None = None) -> Any:
-        """Scores as integers, int32 (N, groups): how many bits of each group of the first output
-        are True, before `beta` is added and `tau` divides.
+        """Return scores as integers, int32 (N, groups): the number of True bits of each group.
 
-        Raises as a call, and BackendError where the first output is no GroupSum's.
+        They are what the GroupSum of the first output counts, before `beta` is added and `tau`
+        divides. Arguments are those of a call.
+
+        Raises:
+            InputError: as a call.
+            BackendError: no GroupSum gives the first output.
         """
         if self._first_sum() is None:
             name = self.graph.outputs[0]
             raise BackendError(f"output %{name} is no GroupSum's, so it has no counts")
         arrays, n = self._check(samples)
-        return _like(samples, [self._counts(arrays, n, threads)])[0]
+        return _like_first(samples, [self._counts(arrays, n, threads)])[0]
 
     def _check(self, samples: Sequence[Any]) -> tuple[list[Array], int]:
         return check_samples(self.graph.inputs, samples, packed=self.takes_packed)
 
     def _first_sum(self) -> tuple[GroupSum, int] | None:
-        """The GroupSum that gives the first output, and the bits of a group."""
+        """Return the GroupSum that gives the first output and its bits per group, or None."""
         producer = self.graph.producer(self.graph.outputs[0])
         if producer is None or not isinstance(producer.op, GroupSum):
             return None
         return producer.op, self.graph.values[producer.inputs[0]].size // producer.op.groups
 
-    def _labels(self, samples: list[Array], n: int, threads: int | None) -> Array:
-        """`predict` for checked samples."""
-        labels: Array = self._run(samples, n, threads)[0].argmax(axis=-1)
+    @abc.abstractmethod
+    def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
+        """Return all outputs for checked samples; `check_samples` states their dtypes."""
+
+    def _labels(self, samples: list[Array], n: int, threads: int | None) -> Labels:
+        """Return the labels (N,) for checked samples."""
+        labels: Labels = self._run(samples, n, threads)[0].argmax(axis=-1)
         return labels
 
-    def _counts(self, samples: list[Array], n: int, threads: int | None) -> Array:
-        """`counts` for checked samples: each score is looked up among those of every count."""
+    def _counts(self, samples: list[Array], n: int, threads: int | None) -> Counts:
+        """Return the counts (N, groups) for checked samples.
+
+        Each score is looked up among the scores of all counts that a group can have.
+        """
         scores = self._run(samples, n, threads)[0]
-        found = self._first_sum()
-        assert found is not None
-        op, bits = found
-        every = group_scores(np.arange(bits + 1), op)
-        if len(np.unique(every)) < len(every):
+        first_sum = self._first_sum()
+        assert first_sum is not None
+        op, bits = first_sum
+        score_of_count = group_scores(np.arange(bits + 1), op)
+        if len(np.unique(score_of_count)) < len(score_of_count):
             raise BackendError(
                 "different counts have the same score; backend 'llvm' tells them apart"
             )
-        order = np.argsort(every)
-        return order[np.searchsorted(every, scores, sorter=order)].astype(np.int32)
-
-    @abc.abstractmethod
-    def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
-        """Outputs for checked samples; see `check_samples` for their dtypes."""
+        order = np.argsort(score_of_count)
+        return order[np.searchsorted(score_of_count, scores, sorter=order)].astype(np.int32)
 
 
-def _like(samples: Sequence[Any], results: list[Array]) -> list[Any]:
-    """Tensors where the first sample array was one."""
-    if not samples or not _is_torch(samples[0]):
+def _like_first(samples: Sequence[Any], results: list[Array]) -> list[Any]:
+    """Return `results` as tensors if the first sample array is one, as they are otherwise."""
+    if not samples or not is_tensor(samples[0]):
         return results
     torch = sys.modules["torch"]
     return [torch.from_numpy(r) for r in results]
-
-
-def _is_torch(x: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.Tensor)
-
-
-def check_samples(
-    inputs: Sequence[Value], samples: Sequence[Any], *, packed: bool = False
-) -> tuple[list[Array], int]:
-    """Arrays (N, *shape) of dtype bool, uint8 or float32 for bit inputs, uint8 for u8, float32 for
-    f32, and N. Values are checked here only where a dtype conversion looks at them anyway; an
-    executable checks the rest with `check_bits` and `check_floats` or in its own code.
-
-    Packed samples are unpacked, or with `packed` become their words, uint64 (N, words).
-    """
-    if len(samples) != len(inputs):
-        names = ", ".join(f"%{v.name}" for v in inputs)
-        raise InputError(f"the graph takes {len(inputs)} arrays ({names}), {len(samples)} given")
-    arrays = [_check_one(v, x, packed) for v, x in zip(inputs, samples, strict=True)]
-    counts = {len(a) for a in arrays}
-    if len(counts) != 1:
-        raise InputError(f"input arrays differ in batch size: {[len(a) for a in arrays]}")
-    return arrays, counts.pop()
-
-
-def _check_one(value: Value, x: Any, packed: bool) -> Array:
-    if isinstance(x, Packed):
-        return _check_packed(value, x, packed)
-    array = _as_array(value, x)
-    if array.ndim != len(value.shape) + 1 or array.shape[1:] != value.shape:
-        raise InputError(
-            f"input %{value.name} expects (N, {', '.join(map(str, value.shape))}), got "
-            f"{array.shape}" + (" (add a batch axis)" if array.shape == value.shape else "")
-        )
-    kind = array.dtype.kind
-    if kind not in "biuf":
-        raise InputError(f"input %{value.name} has dtype {array.dtype}; give real numbers")
-    if value.dtype == "bit":
-        if array.dtype in (np.bool_, np.uint8, np.float32):
-            return array
-        check_bits(value, array)
-        return array.astype(np.uint8)
-    if value.dtype == "u8":
-        if array.dtype == np.uint8:
-            return array
-        if kind not in "iu":
-            raise InputError(
-                f"input %{value.name} takes integers 0..255 (dtype uint8), got {array.dtype}"
-            )
-        if array.size and (array.min() < 0 or array.max() > 255):
-            raise InputError(f"input %{value.name} takes 0..255, got {array.min()}..{array.max()}")
-        return array.astype(np.uint8)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
-
-
-def _check_packed(value: Value, x: Packed, packed: bool) -> Array:
-    if value.dtype != "bit" or x.shape != value.shape:
-        raise InputError(
-            f"input %{value.name} is {value.type}, got packed samples of shape {x.shape}"
-        )
-    return x.words if packed else x.unpack()
-
-
-def _as_array(value: Value, x: Any) -> Array:
-    """`x` as numpy sees it, without a copy where that can be."""
-    try:
-        if _is_torch(x):
-            torch = sys.modules["torch"]
-            x = x.detach().cpu()
-            return np.asarray((x.float() if x.dtype == torch.bfloat16 else x).numpy())
-        return np.asarray(x)
-    except (TypeError, ValueError, RuntimeError) as error:  # sparse, on no device, ragged, ...
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"input %{value.name}: {reason} (give a dense tensor of real numbers)"
-        ) from None
-
-
-def check_bits(value: Value, array: Array) -> None:
-    """Raises InputError where a bit input holds anything but 0 and 1."""
-    bad = (array != 0) & (array != 1)
-    if bad.any():
-        at = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise InputError(
-            f"input %{value.name} takes bits; found {array[at]} at {list(at)} (threshold the data "
-            "first, or lift the model with its thresholds)"
-        )
-
-
-def check_floats(value: Value, array: Array) -> None:
-    """Raises InputError where an f32 input holds NaN, which no threshold can order."""
-    bad = np.isnan(array)
-    if bad.any():
-        at = [int(i) for i in np.argwhere(bad)[0]]
-        raise InputError(f"input %{value.name} holds NaN at {at}; clean the data first")

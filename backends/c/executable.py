@@ -18,10 +18,11 @@ from lgir.backends.c.compiler import link_shared
 from lgir.backends.c.interface import BAD_VALUES, OK, Interface
 from lgir.backends.c.source import emit_c
 from lgir.errors import BackendError, InputError
-from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.executable import Executable
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value
 from lgir.registry import register_backend
+from lgir.samples import Array, check_bits, check_floats
 
 
 class CExecutable(Executable):

@@ -15,8 +15,9 @@ from lgir.backends.cuda.runtime import LoadedProgram
 from lgir.backends.cuda.source import max_words, program_text
 from lgir.backends.cuda.toolchain import compile_kernels
 from lgir.errors import InputError
-from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.executable import Executable
 from lgir.ir.graph import Graph
+from lgir.samples import Array, check_bits, check_floats
 
 
 def _restore(graph: Graph, arch: str | None, workspace: int) -> CudaExecutable:

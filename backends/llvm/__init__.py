@@ -40,11 +40,12 @@ from lgir.backends.llvm.single_sample.runner import SingleSampleRunner, sample_k
 from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError
-from lgir.executable import Array, Executable, check_bits, check_floats
+from lgir.executable import Executable
 from lgir.ir.graph import Graph
 from lgir.ir.simulate import group_scores
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
+from lgir.samples import Array, check_bits, check_floats
 
 
 @dataclass(frozen=True)

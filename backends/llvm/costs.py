@@ -29,9 +29,9 @@ from lgir.backends.lowering.steps import (
     Step,
     SumStep,
 )
-from lgir.executable import Array
 from lgir.ir.sets import distinct
 from lgir.roofline import BLOCK, LINE, StepCost, Traffic
+from lgir.samples import Array
 
 _CHAIN_TABLE_LOADS: Final = 2
 """A chain's masks: one vector, and two broadcasts, which load twice as fast as whole vectors."""

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from lgir.errors import BackendError
-from lgir.executable import Array
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Threshold
 from lgir.ir.types import Value
+from lgir.samples import Array
 
 _DEFAULT_SAMPLES: Final = 100_000
 _DEFAULT_BYTES: Final = 256 << 20  # a network of images gets fewer samples instead of gigabytes

@@ -15,10 +15,10 @@ from lgir.benchmarking.environment import environment
 from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
 from lgir.benchmarking.throughput import compile_cold, gate_evaluations
 from lgir.errors import BackendError, InputError
-from lgir.executable import Array
 from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS
 from lgir.roofline import BLOCK, LINE, Level, Machine, StepCost
+from lgir.samples import Array
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -21,11 +21,12 @@ from lgir.benchmarking.checks import OutputChecker, random_samples
 from lgir.benchmarking.environment import environment
 from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
 from lgir.errors import InputError
-from lgir.executable import Array, Executable
+from lgir.executable import Executable
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic
 from lgir.ir.types import Value
 from lgir.registry import BACKENDS
+from lgir.samples import Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from lgir.benchmarking.throughput import BenchReport
-    from lgir.executable import Array
     from lgir.passes.report import Report
+    from lgir.samples import Array
 
 _BENCH_SAMPLES = 100_000
 _WIDTH = 9  # of the column of step names

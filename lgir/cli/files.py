@@ -22,8 +22,8 @@ from lgir.files import write_atomically
 from lgir.formats.container import from_bytes
 
 if TYPE_CHECKING:
-    from lgir.executable import Array
     from lgir.ir.graph import Graph
+    from lgir.samples import Array
 
 
 MODELS = (".onnx", ".lgir")

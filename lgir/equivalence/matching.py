@@ -23,7 +23,7 @@ from lgir.equivalence.netlists import (
 )
 from lgir.equivalence.sweeping import Effort, Index, Literals, Sweep
 from lgir.equivalence.value_map import Atlas, Made, Mask
-from lgir.ir.simulate import Words, evaluate, pack
+from lgir.ir.simulate import Words, evaluate, pack_planes
 
 Keys = npt.NDArray[np.uint64]
 
@@ -59,7 +59,7 @@ def _keys(atlas: Atlas, samples: Sequence[npt.NDArray[Any]]) -> dict[tuple[int, 
     for i, graph in enumerate(atlas.graphs):
         count = len(samples[0])
         packed = {
-            v.name: pack(x) if v.dtype == "bit" else x
+            v.name: pack_planes(x) if v.dtype == "bit" else x
             for v, x in zip(graph.inputs, samples, strict=True)
         }
         values = evaluate(graph, packed, count)

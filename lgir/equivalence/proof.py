@@ -25,7 +25,7 @@ from lgir.equivalence.value_map import Atlas
 from lgir.equivalence.verdict import Verdict
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Reshape
-from lgir.ir.simulate import unpack
+from lgir.ir.simulate import unpack_planes
 
 Literals = npt.NDArray[np.integer]
 
@@ -200,7 +200,7 @@ def _compare_unrolled(
         try_samples(atlas.assignments(netlist.variables, values))
 
     planes = draw(netlist.chains, effort.words, effort.seed)
-    try_taps(unpack(planes, 64 * effort.words))
+    try_taps(unpack_planes(planes, 64 * effort.words))
     sweep = Sweep(netlist.body, netlist.chains, effort, try_taps)
     sweep.run()
     literal = netlist.roots(sweep.literal)

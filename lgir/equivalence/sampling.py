@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Threshold
-from lgir.ir.simulate import pack, unpack
+from lgir.ir.simulate import pack_planes, unpack_planes
 from lgir.ir.types import Value
 
 Array = npt.NDArray[Any]
@@ -39,7 +39,8 @@ def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
     rng = np.random.default_rng(seed)
     drawn = [draw_input(graph, value, n, rng) for value in graph.inputs]
     return [
-        unpack(x, n) if v.dtype == "bit" else x for v, x in zip(graph.inputs, drawn, strict=True)
+        unpack_planes(x, n) if v.dtype == "bit" else x
+        for v, x in zip(graph.inputs, drawn, strict=True)
     ]
 
 
@@ -51,7 +52,7 @@ def draw_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> 
         density[:1], density[1:2] = 0.0, 1.0
         parts = range(0, value.size, _DRAWN)
         sizes = [min(_DRAWN, value.size - start) for start in parts]
-        words = [pack(rng.random((n, m), dtype=np.float32) < density) for m in sizes]
+        words = [pack_planes(rng.random((n, m), dtype=np.float32) < density) for m in sizes]
         return np.concatenate(words).reshape(*value.shape, -1)
     found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
     levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])

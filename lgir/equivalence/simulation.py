@@ -14,7 +14,7 @@ from lgir.equivalence.sampling import default_samples, draw_input
 from lgir.equivalence.verdict import Counterexample, Verdict
 from lgir.errors import GraphError
 from lgir.ir.graph import Graph
-from lgir.ir.simulate import evaluate, pack, unpack
+from lgir.ir.simulate import evaluate, pack_planes, unpack_planes
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +55,7 @@ class Simulation:
             self.samples = count
         else:
             self._inputs = {
-                v.name: pack(x) if v.dtype == "bit" else x
+                v.name: pack_planes(x) if v.dtype == "bit" else x
                 for v, x in zip(graph.inputs, inputs, strict=True)
             }
             self.samples = len(inputs[0])
@@ -68,7 +68,10 @@ class Simulation:
         for name, left, right in zip(self.graph.outputs, self._expected, found, strict=True):
             if not np.array_equal(_bits(left), _bits(right)):
                 if self.graph.values[name].dtype == "bit":
-                    left, right = unpack(left, self.samples), unpack(right, self.samples)
+                    left, right = (
+                        unpack_planes(left, self.samples),
+                        unpack_planes(right, self.samples),
+                    )
                 sample, *index = (int(i) for i in np.argwhere(_bits(left) != _bits(right))[0])
                 at = (sample, *index)
                 example = Counterexample(

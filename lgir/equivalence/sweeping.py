@@ -20,7 +20,7 @@ import numpy.typing as npt
 from lgir.equivalence.windows import Chains, Windows
 from lgir.errors import LgirError
 from lgir.ir.body import Body
-from lgir.ir.simulate import Words, evaluate_body, pack, unpack
+from lgir.ir.simulate import Words, evaluate_body, pack_planes, unpack_planes
 from lgir.ir.types import FALSE, FIRST_TAP
 
 Literals = npt.NDArray[np.int32]
@@ -157,7 +157,7 @@ class Sweep:
         self._refuted.clear()
         self._waiting.clear()
         if self.on_refuted is not None:
-            self.on_refuted(unpack(planes, 64 * planes.shape[1]))
+            self.on_refuted(unpack_planes(planes, 64 * planes.shape[1]))
         self._classes.add(planes)
         return nets
 
@@ -303,7 +303,7 @@ def draw(chains: Chains, words: int, seed: int) -> Words:
     for word in range(words if len(tied) else 0):
         passed = rng.random((64, int(number.max()) + 1), np.float32)[:, number[tied]]
         bits = np.floor(passed * (size[tied] + 1)) > place[tied]
-        planes[order[tied], word] = pack(bits)[:, 0]
+        planes[order[tied], word] = pack_planes(bits)[:, 0]
     planes[:, :1] &= ~np.uint64(3)
     planes[:, :1] |= np.uint64(2)
     return planes
@@ -315,12 +315,12 @@ def around(found: Mask, chains: Chains, seed: int) -> Words:
     What tells two nets apart often tells others apart nearby (distance-one simulation).
     """
     count = 64 * max(2, -(-len(found) // 64))
-    planes = pack(found[np.arange(count) % len(found)])
+    planes = pack_planes(found[np.arange(count) % len(found)])
     _, group = np.unique(chains.group, return_inverse=True)
     rng = np.random.default_rng(seed)
     size = (4, int(group.max(initial=-1)) + 1, count // 64)
     place = np.bitwise_and.reduce(rng.integers(1 << 64, size=size, dtype=np.uint64))[group]
-    place &= pack((np.arange(count) >= len(found))[:, None])
+    place &= pack_planes((np.arange(count) >= len(found))[:, None])
     changed: Words = planes ^ (planes ^ draw(chains, count // 64, seed)) & place
     return changed
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.ir.graph import Graph
+from lgir.ir.input_space import InputSpace
 from lgir.ir.nodes import Logic, Node, Reshape, Threshold
 from lgir.ir.types import FIRST_TAP, Shape
-from lgir.ir.unrolling import InputSpace
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -16,7 +16,7 @@ from lgir.equivalence.simulation import Simulation, check_signature
 from lgir.equivalence.verdict import Verdict
 from lgir.errors import unknown_name
 from lgir.ir.graph import Graph
-from lgir.ir.unrolling import InputSpace, count_cases
+from lgir.ir.input_space import InputSpace, count_cases
 
 METHODS: Final = ("sim", "exhaustive", "sat")
 

@@ -17,9 +17,10 @@ from lgir.formats.exporter import Export
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
+from lgir.ir.input_space import InputSpace
 from lgir.ir.truth_tables import full_mask
 from lgir.ir.types import FIRST_TAP, TRUE
-from lgir.ir.unrolling import InputSpace, unroll
+from lgir.ir.unrolling import unroll_graph
 from lgir.registry import register_exporter
 
 _MAX_VARIABLES: Final = 1 << 28
@@ -39,7 +40,7 @@ def export_aiger(graph: Graph) -> Export:
 def dump_aiger(graph: Graph) -> bytes:
     """The bytes of `write_aiger`."""
     space = InputSpace([graph])
-    body = unroll(graph, space).body
+    body = unroll_graph(graph, space).body
     builder = _Ands(space.num_variables)
     literal = [0, 1, *range(2, 2 * space.num_variables + 2, 2)]
     for operands, table in zip(body.fanin.tolist(), body.table.tolist(), strict=True):

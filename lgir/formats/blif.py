@@ -1,6 +1,6 @@
 """BLIF, the Berkeley Logic Interchange Format: unrolled graphs out, combinational models in.
 
-Bits written are the variables of `lgir.ir.unrolling.InputSpace`: a bit input's elements, and `x >
+Bits written are the variables of `lgir.ir.input_space.InputSpace`: a bit input's elements, and `x >
 t` for each element of a numeric input and threshold. Sums are not logic: the bits they count are
 written.
 """
@@ -19,9 +19,10 @@ from lgir.formats.exporter import Export
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
+from lgir.ir.input_space import InputSpace
 from lgir.ir.truth_tables import MAX_FANIN, full_mask
 from lgir.ir.types import FALSE, FIRST_TAP, TRUE
-from lgir.ir.unrolling import InputSpace, unroll
+from lgir.ir.unrolling import unroll_graph
 from lgir.registry import register_exporter
 
 _IGNORED: Final = (".default_input_arrival", ".area", ".delay", ".input_drive", ".output_load")
@@ -45,7 +46,7 @@ def export_blif(graph: Graph, *, guarded: bool = False) -> Export:
 def dumps_blif(graph: Graph, *, guarded: bool = False) -> str:
     """The text of `write_blif`. Inputs are x0, x1, ..., gates g<net>, outputs y0, y1, ..."""
     space = InputSpace([graph])
-    body = unroll(graph, space).body
+    body = unroll_graph(graph, space).body
     lines = [f".model {_word(graph.name)}"]
     lines += _listed(".inputs", [f"x{i}" for i in range(space.num_variables)])
     lines += _listed(".outputs", [f"y{i}" for i in range(len(body.outputs))])

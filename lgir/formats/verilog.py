@@ -1,7 +1,7 @@
-"""Structural Verilog of a graph: one assignment a gate, for synthesis tools and simulators.
+"""Structural Verilog of a graph: one assignment per gate, for synthesis tools and simulators.
 
-The module reads the variables of `lgir.ir.unrolling.InputSpace` as `x` and gives the output bits as
-`y`. Sums and thresholds are arithmetic and are left to the surrounding design.
+The module reads the variables of `lgir.ir.input_space.InputSpace` as `x` and gives the output bits
+as `y`. Sums and thresholds are arithmetic and are left to the surrounding design.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Final
 from lgir.formats.exporter import Export
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
+from lgir.ir.input_space import InputSpace
 from lgir.ir.truth_tables import UNARY_NAMES, table_from_op
-from lgir.ir.unrolling import InputSpace, unroll
+from lgir.ir.unrolling import unroll_graph
 from lgir.registry import register_exporter
 
 # Indexed by difflogic's number, as lgir.ir.truth_tables.OP_NAMES.
@@ -45,7 +46,7 @@ def export_verilog(graph: Graph) -> Export:
 def dumps_verilog(graph: Graph) -> str:
     """The text of `write_verilog`."""
     space = InputSpace([graph])
-    body = unroll(graph, space).body
+    body = unroll_graph(graph, space).body
     name = re.sub(r"\W", "_", graph.name, flags=re.ASCII)
     name = name if name[:1].isalpha() else f"m_{name}"
     inputs, outputs = max(space.num_variables, 1), len(body.outputs)

@@ -1,16 +1,17 @@
 """Graph: named inputs, outputs, and nodes in topological order.
 
 The words are ONNX's. A node carries a typed operator (see `lgir.ir.nodes`). Everything is
-immutable: a pass builds a new graph from the old one, and the structural verifier runs whenever a
-graph is made, so no broken graph exists.
+immutable: a pass builds a new graph from the old one. The structural verifier runs whenever a graph
+is made, so no broken graph exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from lgir.errors import unknown_name
+from lgir.ir.body import Body
 from lgir.ir.nodes import Logic, Node, OpT
 from lgir.ir.printer import dumps
 from lgir.ir.types import Value
@@ -19,11 +20,18 @@ from lgir.ir.verifier import verify_graph
 
 @dataclass(frozen=True)
 class Graph:
-    """A compiled-to-be logic gate network.
+    """A logic gate network, from named inputs to named outputs.
 
-    `nodes` are in topological order and each name is defined once. `metadata` holds strings only
-    (source framework, training notes). Build one with `lgir.ir.builder.GraphBuilder`; the
-    constructor infers the values and runs the structural verifier.
+    `lgir.GraphBuilder` builds one node by node. The constructor infers `values` and runs the
+    structural verifier, which raises GraphError at the first rule that is broken.
+
+    Attributes:
+        name: name of the network.
+        inputs: the graph's inputs.
+        nodes: the nodes in topological order; each name is defined once.
+        outputs: names of the values that are the outputs.
+        metadata: strings by name, for example the source framework or notes of the training.
+        values: all values by name, inputs included.
     """
 
     name: str
@@ -45,32 +53,65 @@ class Graph:
         return f"<Graph {self.name!r}: {len(self.nodes)} nodes, {gates:,} distinct gates>"
 
     def node(self, name: str) -> Node:
-        """The node whose output is `name`; UnknownNameError with a suggestion where none is."""
-        found = self.producer(name)
-        if found is None:
+        """Return the node whose output is `name`.
+
+        Raises UnknownNameError, which suggests a near name, if there is none.
+        """
+        node = self.producer(name)
+        if node is None:
             raise unknown_name("node", name, (n.output for n in self.nodes))
-        return found
+        return node
 
     def producer(self, name: str) -> Node | None:
-        """The node that defines `name`, or None for a graph input."""
+        """Return the node that defines the value `name`, or None for a graph input."""
         return next((n for n in self.nodes if n.output == name), None)
 
     def users(self) -> dict[str, list[Node]]:
-        """Value name -> the nodes that read it, in order; graph outputs do not count."""
-        found: dict[str, list[Node]] = {name: [] for name in self.values}
+        """Return the nodes that read each value, in order, by the value's name.
+
+        Being an output of the graph does not count as a use.
+        """
+        users: dict[str, list[Node]] = {name: [] for name in self.values}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
-                found[name].append(node)
-        return found
+                users[name].append(node)
+        return users
 
     def of_type(self, op: type[OpT]) -> Iterator[tuple[Node, OpT]]:
-        """The nodes whose operator is an `op`, with that operator."""
+        """Yield the nodes whose operator is an `op`, each with that operator.
+
+        The operator is typed: `for node, op in graph.of_type(Logic)` makes `op.body` known to a
+        type checker, as `isinstance(node.op, Logic)` does for `node.op.body`.
+        """
         for node in self.nodes:
             if isinstance(node.op, op):
                 yield node, node.op
 
     def with_nodes(self, nodes: Iterable[Node], outputs: Iterable[str] | None = None) -> Graph:
-        """The same inputs and metadata around other nodes."""
+        """Return a graph of the same name, inputs and metadata around other nodes.
+
+        `outputs` are names of values; by default they stay. Raises GraphError as the constructor.
+        """
         return replace(
             self, nodes=tuple(nodes), outputs=self.outputs if outputs is None else tuple(outputs)
+        )
+
+    def map_bodies(self, function: Callable[[Body], Body]) -> Graph:
+        """Return the graph with `function` applied to the body of every Logic node.
+
+        `function` returns the body that it was given to leave a node as it is; this graph itself
+        is returned if that holds for all nodes. Raises GraphError if a new body does not fit.
+        """
+        new_bodies = {
+            node.output: body
+            for node, op in self.of_type(Logic)
+            if (body := function(op.body)) is not op.body
+        }
+        if not new_bodies:
+            return self
+        return self.with_nodes(
+            replace(node, op=replace(node.op, body=new_bodies[node.output]))
+            if isinstance(node.op, Logic) and node.output in new_bodies
+            else node
+            for node in self.nodes
         )

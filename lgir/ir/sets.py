@@ -11,8 +11,10 @@ Number = TypeVar("Number", bound=np.integer)
 
 
 def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """The set of some `numbers`, of any shape. As `np.unique`, which hashes since numpy 2.3: ten to
-    thirty times as slow where most numbers differ.
+    """Return the distinct numbers of an array of any shape, ascending.
+
+    `np.unique` returns the same, but hashes since numpy 2.3, which is ten to thirty times as slow
+    if most numbers differ.
     """
     ordered = np.sort(numbers, axis=None)
     first = np.ones(len(ordered), bool)
@@ -21,5 +23,5 @@ def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 
 def without(numbers: npt.NDArray[Number], others: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """A set of `numbers` less those that are among `others`, of which some may be equal."""
+    """Return the distinct `numbers` that are not among `others`, in their order."""
     return numbers[np.isin(numbers, others, invert=True)]

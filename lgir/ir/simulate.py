@@ -28,7 +28,7 @@ _RUN_WORDS: Final = 1 << 15  # and of a level's gates as many as stay in cache
 _COUNT_BITS: Final = 1 << 14
 
 
-def pack(bits: npt.NDArray[np.bool_]) -> Words:
+def pack_planes(bits: npt.NDArray[np.bool_]) -> Words:
     """(n, *shape) bool -> (*shape, ceil(n / 64)) uint64; sample i is bit i % 64 of word i // 64."""
     n = len(bits)
     words = -(-n // 64)
@@ -38,8 +38,8 @@ def pack(bits: npt.NDArray[np.bool_]) -> Words:
     return out.view("<u8").astype(np.uint64, copy=False)
 
 
-def unpack(words: Words, n: int) -> npt.NDArray[np.bool_]:
-    """Inverse of `pack`: (*shape, words) uint64 -> (n, *shape) bool."""
+def unpack_planes(words: Words, n: int) -> npt.NDArray[np.bool_]:
+    """Inverse of `pack_planes`: (*shape, words) uint64 -> (n, *shape) bool."""
     raw = np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
     bits = np.unpackbits(raw, axis=-1, count=n, bitorder="little").astype(bool)
     return np.moveaxis(bits, -1, 0)
@@ -71,7 +71,7 @@ def _evaluate_node(node: Node, inputs: Sequence[Any], n: int, packed: bool) -> A
         for group in range(op.groups):
             for start in range(group * size, (group + 1) * size, _COUNT_BITS):
                 stop = min(start + _COUNT_BITS, (group + 1) * size)
-                count[:, group] += unpack(inputs[0][start:stop], n).sum(axis=-1)
+                count[:, group] += unpack_planes(inputs[0][start:stop], n).sum(axis=-1)
         return group_scores(count, op)
     assert isinstance(op, Reshape)
     words = inputs[0].shape[-1]
@@ -90,7 +90,7 @@ def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
     """(n, C, ...) numbers -> packed bits (C*L, ..., words), feature major."""
     bits = x.astype(np.float32, copy=False)[..., None] > element_levels(op, x.shape[1:])
     bits = np.moveaxis(bits, -1, 2)  # (n, C, L, ...)
-    return pack(bits.reshape(len(x), x.shape[1] * op.num_levels, *x.shape[2:]))
+    return pack_planes(bits.reshape(len(x), x.shape[1] * op.num_levels, *x.shape[2:]))
 
 
 def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:

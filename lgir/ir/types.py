@@ -21,7 +21,7 @@ FIRST_TAP: Final = 2
 
 @dataclass(frozen=True)
 class Value:
-    """A named tensor: `shape` is without the batch axis, `dtype` one of bit, u8, f32, i32."""
+    """A named tensor: `shape` is without the batch axis, `dtype` is one of `DTYPES`."""
 
     name: str
     dtype: str
@@ -29,12 +29,12 @@ class Value:
 
     @property
     def size(self) -> int:
-        """Elements per sample."""
+        """Return the number of elements per sample."""
         return math.prod(self.shape)
 
     @property
     def type(self) -> str:
-        """The type as the text form writes it, for example `bit[16,14,14]`."""
+        """Return the type as the text form writes it, for example `bit[16,14,14]`."""
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
     def __str__(self) -> str:

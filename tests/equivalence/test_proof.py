@@ -14,10 +14,11 @@ from lgir.errors import PassError
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
+from lgir.ir.input_space import InputSpace
 from lgir.ir.nodes import Logic
-from lgir.ir.simulate import evaluate_body, unpack
+from lgir.ir.simulate import evaluate_body, unpack_planes
 from lgir.ir.truth_tables import AND, OR, XOR
-from lgir.ir.unrolling import InputSpace, unroll
+from lgir.ir.unrolling import unroll_graph
 from lgir.registry import PASSES
 from lgir.zoo import build_net
 from random_graphs import random_graph
@@ -181,16 +182,16 @@ def test_the_unrolled_netlist_computes_what_the_graph_does():
     for seed in range(100):
         graph = random_graph(seed)
         space = InputSpace([graph])
-        netlist = unroll(graph, space)
+        netlist = unroll_graph(graph, space)
         samples = draw_samples(graph, 70, seed)
         planes = space.planes(samples)
-        back = space.samples(unpack(planes, 70))
+        back = space.samples(unpack_planes(planes, 70))
         assert np.array_equal(space.planes(back), planes), seed
         nets = evaluate_body(netlist.body, planes)
         scores = lgir.compile(graph, "reference")(*samples)
         scores = scores if isinstance(scores, tuple) else (scores,)
         for out, expected in zip(netlist.outputs, scores, strict=True):
-            found = unpack(nets[out.nets], 70)
+            found = unpack_planes(nets[out.nets], 70)
             if out.op is not None:
                 count = found.reshape(70, out.op.groups, -1).sum(-1).astype(np.float32)
                 found = (count + np.float32(out.op.beta)) / np.float32(out.op.tau)
@@ -208,7 +209,7 @@ def test_thresholds_that_no_byte_tells_apart_are_no_variables():
 def test_later_thresholds_of_an_element_imply_earlier_ones():
     graph = random_graph(4, dtype="f32", rank=2)
     space = InputSpace([graph])
-    bits = unpack(space.planes(draw_samples(graph, 200)), 200)
+    bits = unpack_planes(space.planes(draw_samples(graph, 200)), 200)
     element = space.elements()
     later = np.flatnonzero(element[1:] == element[:-1]) + 1
     assert len(later)

@@ -8,7 +8,7 @@ import pytest
 from lgir.equivalence.sweeping import Effort, Sweep, TimeUp, by_level, draw, gate_clauses
 from lgir.equivalence.windows import Chains, Windows
 from lgir.ir.body import Body
-from lgir.ir.simulate import evaluate_body, pack, unpack
+from lgir.ir.simulate import evaluate_body, pack_planes, unpack_planes
 from lgir.ir.truth_tables import AND, XOR, full_mask
 from lgir.ir.types import FIRST_TAP
 from random_graphs import random_body
@@ -39,7 +39,7 @@ def all_samples(chains: Chains) -> np.ndarray:
 
 def values(body: Body, x: np.ndarray) -> np.ndarray:
     """(n, nets)"""
-    return unpack(evaluate_body(body, pack(x)), len(x))
+    return unpack_planes(evaluate_body(body, pack_planes(x)), len(x))
 
 
 def of_literals(nets: np.ndarray, literal: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_windows_prove_and_refute_only_what_is_so():
 
 def test_samples_keep_to_what_taps_imply():
     chains = Chains.build(np.array([0, 1, 0, 2, 0, 1]), np.array([2, 0, 1, 0, 0, 1]))
-    bits = unpack(draw(chains, 8, 0), 512)
+    bits = unpack_planes(draw(chains, 8, 0), 512)
     assert not bits[0].any()
     assert bits[1].all()
     assert (bits[:, 0] <= bits[:, 2]).all()

@@ -21,8 +21,9 @@ from lgir.formats.blif import write_blif
 from lgir.formats.verilog import dumps_verilog, write_verilog
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
-from lgir.ir.simulate import evaluate_body, unpack
-from lgir.ir.unrolling import InputSpace, unroll
+from lgir.ir.input_space import InputSpace
+from lgir.ir.simulate import evaluate_body, unpack_planes
+from lgir.ir.unrolling import unroll_graph
 from random_graphs import random_graph
 
 ABC = shutil.which("berkeley-abc") or shutil.which("abc")
@@ -173,9 +174,9 @@ def test_verilog_computes_what_the_graph_does(tmp_path):
         write_verilog(graph, tmp_path / "net.v")
         text = (tmp_path / "net.v").read_text()
         space = InputSpace([graph])
-        body = unroll(graph, space).body
+        body = unroll_graph(graph, space).body
         x = np.random.default_rng(seed).random((5, space.num_variables)) < 0.5
         nets = evaluate_body(body, space.planes([x.reshape(5, *graph.inputs[0].shape)]))
-        expected = unpack(nets[body.outputs], 5)
+        expected = unpack_planes(nets[body.outputs], 5)
         for sample, bits in zip(x.astype(int).tolist(), expected.tolist(), strict=True):
             assert interpreted(text, sample) == bits, seed

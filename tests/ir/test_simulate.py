@@ -14,7 +14,7 @@ import lgir
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Threshold
-from lgir.ir.simulate import evaluate, group_scores, pack, tap_index, unpack
+from lgir.ir.simulate import evaluate, group_scores, pack_planes, tap_index, unpack_planes
 from random_graphs import random_graph, random_inputs
 
 
@@ -74,14 +74,14 @@ def test_every_value_of_random_graphs(seed: int) -> None:
     graph = random_graph(seed)
     samples = samples_by_name(graph, n, seed)
     packed = {
-        v.name: pack(samples[v.name].astype(bool)) if v.dtype == "bit" else samples[v.name]
+        v.name: pack_planes(samples[v.name].astype(bool)) if v.dtype == "bit" else samples[v.name]
         for v in graph.inputs
     }
     found = evaluate(graph, packed, n)
     for i in range(n):
         expected = naive(graph, {name: x[i] for name, x in samples.items()})
         for name, value in graph.values.items():
-            got = unpack(found[name], n) if value.dtype == "bit" else found[name]
+            got = unpack_planes(found[name], n) if value.dtype == "bit" else found[name]
             assert np.array_equal(got[i], expected[name]), name
             assert got[i].shape == value.shape
 
@@ -95,10 +95,10 @@ def samples_by_name(graph: Graph, n: int, seed: int) -> dict[str, Any]:
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 def test_unpack_inverts_pack(n: int, shape: tuple[int, ...]) -> None:
     bits = np.random.default_rng(n).random((n, *shape)) < 0.5
-    words = pack(bits)
+    words = pack_planes(bits)
     assert words.shape == (*shape, -(-n // 64))
     assert words.dtype == np.uint64
-    assert np.array_equal(unpack(words, n), bits)
+    assert np.array_equal(unpack_planes(words, n), bits)
     for i in range(n):
         word = words[..., i // 64] >> np.uint64(i % 64) & np.uint64(1)
         assert np.array_equal(word.astype(bool), bits[i])
@@ -107,7 +107,7 @@ def test_unpack_inverts_pack(n: int, shape: tuple[int, ...]) -> None:
 def test_pack_takes_strided_views() -> None:
     bits = np.random.default_rng(0).random((200, 6, 5)) < 0.5
     view = bits[::2, ::-1].swapaxes(1, 2)
-    assert np.array_equal(pack(view), pack(view.copy()))
+    assert np.array_equal(pack_planes(view), pack_planes(view.copy()))
 
 
 @given(st.data(), st.integers(1, 3))

@@ -21,9 +21,9 @@ from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES, crossover
 from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.target import Target
-from lgir.executable import Array
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value
+from lgir.samples import Array
 
 
 class SingleSampleRunner:
