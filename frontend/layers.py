@@ -216,7 +216,8 @@ class GroupSum(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] % self.k:
             raise ValueError(f"{x.shape[1]} inputs do not split into {self.k} equal groups")
-        return (x.unflatten(1, (self.k, -1)).sum(-1) + self.beta) / self.tau
+        counts = x.t().unflatten(0, (self.k, -1)).sum(1).t()  # memory is batch last
+        return (counts + self.beta) / self.tau
 
 
 class Thermometer(Layer):

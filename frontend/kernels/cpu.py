@@ -213,9 +213,21 @@ def _read(x, row, offsets, p, won, nets, leaf, low, n):  # type: ignore[no-untyp
                 nets[leaf, j] += won[w, j] * x[a, low + j]
 
 
+@_inline
+def _add(grads, i, grad_x, a, touched, low, n):  # type: ignore[no-untyped-def]
+    """Add grads[i] to row a of grad_x, whose untouched rows hold nothing yet."""
+    if touched[a]:
+        for j in range(n):
+            grad_x[a, low + j] += grads[i, j]
+    else:
+        touched[a] = True
+        for j in range(n):
+            grad_x[a, low + j] = grads[i, j]
+
+
 @_compile
-def _backward(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
-    """Add to grad_x and grad_coef (trees, gates, 4) what columns low..high of grad contribute.
+def _backward_trees(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
+    """Write columns low..high of grad_x, and add their part of grad_coef (trees, gates, 4).
 
     An empty grad_x is left as it is.
     """
@@ -224,6 +236,7 @@ def _backward(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_coef, 
     nets = np.empty((root + np.uint64(1), n), x.dtype)
     grads = np.empty((root + np.uint64(1), n), x.dtype)
     won = np.ones((places, n), x.dtype)
+    grad_x[:, low : low + n] = 0
     for t in range(np.uint64(len(leaves))):
         for p in range(np.uint64(offsets.shape[0])):
             for w in range(places if places > 1 else np.uint64(0)):
@@ -253,6 +266,38 @@ def _backward(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_coef, 
                     a = np.uint64(leaves[t, leaf] + offsets[p, w])
                     for j in range(n):
                         grad_x[a, low + j] += won[w, j] * grads[leaf, j]
+
+
+@_compile
+def _backward_gates(x, leaves, offsets, coef, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
+    """As `_backward_trees`, for trees of one gate at one place per position."""
+    low, n = np.uint64(low), np.uint64(high - low)
+    grads = np.empty((2, n), x.dtype)
+    touched = np.zeros(len(grad_x), np.bool_)
+    zero, one = np.uint64(0), np.uint64(1)
+    for t in range(np.uint64(len(leaves))):
+        ca, cb, cab = coef[t, 0, 1], coef[t, 0, 2], coef[t, 0, 3]
+        for p in range(np.uint64(offsets.shape[0])):
+            a = np.uint64(leaves[t, 0] + offsets[p, 0])
+            b = np.uint64(leaves[t, 1] + offsets[p, 0])
+            sum_0 = sum_a = sum_b = sum_ab = x.dtype.type(0)
+            for j in range(n):
+                d, u, v = grad[t, p, low + j], x[a, low + j], x[b, low + j]
+                du, dv = d * u, d * v
+                grads[0, j] = cab * dv + ca * d
+                grads[1, j] = cab * du + cb * d
+                sum_0, sum_a, sum_b, sum_ab = sum_0 + d, sum_a + du, sum_b + dv, sum_ab + du * v
+            grad_coef[t, 0, 0] += sum_0
+            grad_coef[t, 0, 1] += sum_a
+            grad_coef[t, 0, 2] += sum_b
+            grad_coef[t, 0, 3] += sum_ab
+            if len(grad_x) > 0:
+                _add(grads, zero, grad_x, a, touched, low, n)
+                _add(grads, one, grad_x, b, touched, low, n)
+    for row in range(np.uint64(len(grad_x))):
+        if not touched[row]:
+            for j in range(n):
+                grad_x[row, low + j] = 0
 
 
 @_compile
@@ -312,14 +357,26 @@ class TreeGates(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor]:
         x, leaves, offsets, coef, winner = ctx.saved_tensors
         wanted = ctx.needs_input_grad[0]
-        grad_x = torch.zeros_like(x) if wanted else x.new_empty(0, x.shape[1])
+        grad_x = torch.empty_like(x) if wanted else x.new_empty(0, x.shape[1])
         parts = coef.new_zeros(len(_blocks(x.shape[1])), *coef.shape)
-        wiring = leaves.numpy(), offsets.numpy(), _steps(leaves.shape[1])
-        arrays = [a.numpy() for a in (coef.detach(), winner, grads[0].contiguous(), grad_x)]
-        rows, sums = x.detach().numpy(), parts.numpy()
-        _each_block(
-            x.shape[1], lambda i, low, high: _backward(rows, *wiring, *arrays, sums[i], low, high)
-        )
+        wiring = leaves.numpy(), offsets.numpy()
+        into = grads[0].contiguous().numpy(), grad_x.numpy()
+        rows, values, sums = x.detach().numpy(), coef.detach().numpy(), parts.numpy()
+        if leaves.shape[1] == 2 and offsets.shape[1] == 1:
+            _each_block(
+                x.shape[1],
+                lambda i, low, high: _backward_gates(
+                    rows, *wiring, values, *into, sums[i], low, high
+                ),
+            )
+        else:
+            inner = _steps(leaves.shape[1]), values, winner.numpy()
+            _each_block(
+                x.shape[1],
+                lambda i, low, high: _backward_trees(
+                    rows, *wiring, *inner, *into, sums[i], low, high
+                ),
+            )
         return grad_x if wanted else None, None, None, parts.sum(0) if len(parts) > 1 else parts[0]
 
 
