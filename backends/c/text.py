@@ -74,7 +74,7 @@ def needed_pieces(pieces: Mapping[str, str], text: str) -> list[str]:
     A piece may name those before it. Leaving out the others spares warnings about unused functions.
     """
     needed: list[str] = []
-    for name, piece in reversed(pieces.items()):
+    for name, piece in reversed(list(pieces.items())):
         if re.search(rf"\b{name}\b", text):
             needed.append(piece)
             text += piece

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from lgir.backends.cuda.launch import (
 )
 from lgir.errors import BackendError
 
-_DTYPES: Final = {
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "uint32_t": np.dtype(np.uint32),
     "uint64_t": np.dtype(np.uint64),
     "uint8_t": np.dtype(np.uint8),
@@ -49,7 +49,9 @@ class ProgramBuilder:
                 f"the network needs {num_planes:,} planes at once; at most "
                 f"{(1 << 32) // WARP_LANES - 1:,} can be addressed"
             )
-        self.plane_dtype = np.dtype(np.uint16 if num_planes <= 1 << 16 else np.uint32)
+        self.plane_dtype: np.dtype[Any] = np.dtype(
+            np.uint16 if num_planes <= 1 << 16 else np.uint32
+        )
         self.kernels: dict[str, CudaKernel] = {}
         self.tables: list[ConstantTable] = []
         self.launches: list[Launch] = []

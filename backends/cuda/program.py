@@ -6,7 +6,7 @@ The source writes this list of launches as C++, and a process that runs the kern
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class LaunchProgram:
     """
 
     plan: Plan
-    plane_dtype: np.dtype[np.unsignedinteger]
+    plane_dtype: np.dtype[Any]
     kernels: tuple[CudaKernel, ...]
     tables: tuple[ConstantTable, ...]
     trees: tuple[TreeTemplate, ...]
