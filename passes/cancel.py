@@ -15,14 +15,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Reshape
 from lgir.ir.truth_tables import not_table
 from lgir.ir.types import FALSE, TRUE
-from lgir.passes.kernels.normalize import Index, Literals
+from lgir.passes.kernels.literals import Index, Literals
+from lgir.passes.kernels.rows import runs
 from lgir.registry import register_pass
 
 _SHARED = -1
@@ -81,7 +81,7 @@ def _without_complements(body: Body, classes: Index) -> Body:
     net, complemented = literal[channel] >> 1, literal[channel] & 1
     # A run holds the literals of one net in one class, plain ones first. As many of both cancel as
     # there are of the rarer kind.
-    run, position = _runs(net, classes[channel])
+    run, position = runs(net, classes[channel])
     run_size = np.bincount(run)[run]
     num_complemented = np.bincount(run, complemented).astype(np.int64)[run]
     num_plain = run_size - num_complemented
@@ -92,14 +92,6 @@ def _without_complements(body: Body, classes: Index) -> Body:
     outputs = body.outputs.copy()
     outputs[channel[cancelled]] = np.where(complemented[cancelled] == 1, FALSE, TRUE)
     return Body.build(body.taps, body.fanin, body.table, outputs, copy=False)
-
-
-def _runs(*keys: npt.NDArray[np.integer]) -> tuple[Index, Index]:
-    """Return, for sorted rows, the number of the run of equal rows, and the position in the run."""
-    start = np.ones(len(keys[0]), bool)
-    start[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
-    run = np.cumsum(start) - 1
-    return run, np.arange(len(start)) - np.flatnonzero(start)[run]
 
 
 def _output_literals(body: Body) -> Literals:

@@ -24,6 +24,7 @@ from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Node
 from lgir.ir.types import FIRST_TAP
 from lgir.passes.kernels.facts import tap_reach
+from lgir.passes.kernels.rows import unique_rows
 from lgir.registry import register_pass
 
 IntArray = npt.NDArray[np.int32]
@@ -141,16 +142,6 @@ def _layout(cone: Body, pool: Body, num_copies: int) -> npt.NDArray[np.intp]:
             np.concatenate([cone_channel, pool_channel]),
         )
     )
-
-
-def unique_rows(rows: IntArray) -> tuple[IntArray, npt.NDArray[np.int64]]:
-    """Return the distinct rows in lexicographic order, and the position of each row among them."""
-    order = np.lexsort(rows.T[::-1])
-    ranked = rows[order]
-    is_new = np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])
-    position = np.empty(len(rows), np.int64)
-    position[order] = np.cumsum(is_new) - 1
-    return ranked[is_new], position
 
 
 def _first_channels(body: Body) -> IntArray:

@@ -24,8 +24,10 @@ from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import MAX_FANIN, cofactor, depends_on, drop_first_input, mux_table
 from lgir.ir.types import FALSE
-from lgir.passes.kernels.normalize import Index, Literals, sort_operands
-from lgir.passes.simplify import clean, map_bodies
+from lgir.passes.kernels.bodies import map_bodies
+from lgir.passes.kernels.literals import Index, Literals
+from lgir.passes.kernels.normalize import sort_operands
+from lgir.passes.simplify import clean
 from lgir.registry import register_pass
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import XOR
-from lgir.passes.kernels.normalize import Index
-from lgir.passes.simplify import fold, map_bodies
+from lgir.passes.kernels.bodies import map_bodies
+from lgir.passes.kernels.literals import Index
+from lgir.passes.simplify import fold
 from lgir.registry import register_pass
 
 Mask = npt.NDArray[np.bool_]

@@ -11,7 +11,8 @@ cut, in kernels that numba compiles at their first use (some ten seconds, then k
 from __future__ import annotations
 
 from lgir.ir.graph import Graph
-from lgir.passes.simplify import clean, map_bodies
+from lgir.passes.kernels.bodies import map_bodies
+from lgir.passes.simplify import clean
 from lgir.registry import register_pass
 
 

@@ -25,8 +25,9 @@ from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import MAX_FANIN, NAME_TO_TABLE, full_mask, table_dtype, widen_table
 from lgir.ir.types import FALSE
-from lgir.passes.kernels.normalize import Index
-from lgir.passes.simplify import fold, map_bodies
+from lgir.passes.kernels.bodies import map_bodies
+from lgir.passes.kernels.literals import Index
+from lgir.passes.simplify import fold
 
 Mask = npt.NDArray[np.bool_]
 

@@ -6,7 +6,6 @@ Nodes are visited in topological order and carry what is known of their channels
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +28,8 @@ from lgir.passes.kernels.facts import (
     tap_reach,
     threshold_facts,
 )
-from lgir.passes.kernels.normalize import Literals, normalise
+from lgir.passes.kernels.literals import Literals
+from lgir.passes.kernels.normalize import normalize
 from lgir.registry import register_pass
 
 
@@ -61,25 +61,6 @@ def clean(graph: Graph) -> Graph:
         if cleaner is graph:
             return graph
         graph = cleaner
-
-
-def map_bodies(graph: Graph, function: Callable[[Body], Body]) -> Graph:
-    """The graph with a function applied to every body; itself where that changed none."""
-    return map_named_bodies(graph, lambda name, body: function(body))
-
-
-def map_named_bodies(graph: Graph, function: Callable[[str, Body], Body]) -> Graph:
-    """As `map_bodies`, for a function that is also given the name of the body's output."""
-    nodes = []
-    for node in graph.nodes:
-        if isinstance(node.op, Logic):
-            body = function(node.output, node.op.body)
-            if body is not node.op.body:
-                node = replace(node, op=replace(node.op, body=body))
-        nodes.append(node)
-    if all(new is old for new, old in zip(nodes, graph.nodes, strict=True)):
-        return graph
-    return graph.with_nodes(nodes)
 
 
 class _Sweep:
@@ -133,11 +114,11 @@ class _Sweep:
 
     def _visit_logic(self, node: Node, op: Logic) -> Node:
         node, body, taps = self._known_taps(node, op)
-        result = normalise(body, taps, self.share)
+        result = normalize(body, taps, self.share)
         while self.share and not result.settled:
             body = result.body
             own = 2 * np.arange(FIRST_TAP, body.first_gate, dtype=np.int32)
-            result = normalise(body, own, share=True)
+            result = normalize(body, own, share=True)
         self.facts[node.output] = logic_facts(result.outputs)
         if result.body is not op.body:
             node = replace(node, op=replace(op, body=result.body))

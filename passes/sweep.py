@@ -28,7 +28,8 @@ from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import full_mask, variable_table
 from lgir.ir.types import FALSE, FIRST_TAP
 from lgir.passes.dce import dce
-from lgir.passes.simplify import cse, fold, map_named_bodies
+from lgir.passes.kernels.bodies import map_named_bodies
+from lgir.passes.simplify import cse, fold
 from lgir.passes.thermometer import ThresholdOrder, tap_orders
 from lgir.registry import register_pass
 

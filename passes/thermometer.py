@@ -21,8 +21,10 @@ from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Node, Reshape, Threshold
 from lgir.ir.truth_tables import Tables, cofactor, full_mask, variable_table
 from lgir.ir.types import FIRST_TAP
-from lgir.passes.kernels.normalize import Index, first_equal
-from lgir.passes.simplify import fold, map_named_bodies
+from lgir.passes.kernels.bodies import map_named_bodies
+from lgir.passes.kernels.literals import Index
+from lgir.passes.kernels.rows import first_equal
+from lgir.passes.simplify import fold
 from lgir.registry import register_pass
 
 

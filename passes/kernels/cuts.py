@@ -8,32 +8,16 @@ first the *least* significant, so that a table of few leaves repeats over those 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from lgir.ir.body import IntArray, Mask
 from lgir.ir.truth_tables import Tables
+from lgir.passes.kernels.compiled import compiled
 
 Sizes = npt.NDArray[np.int8]
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the code on disk where there is a place for it.
-
-    Numba does not see that a function of another module has changed: kernels call only those of
-    their own. Loops copy slices: numba's way, with its checks, takes seconds to compile.
-    """
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        kernel = njit(cache=True, **options)(function)
-    except RuntimeError:
-        kernel = njit(**options)(function)
-    found: Callable[..., Any] = kernel
-    return found
 
 
 _LOW: Final = np.array(

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from lgir.ir.nodes import Logic, Threshold
 from lgir.ir.thresholds import always_exceeded, distinct_levels, never_exceeded
 from lgir.ir.types import FIRST_TAP, Shape, Value
-from lgir.passes.kernels.normalize import Literals, first_equal
+from lgir.passes.kernels.literals import Literals
+from lgir.passes.kernels.rows import first_equal
 
 CONST_FALSE: Final = -2
 CONST_TRUE: Final = -1

@@ -15,7 +15,8 @@ import numpy as np
 
 from lgir.ir.body import Body
 from lgir.ir.truth_tables import widen_table
-from lgir.passes.kernels.cuts import compiled, small_cuts
+from lgir.passes.kernels.compiled import compiled
+from lgir.passes.kernels.cuts import small_cuts
 from lgir.passes.kernels.structures import library
 
 CUTS: Final = 8

@@ -12,9 +12,9 @@ from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.nodes import Logic
 from lgir.ir.truth_tables import AND, OR, XOR
+from lgir.passes.kernels.bodies import map_bodies
 from lgir.passes.kernels.cover import Cuts
 from lgir.passes.lut_map import split_wide
-from lgir.passes.simplify import map_bodies
 from lgir.zoo import build_net
 from random_graphs import random_body, random_graph, random_inputs
 

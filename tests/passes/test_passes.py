@@ -14,7 +14,8 @@ from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Reshape, Threshold
 from lgir.ir.truth_tables import AND, NAND, OR, XNOR, XOR, full_mask, variable_table
-from lgir.passes.kernels.normalize import first_equal, normalise
+from lgir.passes.kernels.normalize import normalize
+from lgir.passes.kernels.rows import first_equal
 from lgir.passes.pipeline import Pipeline
 from lgir.zoo import build_net
 from random_graphs import all_inputs, random_body, random_graph, random_inputs
@@ -435,7 +436,7 @@ def test_first_equal_survives_rows_that_share_a_hash(monkeypatch):
     expected = first_equal(columns)
     for value in (0, (1 << 64) - 1):
         monkeypatch.setattr(
-            "lgir.passes.kernels.normalize.row_hash",
+            "lgir.passes.kernels.rows.row_hash",
             lambda c, v=value: np.full(len(c[0]), v, np.uint64),
         )
         assert np.array_equal(first_equal(columns), expected)
@@ -443,12 +444,12 @@ def test_first_equal_survives_rows_that_share_a_hash(monkeypatch):
 
 @settings(deadline=None)
 @given(st.integers(0, 1 << 32), st.booleans())
-def test_normalised_bodies_are_in_normal_form(seed, share):
+def test_normalized_bodies_are_in_normal_form(seed, share):
     rng = np.random.default_rng(seed)
     body = random_body([5], 0, rng, gates=int(rng.integers(1, 60)), k=6, outputs=4)
     taps = 2 * np.arange(2, body.first_gate, dtype=np.int32)
-    new = normalise(body, taps, share).body
-    assert normalise(new, taps, False).body is new
+    new = normalize(body, taps, share).body
+    assert normalize(new, taps, False).body is new
     for g in range(new.num_gates):
         operands = [net for net in new.fanin[g].tolist() if net]
         assert operands == sorted(set(operands))

@@ -12,7 +12,7 @@ from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic
 from lgir.ir.truth_tables import AND, NAME_TO_TABLE, OR
-from lgir.passes.kernels import cuts
+from lgir.passes.kernels import compiled
 from lgir.passes.kernels.structures import library
 from lgir.passes.pipeline import Pipeline
 from lgir.passes.rules import parse_term
@@ -180,5 +180,5 @@ def test_kernels_are_compiled_where_nothing_can_be_kept(monkeypatch):
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(cuts, "njit", njit)
-    assert cuts.compiled(len) is len
+    monkeypatch.setattr(compiled, "njit", njit)
+    assert compiled.compiled(len) is len
