@@ -20,8 +20,8 @@ pytestmark = needs_cc
 def test_it_matches_the_reference(seed: int) -> None:
     graph = random_graph(seed)
     samples = random_inputs(graph, 70, seed)
-    got, want = lgir.compile(graph, "c", optimize="0")(*samples), lgir.compile(graph, "reference")
-    np.testing.assert_equal(got, want(*samples))
+    compiled, reference = lgir.compile(graph, "c", optimize="0"), lgir.compile(graph, "reference")
+    np.testing.assert_equal(compiled(*samples), reference(*samples))
 
 
 @pytest.mark.parametrize("backend", ["c", "c-O1", "c-O3"])
@@ -29,9 +29,9 @@ def test_every_dtype_and_layout_of_bits(backend: str) -> None:
     graph = dense_net(2, 400, seed=1)
     exe = lgir.compile(graph, backend)
     x = np.random.default_rng(0).random((131, 784)) < 0.5
-    want = lgir.compile(graph, "reference")(x)
+    expected = lgir.compile(graph, "reference")(x)
     for samples in (x, x.astype(np.uint8), x.astype(np.float32), np.asfortranarray(x)):
-        np.testing.assert_array_equal(exe(samples), want)
+        np.testing.assert_array_equal(exe(samples), expected)
     assert exe(x[:0]).shape == (0, 10)
     with pytest.raises(InputError, match="takes bits; found 2"):
         exe(x.astype(np.uint8) * 2)

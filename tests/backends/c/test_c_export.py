@@ -1,4 +1,4 @@
-"""Exported C: strict C99, compared with the reference; several graphs to a compiler call."""
+"""Exported C is strict C99 and agrees with the reference; one compiler call builds many graphs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from c_library import STRICT, Library, assert_matches, assert_prints, expected, 
 from lgir import Body, GraphBuilder
 from lgir.backends.c.interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.c.source import emit_c, export_c
-from lgir.backends.c.text import float_literal
 from lgir.cli import main
 from lgir.errors import BackendError, UnknownNameError
 from lgir.ir.graph import Graph
@@ -35,7 +34,10 @@ Build = Callable[..., list[Library]]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Graphs exported, compiled by one call into one library, `g0_...`, `g1_...` and so on."""
+    """Return a function that exports graphs and compiles them by one call into one library.
+
+    The functions of graph i are named `g<i>_...`.
+    """
 
     def build_all(graphs: Sequence[Graph], flags: Sequence[str] = ("-O2",), **options: Any) -> Any:
         sources = []
@@ -97,11 +99,11 @@ def test_a_convolution_at_every_batch_size(build: Build) -> None:
     (library,) = build([graph])
     workspace = library.workspace()
     x = np.random.default_rng(1).integers(0, 256, (130, 3, 32, 32), dtype=np.uint8)
-    (want,) = expected(graph, [x])
+    (scores_of_reference,) = expected(graph, [x])
     for n in BATCHES:
         code, (scores,) = library("u8", [x[:n].copy()], workspace)
         assert code == OK
-        np.testing.assert_array_equal(scores, want[:n])
+        np.testing.assert_array_equal(scores, scores_of_reference[:n])
 
 
 @needs_cc
@@ -163,14 +165,14 @@ def test_names_of_arrays_never_collide(tmp_path: Path) -> None:
     taps = np.array([[i, 0] for i in range(len(names))])
     body = Body.build(taps, np.zeros((0, 1)), np.zeros(0), np.arange(2, 2 + len(names)), rank=0)
     graph = b.build(b.group_sum(b.logic(inputs, body), 1, name="word"), inputs[0])
-    made = export_c(graph)
-    (tmp_path / "net.c").write_bytes(made.data)
-    (tmp_path / "net.h").write_text(str(made.header))
+    export = export_c(graph)
+    (tmp_path / "net.c").write_bytes(export.data)
+    (tmp_path / "net.h").write_text(str(export.header))
     subprocess.run(["cc", *STRICT, "-fsyntax-only", tmp_path / "net.c"], check=True)
     if shutil.which("c++"):
         header = tmp_path / "net.h"
         subprocess.run(["c++", "-x", "c++", "-Wall", "-fsyntax-only", header], check=True)
-    assert "int v9_lives_predict_u8(const uint8_t *p_, const uint8_t *sum_," in str(made.header)
+    assert "int v9_lives_predict_u8(const uint8_t *p_, const uint8_t *sum_," in str(export.header)
 
 
 def test_the_source_is_small_and_has_no_dependencies() -> None:
@@ -193,14 +195,6 @@ def test_wrong_options() -> None:
         emit_c(logictreenet(8), style="statements")
     with pytest.raises(UnknownNameError, match="format 'c' has no option 'cc'"):
         lgir.export(graph, "x.c", cc="gcc")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(3.0, "3.0f"), (0.1, "0.100000001f"), (1e-30, "1e-30f"), (float("-inf"), "-HUGE_VALF")],
-)
-def test_float_literals(value: float, text: str) -> None:
-    assert float_literal(value) == text
 
 
 def run(*arguments: object) -> Result:
