@@ -133,7 +133,8 @@ def write_tree_functions(runs: Sequence[Sequence[ConeStep]]) -> list[CodeBytes]:
             code, size = _write_trees(leaves[batch], tables[batch], out[batch], geometry)
             codes.append(code)
             sizes.append(size)
-    code, size, run_number = map(np.concatenate, (codes, sizes, run_numbers))
+    code, size = np.concatenate(codes), np.concatenate(sizes)
+    run_number = np.concatenate(run_numbers)
     # Trees that are neighbors in the code then tend to read the same channels.
     order = np.lexsort((np.concatenate(lowest_leaves), run_number))
     edges = np.cumsum(np.bincount(run_number, minlength=len(runs)))

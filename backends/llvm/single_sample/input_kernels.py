@@ -114,7 +114,7 @@ def lower_compare(step: CompareLevels, kind: str, kernels: KernelSet) -> StepRec
     """Return the record of comparisons for samples of this kind."""
     number = "u8" if kind == "bits" else kind
     channels, levels, rows_per_channel = step.rows.shape
-    tables: dict[str, npt.NDArray[Any]] = {
+    tables: dict[str, Any] = {
         "rows": offset_table(step.rows),
         "valid": row_mask(step.width, NUMBERS),
     }

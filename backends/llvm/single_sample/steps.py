@@ -190,8 +190,9 @@ class MoveMaps:
         return -(-self.space[2] // self.cells_at_once)
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
-        loads_per_row = self.vectors_per_row * self.sources.shape[1]
-        return len(self.out) * (3 + self.space[0] * self.space[1] * (1 + loads_per_row))
+        channels, sources = self.sources.shape
+        loads_per_row = self.vectors_per_row * sources
+        return float(channels * (3 + self.space[0] * self.space[1] * (1 + loads_per_row)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,8 +214,8 @@ class CountRanges:
     beta: float
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
-        groups, ranges = self.ranges.shape[:2]
-        return groups * ranges * costs.counted_range + self.size / 16
+        groups, ranges, _ = self.ranges.shape
+        return float(groups * ranges * costs.counted_range + self.size / 16)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Libraries evaluate few samples one after another, and more in blocks: equal, in one workspace."""
+"""Libraries evaluate small batches one sample after another, and others in blocks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Build = Callable[..., tuple[Library, int]]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """A library and up to how many samples it evaluates one after another."""
+    """Return a function that builds a library and returns it with its crossover."""
 
     def build_one(graph: Graph, target: str = "native") -> tuple[Library, int]:
         skip_unless_runnable(TARGETS[target])
@@ -60,25 +60,26 @@ def numbers(size: int = 60) -> Graph:
         dense_net(3, 700, seed=3),
         logictreenet(8, seed=2),
         numbers(),
-        *(random_graph(seed) for seed in (5, 13, 18, 25, 31)),  # several inputs, several outputs
+        *(random_graph(seed) for seed in (5, 13, 18, 25, 31)),  # Several inputs, several outputs.
     ],
     ids=lambda graph: graph.name,
 )
 def test_every_batch_size_in_one_workspace(build: Build, graph: Graph, target: str) -> None:
     graph, _ = lgir.optimize(graph, verify=None)
-    library, most = build(graph, target)
-    assert 1 <= most <= MAX_SAMPLES
+    library, crossover = build(graph, target)
+    assert 1 <= crossover <= MAX_SAMPLES
     samples = random_inputs(graph, 600, 1)
-    want = expected(graph, samples)
+    outputs = expected(graph, samples)
     workspace = library.workspace()
-    batches = (0, 1, 2, 600, 1, most, most + 1, 31, 511, 512, 513, 1)
+    batches = (0, 1, 2, 600, 1, crossover, crossover + 1, 31, 511, 512, 513, 1)
     for n in batches:
         for kind in kinds_of(graph):
-            for given in (workspace, None):
-                code, got = library(kind, [as_kind(kind, x[600 - n :]) for x in samples], given)
+            batch = [as_kind(kind, x[600 - n :]) for x in samples]
+            for memory in (workspace, None):
+                code, results = library(kind, batch, memory)
                 assert code == OK
-                for a, b in zip(got, want, strict=True):
-                    np.testing.assert_array_equal(a, b[600 - n :])
+                for result, output in zip(results, outputs, strict=True):
+                    np.testing.assert_array_equal(result, output[600 - n :])
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -90,18 +91,18 @@ def test_random_graphs_match_the_reference(build: Build, seed: int) -> None:
         assert_matches(library, random_inputs(graph, n, n), workspace=workspace)
 
 
-def test_what_samples_of_another_kind_left_is_no_value(build: Build) -> None:
+def test_samples_of_another_kind_leave_no_values_behind(build: Build) -> None:
     library, _ = build(dense_net(1, 100, inputs=37, classes=5, seed=1))
     x = np.random.default_rng(0).random((1, 37)) < 0.5
-    words = as_kind("bits", x) | np.uint64(1 << 63)  # beyond the sample
+    words = as_kind("bits", x) | np.uint64(1 << 63)  # Set bits behind the sample.
     floats = np.full((1, 37), 0.3, np.float32)
     workspace = library.workspace()
-    want = expected(library.graph, [x])[0]
+    scores_of_x = expected(library.graph, [x])[0]
     for kind in ("f32", "u8", "bits", "u8", "bits", "f32", "bits"):
         samples = words if kind == "bits" else as_kind(kind, x)
         code, (scores,) = library(kind, [samples], workspace)
         assert code == OK
-        np.testing.assert_array_equal(scores, want)
+        np.testing.assert_array_equal(scores, scores_of_x)
         assert library("f32", [floats], workspace)[0] == BAD_VALUES
 
 
@@ -113,8 +114,8 @@ def test_samples_are_read_and_results_written_within_their_arrays(build: Build, 
     library, _ = build(graph)
     rng = np.random.default_rng(n)
     for dtype in (np.uint8, np.float32):
-        around = np.full(37 * n + 256, 99, dtype)  # no bit
-        samples = around[128 : 128 + 37 * n].reshape(n, 37)
+        padded = np.full(37 * n + 256, 99, dtype)  # Not a bit.
+        samples = padded[128 : 128 + 37 * n].reshape(n, 37)
         samples[:] = rng.random((n, 37)) < 0.5
         scores, bits = np.full(n + 32, 77, np.float32), np.full(37 * n + 128, 77, np.uint8)
         pointer = ctypes.c_void_p
@@ -131,15 +132,15 @@ def test_samples_are_read_and_results_written_within_their_arrays(build: Build, 
 
 
 def test_bad_values_have_their_code_and_leave_nothing_behind(build: Build) -> None:
-    library, most = build(dense_net(2, 300, inputs=100, classes=5, seed=1))
-    x = (np.random.default_rng(0).random((most, 100)) < 0.5).view(np.uint8)
+    library, crossover = build(dense_net(2, 300, inputs=100, classes=5, seed=1))
+    x = (np.random.default_rng(0).random((crossover, 100)) < 0.5).view(np.uint8)
     workspace = library.workspace()
-    for wrong in ({"u8": 2}, {"f32": 0.5}, {"f32": np.nan}, {"f32": -1.0}):
-        ((kind, value),) = wrong.items()
+    for malformed in ({"u8": 2}, {"f32": 0.5}, {"f32": np.nan}, {"f32": -1.0}):
+        ((kind, value),) = malformed.items()
         bad = x.astype(np.uint8 if kind == "u8" else np.float32)
-        bad[most - 1, 99] = value
-        for n in (1, most):
-            assert library(kind, [bad[most - n :].copy()], workspace)[0] == BAD_VALUES
+        bad[crossover - 1, 99] = value
+        for n in (1, crossover):
+            assert library(kind, [bad[crossover - n :].copy()], workspace)[0] == BAD_VALUES
         assert_matches(library, [x.view(np.bool_)], workspace=workspace)
     floats, _ = build(numbers())
     values = np.array([[np.inf, -np.inf, -0.0, 0.5] * 15], np.float32)
@@ -158,28 +159,28 @@ def test_a_workspace_may_serve_two_models_in_turn(build: Build) -> None:
         assert_matches(library, random_inputs(library.graph, n), workspace=workspace)
 
 
-def test_workspaces_of_their_own_make_threads_independent(build: Build) -> None:
+def test_threads_with_separate_workspaces_are_independent(build: Build) -> None:
     library, _ = build(dense_net(3, 1000, seed=3))
     x = np.random.default_rng(0).random((600, 784)) < 0.5
-    want = expected(library.graph, [x])[0]
-    wrong: list[int] = []
+    scores_of_x = expected(library.graph, [x])[0]
+    failures: list[int] = []
 
     def call(first: int) -> None:
         workspace = library.workspace()
         for i in range(first, 600, 7):
             code, (scores,) = library("u8", [x[i : i + 1].view(np.uint8)], workspace)
-            if code != OK or (scores != want[i : i + 1]).any():
-                wrong.append(i)
+            if code != OK or (scores != scores_of_x[i : i + 1]).any():
+                failures.append(i)
         code, (scores,) = library("u8", [x.view(np.uint8)], workspace)
-        if code != OK or (scores != want).any():
-            wrong.append(-1)
+        if code != OK or (scores != scores_of_x).any():
+            failures.append(-1)
 
     threads = [threading.Thread(target=call, args=(i,)) for i in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert not failures
 
 
 PROGRAM = """\
@@ -235,13 +236,13 @@ def test_a_c_program_calls_with_any_number_of_samples(
     )
     samples = random_inputs(graph, 70)
     arguments = ["1", "2", "3", "40"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*([EMULATOR] if foreign else []), program, *arguments],
         input=samples[0].tobytes(),
         capture_output=True,
         check=True,
     )
-    printed = [[float(s) for s in line.split()] for line in done.stdout.decode().splitlines()]
+    printed = [[float(s) for s in line.split()] for line in process.stdout.decode().splitlines()]
     np.testing.assert_array_equal(np.array(printed, np.float32), expected(graph, samples)[0])
 
 
@@ -252,15 +253,15 @@ def test_nothing_is_written_to() -> None:
     assert set(globals_) == {"internal constant"}
 
 
-def test_without_latency_there_is_less() -> None:
+def test_without_latency_a_library_has_blocks_alone() -> None:
     graph = dense_net(2, 400, seed=5)
-    few, blocks = compile_object(graph), compile_object(graph, latency=False)
-    assert few.crossover > 0
+    both, blocks = compile_object(graph), compile_object(graph, latency=False)
+    assert both.crossover > 0
     assert blocks.crossover == 0
-    assert len(blocks.data) < len(few.data)
-    assert "sample_" in few.llvm
+    assert len(blocks.data) < len(both.data)
+    assert "sample_" in both.llvm
     assert "sample_" not in blocks.llvm
-    sizes = [re.search(r"WORKSPACE_BYTES (\d+)", code.header) for code in (blocks, few)]
+    sizes = [re.search(r"WORKSPACE_BYTES (\d+)", code.header) for code in (blocks, both)]
     assert int(sizes[0][1]) < int(sizes[1][1])  # type: ignore[index]
 
 

@@ -1,4 +1,4 @@
-"""The latency path, few samples one after another, against the reference."""
+"""Small batches, evaluated one sample after another in this process, against the reference."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from targets import skip_unless_runnable
 def assert_same(
     graph: Graph, samples: list[np.ndarray], cache: Path, target: str = "native"
 ) -> None:
-    """The latency path's outputs, whatever its estimate would choose, are the reference's."""
-    latency = SingleSampleRunner(graph, resolve_target(target), ObjectCache(cache))
-    expected = lgir.compile(graph, "reference")(*samples)
+    """The runner has the reference's outputs, whether or not a block is estimated to be faster."""
+    runner = SingleSampleRunner(graph, resolve_target(target), ObjectCache(cache))
+    outputs = lgir.compile(graph, "reference")(*samples)
+    expected = outputs if isinstance(outputs, tuple) else (outputs,)
     packed = [lgir.pack(a).words if a.dtype == np.bool_ else a for a in samples]
-    for given, n in ((samples, len(samples[0])), (samples, 1), (packed, 2)):
-        found = latency([a[:n] for a in given], n)
-        assert found is not None
-        every = expected if isinstance(expected, tuple) else (expected,)
-        for got, want in zip(found, every, strict=True):
-            assert got.dtype == want.dtype
-            np.testing.assert_array_equal(got, want[:n])
+    for arrays, n in ((samples, len(samples[0])), (samples, 1), (packed, 2)):
+        results = runner([a[:n] for a in arrays], n)
+        assert results is not None
+        for result, output in zip(results, expected, strict=True):
+            assert result.dtype == output.dtype
+            np.testing.assert_array_equal(result, output[:n])
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Object code that the tests of this module share."""
+    """Return a folder of object code that the tests of this module share."""
     return tmp_path_factory.mktemp("kernels")
 
 
@@ -74,12 +74,12 @@ def test_many_random_graphs_match_the_reference(target: str, cache: Path) -> Non
             assert_same(g, random_inputs(g, 3, seed), cache, target)
 
 
-@pytest.mark.parametrize("optimised", [False, True])
+@pytest.mark.parametrize("optimized", [False, True])
 @pytest.mark.parametrize("target", ["native", "avx2"])
-def test_logictreenet_matches_the_reference(target: str, optimised: bool, cache: Path) -> None:
+def test_logictreenet_matches_the_reference(target: str, optimized: bool, cache: Path) -> None:
     skip_unless_runnable(target)
     graph = logictreenet(8, seed=2)
-    if optimised:
+    if optimized:
         graph, _ = lgir.optimize(graph, verify=None)
     x = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
     assert_same(graph, [x], cache, target)
@@ -183,26 +183,26 @@ def test_every_dtype_and_layout(dense, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("latency", [None, True, False])
-def test_code_is_made_with_the_first_small_batch_or_at_once_or_never(
+def test_code_is_compiled_with_the_first_small_batch_or_at_once_or_never(
     latency: bool | None, tmp_path: Path
 ) -> None:
-    def kernels() -> int:
+    def num_kernels() -> int:
         return sum(path.is_file() for path in tmp_path.rglob("*"))
 
     graph = dense_net(1, 400, seed=1)
     x = np.random.default_rng(0).random((MAX_SAMPLES + 1, 784)) < 0.5
     lgir.compile(graph, latency=False, cache_dir=tmp_path)
-    blocks = kernels()
+    block_kernels = num_kernels()
     exe = lgir.compile(graph, latency=latency, cache_dir=tmp_path)
-    assert (kernels() > blocks) == (latency is True)
+    assert (num_kernels() > block_kernels) == (latency is True)
     exe(x)
-    assert (kernels() > blocks) == (latency is True)
+    assert (num_kernels() > block_kernels) == (latency is True)
     np.testing.assert_array_equal(exe(x[:1]), exe(x)[:1])
-    assert (kernels() > blocks) == (latency is not False)
+    assert (num_kernels() > block_kernels) == (latency is not False)
     assert (exe.crossover > 0) == (latency is not False)
 
 
-def test_values_that_are_not_bits_are_named(dense) -> None:
+def test_a_value_that_is_not_a_bit_is_an_error_that_names_it(dense) -> None:
     exe, _ = dense
     x = np.zeros((2, 784), np.uint8)
     x[1, 783] = 3
@@ -210,10 +210,10 @@ def test_values_that_are_not_bits_are_named(dense) -> None:
         exe(x)
     with pytest.raises(InputError, match=r"found 0\.5 at \[0, 0\]"):
         exe(np.full((1, 784), 0.5, np.float32))
-    assert exe(x[:1]).shape == (1, 10)  # and the next call is sound
+    assert exe(x[:1]).shape == (1, 10)  # The next call is not affected.
 
 
-def test_nan_is_named() -> None:
+def test_nan_is_an_error_that_names_its_place() -> None:
     b = lgir.GraphBuilder("floats")
     x = b.input("x", "f32", (5,))
     graph = b.build(b.threshold(x, [0.5]))
@@ -228,31 +228,31 @@ def test_nan_is_named() -> None:
 def test_one_executable_serves_many_threads(dense) -> None:
     exe, reference = dense
     batches = [np.random.default_rng(i).random((1 + i % 3, 784)) < 0.5 for i in range(6)]
-    wrong: list[int] = []
+    failures: list[int] = []
 
     def work(i: int) -> None:
         expected = reference(batches[i])
         for _ in range(50):
             if not np.array_equal(exe(batches[i]), expected):
-                wrong.append(i)
+                failures.append(i)
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(6)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert not wrong
+    assert not failures
 
 
 def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.MonkeyPatch) -> None:
     exe = lgir.compile(dense_net(2, 400, seed=1), latency=True)
-    both = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
-    def slowly(*args: Any) -> Any:
-        both.wait(10)
+    def link_together(*args: Any) -> Any:
+        barrier.wait(10)
         return link_records(*args)
 
-    monkeypatch.setattr("lgir.backends.llvm.single_sample.runner.link_records", slowly)
+    monkeypatch.setattr("lgir.backends.llvm.single_sample.runner.link_records", link_together)
     x = np.random.default_rng(0).random((1, 784)) < 0.5
     workers = [threading.Thread(target=exe, args=(x,)) for _ in range(2)]
     for worker in workers:
@@ -260,22 +260,22 @@ def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.Mo
     for worker in workers:
         worker.join()
     (records,) = exe._latency._linked.values()
-    (calls,) = exe._latency._idle.values()
-    assert {call.addresses[0] for call in calls} == {records.ctypes.data}
+    (idle,) = exe._latency._idle.values()
+    assert {buffers.addresses[0] for buffers in idle} == {records.ctypes.data}
 
 
 def test_results_are_the_callers(dense) -> None:
     exe, reference = dense
     x = np.random.default_rng(8).random((2, 1, 784)) < 0.5
     first = exe(x[0])
-    kept = first.copy()
+    copy = first.copy()
     exe(x[1])
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, copy)
     first[:] = 0
     np.testing.assert_array_equal(exe(x[0]), reference(x[0]))
 
 
-def test_pickles_keep_the_choice() -> None:
+def test_a_pickle_keeps_the_option() -> None:
     exe = lgir.compile(dense_net(1, 400, seed=1), latency=False)
     assert pickle.loads(pickle.dumps(exe)).options.latency is False
 
@@ -293,11 +293,11 @@ def test_the_benchmark_compares_and_times(tmp_path: Path) -> None:
 
 def test_kernels_do_not_depend_on_the_network() -> None:
     nets = logictreenet(8), logictreenet(24, seed=5), dense_net(2, 400), dense_net(3, 9000)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for graph in nets:
         for name, text in SingleSampleProgram(graph, resolve_target("native")).modules.items():
-            assert found.setdefault(name, text) == text
-    assert len(found) <= 16
+            assert texts.setdefault(name, text) == text
+    assert len(texts) <= 16
 
 
 def test_kernels_come_from_the_cache(tmp_path: Path) -> None:

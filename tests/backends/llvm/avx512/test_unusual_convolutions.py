@@ -1,6 +1,4 @@
-"""Convolutions of unusual shapes on the CPU, with code of their own for trees and without, against
-the reference.
-"""
+"""Convolutions of unusual shapes in blocks, with and without machine code for trees."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ TARGETS = [target for target in ("native", "avx2") if runnable(target)]
 
 
 def graph_of(body: Body, shape: Shape, space: Shape) -> lgir.Graph:
-    """One convolution over bits of `shape`."""
+    """Return one convolution over bits of `shape`."""
     b = lgir.GraphBuilder("one")
     return b.build(b.logic([b.input("x", "bit", shape)], body, space))
 
@@ -32,9 +30,6 @@ def assert_same(graph: lgir.Graph, target: str) -> None:
     samples = [rng.random((600, *value.shape)) < 0.5 for value in graph.inputs]
     exe = lgir.compile(graph, target=target, latency=False)
     np.testing.assert_array_equal(exe(*samples), lgir.compile(graph, "reference")(*samples))
-
-
-# -- cones ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -69,7 +64,7 @@ def test_a_long_chain_of_inverters_under_a_pool_is_cut(target: str) -> None:
 
 
 class Gates:
-    """A body of two-input gates over taps (0, channel, 0, x), one by one."""
+    """Builds a body of two-input gates over taps (0, channel, 0, x), gate by gate."""
 
     def __init__(self, taps: int) -> None:
         self.taps = [(0, i % 40, 0, i // 40) for i in range(taps)]
