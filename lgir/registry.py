@@ -1,14 +1,16 @@
-"""Registries of passes, backends, exporters, frontends: how the core reaches what it does not know.
+"""Registries of passes, backends, exporters and frontends, by which the core reaches them by name.
 
-The packages `lgir.passes`, `lgir.backends` and `lgir.frontend` fill these when first looked into;
-installed distributions add to them through entry points of the same names. A backend, an exporter
-or an entry point is imported when it is asked for by name, since a program mostly needs one.
+The packages `lgir.passes`, `lgir.backends` and `lgir.frontend` fill their registries when these are
+first used; installed distributions add to them through entry points of the same names. A backend,
+an exporter or an entry point is imported when it is asked for by name, since most programs need one
+of them.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -19,8 +21,12 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named things of one kind, loaded from `package` and from entry points of group `group` (the
-    package's name where None) when first asked for.
+    """Named items of one kind, which are imported when they are first asked for.
+
+    Args:
+        kind: what an item is called in errors, for example "pass".
+        package: the package that registers the built-in items.
+        group: the group of entry points that name further items; by default that is `package`.
     """
 
     def __init__(self, kind: str, package: str, group: str | None = None) -> None:
@@ -31,13 +37,20 @@ class Registry(Generic[T]):
         self._homes: dict[str, str] = {}
 
     def expect(self, module: str, *names: str) -> None:
-        """Tells that `module`, once it is imported, registers these names."""
+        """State that importing `module` registers these names.
+
+        Raises LgirError if another module has registered one of them.
+        """
         self._homes |= dict.fromkeys(names, module)
         for name in set(names) & set(self._items):
             self._claim(name, self._items[name])
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: add a thing under `name`, a kebab-case word not taken yet."""
+        """Return a decorator that adds an item under `name`, a kebab-case word.
+
+        Raises LgirError if the name is not of letters, digits and hyphens, or if it is taken by
+        another definition.
+        """
         if not name or not all(c.isalnum() or c == "-" for c in name):
             raise LgirError(f"{self.kind} name {name!r} must be of letters, digits and hyphens")
 
@@ -52,7 +65,11 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """The thing called `name`; UnknownNameError with a suggestion where there is none."""
+        """Return the item called `name`, which is imported if it is not yet.
+
+        Raises UnknownNameError, which suggests a near name, if there is none, and LgirError if an
+        entry point cannot be loaded.
+        """
         self._load()
         if name not in self._items:
             if name in self._homes:
@@ -65,20 +82,41 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, self.names()) from None
 
     def names(self) -> list[str]:
+        """Return all names in order; this imports no item."""
         self._load()
         return sorted({*self._items, *self._homes, *self._points})
 
     def added(self) -> dict[str, T]:
-        """What was registered so far, by other modules than those that `expect` tells of."""
+        """Return what was registered so far by modules that `expect` does not name."""
         self._load()
         return {name: item for name, item in self._items.items() if name not in self._homes}
 
     def items(self) -> Iterator[tuple[str, T]]:
+        """Yield all names in order with their items, which imports every one."""
         for name in self.names():
             yield name, self.get(name)
 
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Forget, on exit, what was registered inside the `with` block.
+
+        Built-in items stay even if they were imported inside it, since a module registers its items
+        only when it is first imported.
+        """
+        before = dict(self._items)
+        try:
+            yield
+        finally:
+            built_in = {name: x for name, x in self._items.items() if self._is_built_in(name, x)}
+            self._items.clear()
+            self._items.update(built_in | before)
+
+    def _is_built_in(self, name: str, item: T) -> bool:
+        module = getattr(item, "__module__", None) or ""
+        return name in self._homes or module.startswith(f"{self.package}.")
+
     def _claim(self, name: str, item: T) -> None:
-        """Refuses a name that another module will register."""
+        """Raise LgirError if another module is expected to register `name`."""
         module = getattr(item, "__module__", None)
         if self._homes.get(name, module) != module:
             raise self._taken(name)
@@ -106,7 +144,10 @@ class Registry(Generic[T]):
 
 
 def _same_definition(a: Any, b: Any) -> bool:
-    """True where a module was executed again (a reload, `--load` of the same file)."""
+    """Return whether `a` and `b` come from one definition, in a module that was executed twice.
+
+    A reload does that, and so does `--load` of the same file.
+    """
     return getattr(a, "__qualname__", a) == getattr(b, "__qualname__", b) and getattr(
         a, "__module__", 0
     ) == getattr(b, "__module__", 1)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -16,7 +20,7 @@ from lgir.equivalence import proof
 from lgir.equivalence.simulation import Simulation
 from lgir.equivalence.verdict import Verdict
 from lgir.ir.graph import Graph
-from lgir.registry import BACKENDS, FRONTENDS, PASSES
+from lgir.registry import REGISTRIES
 from paths import GOLDEN, SHARED
 
 # A failure must be seen again by whoever runs the suite next, on a slower machine too.
@@ -43,7 +47,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture(scope="session")
 def mnist_test() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """MNIST's 10,000 test images (N, 28, 28) and labels; skips where the data is not at hand."""
+    """Return MNIST's 10,000 test images (N, 28, 28) and labels; skip if the data is not here."""
     folder = SHARED / "data"
     files = [folder / f"mnist_{what}_test.npy.xz" for what in "xy"]
     if not all(f.exists() for f in files):
@@ -54,27 +58,36 @@ def mnist_test() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_object_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compile as on a machine that lgir is new on, and leave the user's cache alone."""
-    folder = tmp_path_factory.mktemp("object-cache")
+    """Compile as on a machine that lgir is new on, and leave the user's cache alone.
+
+    The folder is named by the environment, so that no test imports a backend that it does not use.
+    Matplotlib keeps the font cache that it has.
+    """
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lgir.backends.llvm.default_folder", lambda: folder)
+        if sys.platform == "darwin":  # which has no such variable
+            patch.setattr("lgir.backends.llvm.default_folder", lambda: folder)
+        else:
+            user_cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+            if "MPLCONFIGDIR" not in os.environ:
+                patch.setenv("MPLCONFIGDIR", str(Path(user_cache) / "matplotlib"))
+            patch.setenv("XDG_CACHE_HOME", str(folder))
+            patch.setenv("LOCALAPPDATA", str(folder))
         yield
 
 
 @pytest.fixture(autouse=True)
 def registries_as_before() -> Iterator[None]:
-    """Forget what a test registers, so that no test depends on another."""
-    before = []
-    for registry in (PASSES, BACKENDS, FRONTENDS):
-        before.append((registry, dict(registry.items())))  # all of them, loaded
-    yield
-    for registry, items in before:
-        registry._items = items
+    """Forget what a test registers, so that no test depends on another; this imports nothing."""
+    with ExitStack() as stack:
+        for registry in REGISTRIES:
+            stack.enter_context(registry.restored())
+        yield
 
 
 @pytest.fixture
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps the quick simulation at the start of a proof from finding anything."""
+    """Keep the quick simulation at the start of a proof from finding anything."""
 
     class Blind(Simulation):
         def __init__(self, graph: Graph, *, inputs: Any = None, **options: Any) -> None:

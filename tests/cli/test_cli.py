@@ -14,7 +14,6 @@ import lgir
 from lgir.cli import main
 from lgir.errors import LgirError
 from lgir.ir.builder import dense_body
-from lgir.registry import BACKENDS
 from lgir.zoo import build_net
 
 NET = "dense-2x400"
@@ -192,10 +191,7 @@ def test_a_pass_from_a_file_is_listed_and_runs(folder: Path):
     assert "first-layer-twice" in ok("opt", folder / "model.onnx", *load, "-p", "first-layer-twice")
 
 
-def test_a_backend_from_a_file_is_listed_and_runs(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(BACKENDS, "_items", dict(BACKENDS._items))
+def test_a_backend_from_a_file_is_listed_and_runs(folder: Path, tmp_path: Path):
     (tmp_path / "my_backend.py").write_text(
         "import lgir\n"
         "from lgir.backends.reference import ReferenceExecutable\n"
