@@ -1,9 +1,12 @@
 """Cuts of up to six nets and their truth tables, enumerated bottom-up by compiled kernels.
 
-A cut of a net is a set of nets, its leaves, through which every path from the inputs to it leads;
-priority cuts are the few best a net (Mishchenko et al., "Combinational and sequential mapping with
-priority cuts", ICCAD 2007). Here leaves ascend, and leaf j is index bit j of the cut's table, the
-first the *least* significant, so that a table of few leaves repeats over those that it lacks.
+A cut of a net is a set of nets, its leaves, through which every path from the inputs to the net
+leads. Priority cuts are the few best per net (Mishchenko et al., "Combinational and sequential
+mapping with priority cuts", ICCAD 2007).
+
+Leaves ascend, and leaf j is index bit j of the cut's table. So the first leaf is the *least*
+significant, opposite to `lgir.ir.truth_tables`, and the table of a cut of few leaves repeats over
+the leaves that it lacks. In what follows N is the number of nets.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from lgir.passes.kernels.compiled import compiled
 Sizes = npt.NDArray[np.int8]
 
 
+MAX_LEAVES: Final = 6
+
 _LOW: Final = np.array(
     [
         0x5555_5555_5555_5555,
@@ -31,7 +36,7 @@ _LOW: Final = np.array(
     ],
     np.uint64,
 )
-"""Bits of a table where leaf j is False."""
+"""The bits of a table at which leaf j is False."""
 
 _VARIABLE: Final = ~_LOW[0]
 """The table of a net over itself."""
@@ -39,7 +44,10 @@ _VARIABLE: Final = ~_LOW[0]
 
 @compiled
 def _merge(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
-    """The union of two ascending sets in `out`; its size, or `most` + 1 where it has more."""
+    """Write the union of two ascending sets to `out`, and return its size.
+
+    The result is `most` + 1 if the union has more than `most` elements.
+    """
     i = j = n = 0
     while i < size_a or j < size_b:
         if n == most:
@@ -58,23 +66,23 @@ def _merge(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _spread(table, leaves, size, wider, wider_size):  # type: ignore[no-untyped-def]
-    """The table of a cut over the leaves of a wider one."""
-    at = wider_size - 1
+    """Return the table of a cut over the leaves of a wider cut."""
+    target = wider_size - 1
     for j in range(size - 1, -1, -1):
-        while wider[at] != leaves[j]:
-            at -= 1
-        for p in range(j, at):  # leaf p moves up past p + 1, which the table ignores
+        while wider[target] != leaves[j]:
+            target -= 1
+        for p in range(j, target):  # Leaf p moves up past p + 1, which the table ignores.
             step = np.uint64(1 << p)
-            # Bits with leaf p True and p + 1 False change places with those the other way round.
+            # The bits with leaf p True and p + 1 False change places with their opposites.
             moved = ((table >> step) ^ table) & ~_LOW[p] & _LOW[p + 1]
             table = table ^ moved ^ (moved << step)
-        at -= 1
+        target -= 1
     return table
 
 
 @compiled
 def _gate(table, x, y):  # type: ignore[no-untyped-def]
-    """A two-input gate on two words: bit 2 x + y of `table` for each bit of them."""
+    """Return a two-input gate of two words: bit 2 x + y of `table` for each bit of them."""
     out = np.uint64(0)
     if table & 1:
         out |= ~x & ~y
@@ -90,14 +98,20 @@ def _gate(table, x, y):  # type: ignore[no-untyped-def]
 def small_cuts(
     fanin: IntArray, table: Tables, gate: Mask, nets: int, most: int
 ) -> tuple[IntArray, Sizes, Tables, Sizes]:
-    """Cuts of at most four leaves of two-input gates, `most` a net: those of most gates a leaf.
+    """Return cuts of at most four leaves of two-input gates.
+
+    Of each net the `most` cuts are kept that span the most gates beyond their leaves.
 
     Args:
-        fanin, table, gate: by net, (N, 2), (N,) and (N,); a net that is no gate is but a leaf.
-        nets: how many of the nets to look at.
+        fanin: (N, 2) the operands of each net.
+        table: (N,) the two-input tables.
+        gate: (N,) which nets are gates; the others are only leaves.
+        nets: number of nets to consider, from the first.
+        most: cuts kept per net.
 
     Returns:
-        leaves (nets, most, 4), sizes and tables (nets, most) int8 and uint16, counts (nets,) int8.
+        leaves (nets, most, 4) int32, sizes (nets, most) int8, tables (nets, most) uint16, and the
+        number of cuts of each net (nets,) int8.
     """
     leaves = np.zeros((nets, most, 4), np.int32)
     size = np.zeros((nets, most), np.int8)
@@ -110,52 +124,52 @@ def small_cuts(
 @compiled
 def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignore[no-untyped-def]
     nets, most = size.shape
-    spans = np.zeros((nets, most), np.int8)  # gates between a cut and its net, or more
-    one = np.empty((2, 1), np.int32)
+    spans = np.zeros((nets, most), np.int8)  # At least the gates between a cut and its net.
+    trivial = np.empty((2, 1), np.int32)
     merged = np.empty(4, np.int32)
     for net in range(nets):
         if not gate[net]:
             continue
         a, b = fanin[net, 0], fanin[net, 1]
-        one[0, 0], one[1, 0] = a, b
+        trivial[0, 0], trivial[1, 0] = a, b
         kept = 0
         for i in range(-1, np.int64(count[a])):
-            x_leaves = one[0] if i < 0 else leaves[a, i]
+            x_leaves = trivial[0] if i < 0 else leaves[a, i]
             x_size = 1 if i < 0 else np.int64(size[a, i])
             x = _VARIABLE if i < 0 else np.uint64(tables[a, i]) * np.uint64(0x1_0001_0001_0001)
             x_span = 0 if i < 0 else np.int64(spans[a, i])
             for j in range(-1, np.int64(count[b])):
-                y_leaves = one[1] if j < 0 else leaves[b, j]
+                y_leaves = trivial[1] if j < 0 else leaves[b, j]
                 y_size = 1 if j < 0 else np.int64(size[b, j])
                 n = _merge(x_leaves, x_size, y_leaves, y_size, 4, merged)
                 if n > 4 or _has(leaves[net], size[net], kept, merged, n):
                     continue
                 span = min(1 + x_span + (0 if j < 0 else np.int64(spans[b, j])), 127)
-                at = kept
-                while at > 0 and np.int64(size[net, at - 1]) - spans[net, at - 1] > n - span:
-                    at -= 1
-                if at == most:
+                slot = kept
+                while slot > 0 and np.int64(size[net, slot - 1]) - spans[net, slot - 1] > n - span:
+                    slot -= 1
+                if slot == most:
                     continue
                 kept = min(kept + 1, most)
-                for c in range(kept - 1, at, -1):
+                for c in range(kept - 1, slot, -1):
                     for leaf in range(4):
                         leaves[net, c, leaf] = leaves[net, c - 1, leaf]
                     size[net, c] = size[net, c - 1]
                     tables[net, c] = tables[net, c - 1]
                     spans[net, c] = spans[net, c - 1]
                 for leaf in range(n):
-                    leaves[net, at, leaf] = merged[leaf]
-                size[net, at], spans[net, at] = n, span
+                    leaves[net, slot, leaf] = merged[leaf]
+                size[net, slot], spans[net, slot] = n, span
                 y = _VARIABLE if j < 0 else np.uint64(tables[b, j]) * np.uint64(0x1_0001_0001_0001)
                 wide_x = _spread(x, x_leaves, x_size, merged, n)
                 wide_y = _spread(y, y_leaves, y_size, merged, n)
-                tables[net, at] = _gate(table[net], wide_x, wide_y)
+                tables[net, slot] = _gate(table[net], wide_x, wide_y)
         count[net] = kept
 
 
 @compiled
 def _has(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
-    """Whether the first n of `wanted` are a cut already."""
+    """Return whether the first n of `wanted` are a cut already."""
     for c in range(count):
         if size[c] == n:
             same = True
@@ -168,16 +182,20 @@ def _has(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[no-untyped-def]
-    """Cuts of at most k leaves, `most` a net, the cheapest by area flow first.
+    """Return cuts of at most k leaves, the cheapest by area flow first.
 
     Args:
-        fanin, arity, table: by net, (N, K), (N,) and (N,), tables as those of cuts; an arity of 0
-            makes a net a leaf, gates of other than two inputs have one cut, their own operands.
-        fixed: (N,) outputs that read each net.
-        rounds: how often to choose cuts, by how many read each net in the cover of the last round.
+        fanin: (N, K) the operands of each net.
+        arity: (N,) the number of operands. A net of arity 0 is only a leaf; a gate of other than
+            two inputs has one cut, its own operands.
+        table: (N,) the tables of gates, as tables of cuts.
+        fixed: (N,) the number of outputs that read each net.
+        most: cuts kept per net.
+        rounds: how often cuts are ranked, each time by the readers in the last round's cover.
 
     Returns:
-        leaves (N, most + 1, k), sizes and tables (N, most + 1), counts (N,); one place is free.
+        leaves (N, most + 1, k), sizes and tables (N, most + 1), and the number of cuts (N,). The
+        last slot of each net stays free for `recover_area`.
     """
     nets = len(arity)
     leaves = np.zeros((nets, most + 1, k), np.int32)
@@ -209,26 +227,28 @@ def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[
 def recover_area(  # type: ignore[no-untyped-def]
     leaves, size, tables, count, given, given_size, given_table, arity, fixed, rounds
 ):
-    """Improve a cover: in turn, each net takes the cut that adds fewest to it.
+    """Improve a cover: in turn, each net takes the cut that adds the fewest tables to the cover.
 
     Args:
-        leaves, size, tables, count: from `priority_cuts`; the free place is overwritten.
-        given, given_size, given_table: (N, k), (N,) and (N,) the cuts of the cover to improve,
-            sizes of -1 where a net has none and its first is taken.
+        leaves, size, tables, count: from `priority_cuts`; the free slot is overwritten.
+        given, given_size, given_table: (N, k), (N,) and (N,) the cuts of the cover to improve. A
+            size of -1 says that a net has none, and its first cut is taken.
+        arity, fixed: as for `priority_cuts`.
+        rounds: how often to visit every net.
 
     Returns:
-        The best cut of each net (N,), and how many cuts and outputs read each net (N,), 0 for
-        those that the cover does without.
+        The best cut of each net (N,), and the number of cuts and outputs that read each net (N,),
+        0 for nets that the cover does without.
     """
     nets = len(arity)
     best, used = np.zeros(nets, np.int64), np.zeros(nets, np.int32)
     for net in range(nets):
         if given_size[net] >= 0:
-            at = count[net]
+            slot = count[net]
             for j in range(given_size[net]):
-                leaves[net, at, j] = given[net, j]
-            size[net, at], tables[net, at] = given_size[net], given_table[net]
-            best[net] = at
+                leaves[net, slot, j] = given[net, j]
+            size[net, slot], tables[net, slot] = given_size[net], given_table[net]
+            best[net] = slot
     _count_users(leaves, size, best, arity, fixed, used)
     stack = np.empty(nets + 1, np.int32)
     for _ in range(rounds):
@@ -236,16 +256,16 @@ def recover_area(  # type: ignore[no-untyped-def]
             if arity[net] == 0:
                 continue
             if used[net]:
-                _give(net, best[net], leaves, size, best, arity, used, stack)
+                _dereference(net, best[net], leaves, size, best, arity, used, stack)
             least, chosen = nets + 1, best[net]
             for cut in range(count[net] + (given_size[net] >= 0)):
-                area = _take(net, cut, leaves, size, best, arity, used, stack)
-                _give(net, cut, leaves, size, best, arity, used, stack)
+                area = _reference(net, cut, leaves, size, best, arity, used, stack)
+                _dereference(net, cut, leaves, size, best, arity, used, stack)
                 if area < least:
                     least, chosen = area, cut
             best[net] = chosen
             if used[net]:
-                _take(net, chosen, leaves, size, best, arity, used, stack)
+                _reference(net, chosen, leaves, size, best, arity, used, stack)
     return best, used
 
 
@@ -253,7 +273,7 @@ def recover_area(  # type: ignore[no-untyped-def]
 def _cuts_of(  # type: ignore[no-untyped-def]
     net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
 ):
-    """Fill in the cuts of one net, cheapest by area flow first; how many."""
+    """Fill in the cuts of one net, the cheapest by area flow first, and return their number."""
     if arity[net] != 2:
         n = arity[net]
         size[net, 0] = n
@@ -265,16 +285,16 @@ def _cuts_of(  # type: ignore[no-untyped-def]
         return 1
     most = cost.shape[1]
     merged = np.empty(8, np.int32)
-    one = np.empty((2, 1), np.int32)
+    trivial = np.empty((2, 1), np.int32)
     a, b = fanin[net, 0], fanin[net, 1]
-    one[0, 0], one[1, 0] = a, b
+    trivial[0, 0], trivial[1, 0] = a, b
     kept = 0
     for i in range(-1, np.int64(count[a])):
-        x_leaves = one[0] if i < 0 else leaves[a, i]
+        x_leaves = trivial[0] if i < 0 else leaves[a, i]
         x_size = 1 if i < 0 else np.int64(size[a, i])
         x = _VARIABLE if i < 0 else tables[a, i]
         for j in range(-1, np.int64(count[b])):
-            y_leaves = one[1] if j < 0 else leaves[b, j]
+            y_leaves = trivial[1] if j < 0 else leaves[b, j]
             y_size = 1 if j < 0 else np.int64(size[b, j])
             n = _merge(x_leaves, x_size, y_leaves, y_size, k, merged)
             if n > k:
@@ -282,42 +302,42 @@ def _cuts_of(  # type: ignore[no-untyped-def]
             price = 1.0
             for c in range(n):
                 price += flow[merged[c]]
-            at = kept
-            while at > 0 and (
-                cost[net, at - 1] > price + 1e-6
-                or (cost[net, at - 1] > price - 1e-6 and size[net, at - 1] > n)
+            slot = kept
+            while slot > 0 and (
+                cost[net, slot - 1] > price + 1e-6
+                or (cost[net, slot - 1] > price - 1e-6 and size[net, slot - 1] > n)
             ):
-                at -= 1
-            if at == most or _covered(leaves[net], size[net], at, merged, n):
+                slot -= 1
+            if slot == most or _covered(leaves[net], size[net], slot, merged, n):
                 continue
             kept = min(kept + 1, most)
-            for c in range(kept - 1, at, -1):
+            for c in range(kept - 1, slot, -1):
                 for leaf in range(k):
                     leaves[net, c, leaf] = leaves[net, c - 1, leaf]
                 size[net, c] = size[net, c - 1]
                 tables[net, c] = tables[net, c - 1]
                 cost[net, c] = cost[net, c - 1]
             for leaf in range(n):
-                leaves[net, at, leaf] = merged[leaf]
-            size[net, at] = n
-            cost[net, at] = price
+                leaves[net, slot, leaf] = merged[leaf]
+            size[net, slot] = n
+            cost[net, slot] = price
             y = _VARIABLE if j < 0 else tables[b, j]
             wide_x = _spread(x, x_leaves, x_size, merged, n)
             wide_y = _spread(y, y_leaves, y_size, merged, n)
-            tables[net, at] = _gate(_pair(table[net]), wide_x, wide_y)
+            tables[net, slot] = _gate(_pair(table[net]), wide_x, wide_y)
     return kept
 
 
 @compiled
 def _pair(table):  # type: ignore[no-untyped-def]
-    """A repeated table of two inputs as `gate_table` takes it, the first more significant."""
+    """Return a repeated two-input table as `_gate` takes it, the first input more significant."""
     t = np.int64(table & np.uint64(15))
     return (t & 9) | (t & 2) << 1 | (t & 4) >> 1
 
 
 @compiled
 def _covered(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
-    """Whether one of the first cuts has no leaf that is not in `wanted`."""
+    """Return whether one of the first cuts has only leaves that are in `wanted`."""
     for c in range(count):
         i = 0
         for j in range(n):
@@ -330,7 +350,7 @@ def _covered(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
 
 @compiled
 def _count_users(leaves, size, best, arity, fixed, used):  # type: ignore[no-untyped-def]
-    """The tables and outputs that read each net, in the cover by the best cuts."""
+    """Count the tables and outputs that read each net in the cover by the best cuts."""
     for net in range(len(fixed)):
         used[net] = fixed[net]
     for net in range(len(arity) - 1, -1, -1):
@@ -340,8 +360,8 @@ def _count_users(leaves, size, best, arity, fixed, used):  # type: ignore[no-unt
 
 
 @compiled
-def _take(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
-    """Let a net's cut read its leaves; the tables that this adds to the cover."""
+def _reference(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
+    """Reference a net's cut, and return the number of tables that this adds to the cover."""
     area, top = 1, 0
     for j in range(size[net, cut]):
         leaf = leaves[net, cut, j]
@@ -363,8 +383,8 @@ def _take(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-
 
 
 @compiled
-def _give(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
-    """Undo `_take`."""
+def _dereference(net, cut, leaves, size, best, arity, used, stack):  # type: ignore[no-untyped-def]
+    """Dereference a net's cut: undo `_reference`."""
     top = 0
     for j in range(size[net, cut]):
         leaf = leaves[net, cut, j]
