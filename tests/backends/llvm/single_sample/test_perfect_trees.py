@@ -80,13 +80,17 @@ def test_a_shared_gate_is_a_root_or_part_of_both_readers() -> None:
     assert roots == {False: 3, True: 2}
 
 
-def test_shifted_copies_are_one_net_and_a_pool_is_shifts_of_it() -> None:
-    taps = [(0, 0, 0, x) for x in range(3)]
+@pytest.mark.parametrize(("order", "shifts"), [((0, 1, 2), (0, 1)), ((2, 1, 0), (-1, 0))])
+def test_shifted_copies_are_one_net_and_a_pool_is_shifts_of_it(
+    order: tuple[int, ...], shifts: tuple[int, int]
+) -> None:
+    """The copy with the lowest id is the one that is evaluated, wherever the others lie."""
+    taps = [(0, 0, 0, x) for x in order]
     a, b = FIRST_TAP + 3, FIRST_TAP + 4
     body = Body.build(taps, [(2, 3), (3, 4), (a, b)], [AND, AND, OR], [b + 1], rank=2)
     nets = convolution_nets(body, np.array([10, 1]))
     assert nets.outputs.tolist() == [a]
-    assert nets.output_shifts.tolist() == [[0, 1]]
+    assert nets.output_shifts.tolist() == [list(shifts)]
     groups = cut_perfect_trees(nets, duplicate_gates=True)
     assert [len(trees.roots) for trees in groups] == [1]
-    assert cell_range(nets, groups, last=7) == (0, 8)
+    assert cell_range(nets, groups, last=7) == (shifts[0], 7 + shifts[1])

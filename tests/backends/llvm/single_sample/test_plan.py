@@ -69,6 +69,18 @@ def test_copies_under_a_fused_pool_are_one_tree() -> None:
     assert move.space == (1, 4, 4)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_copies_may_lie_before_and_behind_the_one_that_is_evaluated(order: tuple[int, int]) -> None:
+    b = lgir.GraphBuilder("pooled")
+    x = b.input("x", "bit", (2, 6, 9))
+    taps = [(0, channel, row, row) for row in order for channel in (0, 1)]
+    body = lgir.Body.build(taps, [(2, 3), (4, 5), (6, 7)], [0b1000, 0b1000, 0b1110], [8], rank=2)
+    graph = b.build(b.logic([x], body, (6, 9), (1, 1)))
+    (move,) = (step for step in plan_single_sample(graph).steps if isinstance(step, MoveMaps))
+    assert move.sources.shape == (1, 2)
+    assert_same(graph, random_inputs(graph, 3), SingleSampleOptions())
+
+
 def test_an_input_is_loaded_once_however_many_values_read_it() -> None:
     b = lgir.GraphBuilder("levels")
     x = b.input("x", "f32", (9,))
@@ -123,6 +135,20 @@ def test_scratch_of_one_layer_serves_the_next() -> None:
     plan = plan_single_sample(dense_net(6, 1000, seed=1))
     leaves = [step.leaves for step in plan.steps if isinstance(step, DenseTrees)]
     assert len(leaves) > len(set(leaves))
+
+
+def test_maps_of_one_convolution_are_overwritten_by_the_next() -> None:
+    """Only what is moved to where it is read stays."""
+    b = lgir.GraphBuilder("convolutions")
+    y = b.input("x", "bit", (4, 8, 8))
+    taps = [(0, channel, 0, 0) for channel in range(4)]
+    for _ in range(2):
+        gates = [(2, 3), (3, 4), (4, 5), (5, 2)]
+        body = lgir.Body.build(taps, gates, [0b1000] * 4, [6, 7, 8, 9], rank=2)
+        y = b.logic([y], body, (8, 8), (1, 1))
+    plan = plan_single_sample(b.build(y))
+    first, second = (step for step in plan.steps if isinstance(step, MapTrees))
+    assert first.out.tolist() == second.out.tolist()
 
 
 def test_a_workspace_beyond_32_bit_offsets_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
