@@ -102,7 +102,7 @@ def tree_function(name: str, expr: ConeExpr) -> str:
         body.insert(0, "const long from = base + at->shift[copy];")
     inner = "\n".join(f"{indent}    {line}" for line in body)
     return f"""\
-/* Trees {expr}. */
+/* Evaluates trees {expr}. */
 static void {name}(word *p, const plane *row, const uint8_t *mask, long n, const space *at)
 {{
     for (; n > 0; n--, row += {len(kinds) + 1}, mask += {-(-masks // 8)}) {{

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 PACK_BITS_U8: Final = """\
-/* Bits as bytes to planes; whether one is not 0 or 1. */
+/* Packs bits that are bytes into planes; returns whether one of them is not 0 or 1. */
 static int pack_bits_u8(word *p, const uint8_t *x, int n, long elements, const plane *to)
 {
     unsigned seen = 0;
@@ -27,7 +27,7 @@ static int pack_bits_u8(word *p, const uint8_t *x, int n, long elements, const p
 """
 
 PACK_BITS_F32: Final = """\
-/* Bits as floats to planes; whether one is not 0 or 1. */
+/* Packs bits that are floats into planes; returns whether one of them is not 0 or 1. */
 static int pack_bits_f32(word *p, const float *x, int n, long elements, const plane *to)
 {
     int wrong = 0;
@@ -45,7 +45,7 @@ static int pack_bits_f32(word *p, const float *x, int n, long elements, const pl
 """
 
 PACK_BITS_BITS: Final = """\
-/* Bits packed by sample to planes. */
+/* Packs bits, which are packed by sample, into planes. */
 static int pack_bits_bits(word *p, const uint64_t *x, int n, long elements, const plane *to)
 {
     const long stride = (elements + 63) / 64;
@@ -60,7 +60,9 @@ static int pack_bits_bits(word *p, const uint64_t *x, int n, long elements, cons
 """
 
 PACK_U8: Final = """\
-/* Thermometers: plane to[l * elements + e] is x[e] > levels[l]; elements may have their own. */
+/* Packs bytes into planes: plane to[l * elements + e] is x[e] > levels[l]. If `own` is not 0, each
+ * element has levels of its own, levels[l * elements + e].
+ */
 static int pack_u8(word *p, const uint8_t *x, int n, long elements, int num_levels,
                    const int16_t *levels, int own, const plane *to)
 {
@@ -77,8 +79,8 @@ static int pack_u8(word *p, const uint8_t *x, int n, long elements, int num_leve
 """
 
 PACK_F32: Final = """\
-/* Thermometers: plane to[l * elements + e] is x[e] > levels[l]; elements may have their own.
- * Whether a number is NaN.
+/* Packs floats into planes: plane to[l * elements + e] is x[e] > levels[l]. If `own` is not 0, each
+ * element has levels of its own, levels[l * elements + e]. Returns whether a number is NaN.
  */
 static int pack_f32(word *p, const float *x, int n, long elements, int num_levels,
                     const float *levels, int own, const plane *to)
@@ -100,7 +102,9 @@ static int pack_f32(word *p, const float *x, int n, long elements, int num_level
 """
 
 MUX: Final = """\
-/* A function of k planes by its table, 2**k words of zeros or ones; x[0] is the high index bit. */
+/* Evaluates a function of k planes by its table of 2**k words, each all zeros or all ones. The most
+ * significant bit of a table index is x[0].
+ */
 static word mux(const word *table, const word *x, int k)
 {
     word v[64];
@@ -117,7 +121,7 @@ static word mux(const word *table, const word *x, int k)
 """
 
 WIDE_GATES: Final = """\
-/* Gates of k inputs: rows of inputs and output, and a truth table each. */
+/* Evaluates gates of k inputs. A row holds the planes of inputs and output; each has a table. */
 static void wide_gates(word *p, const plane *row, const uint64_t *table, long n, int k)
 {
     for (; n > 0; n--, row += k + 1, table++) {
@@ -132,10 +136,11 @@ static void wide_gates(word *p, const plane *row, const uint64_t *table, long n,
 """
 
 SPACE: Final = """\
-/* Trees of gates are evaluated at positions: so many along each axis, so many planes apart where
- * they read and write. Copies of a tree, shifted by so many planes, are ORed. A row of a tree holds
- * its leaves and its result at the first position; its masks, a bit each, say which operands of a
- * gate are inverted, or are the gate's table, and the last inverts the result.
+/* Where trees of gates are evaluated: `size` positions along each axis. Neighbors are `in` planes
+ * apart in what a tree reads, and `out` planes apart in what it writes. The results of `copies` of
+ * a tree are ORed; `shift` planes are added to what each one reads. A row of a tree holds the
+ * planes of its leaves and of its result at the first position. Its masks, one bit each, say which
+ * operands of a gate are inverted, or are the gate's table; the last one inverts the result.
  */
 typedef struct {
     long size[3], in[3], out[3];
@@ -145,7 +150,9 @@ typedef struct {
 """
 
 SUM: Final = """\
-/* Scores: each group's planes are counted, bit i of all counts in c[i], then spread to floats. */
+/* Computes scores. The planes of each group are counted, with bit i of all samples' counts in c[i];
+ * then the counts become floats.
+ */
 static void sum(const word *p, const plane *row, int groups, long bits, float tau, float beta,
                 int n, float *score)
 {
@@ -171,7 +178,7 @@ static void sum(const word *p, const plane *row, int groups, long bits, float ta
 """
 
 UNPACK: Final = """\
-/* Planes as bytes, 0 or 1. */
+/* Spreads planes to bytes that are 0 or 1. */
 static void unpack(const word *p, const plane *row, long elements, int n, uint8_t *out)
 {
     for (long e = 0; e < elements; e++)

@@ -142,8 +142,8 @@ def gate_kernel(fanin: int, tables: Iterable[int]) -> CudaKernel:
     ]
     return CudaKernel(
         f"gates{fanin}",
-        f"Gates of {fanin} inputs: a thread evaluates four of one truth table. Rows hold their\n"
-        "operands' planes and their own. The branch is uniform in a warp, whose lanes share a row.",
+        f"Evaluates gates of {fanin} inputs, four of one truth table per thread. A row holds the\n"
+        "planes of operands and results. The branch is uniform in a warp, whose lanes share a row.",
         "const Four *rows, const uint8_t *tables, unsigned count",
         "\n".join(lines),
     )
@@ -171,7 +171,7 @@ def wide_gate_kernel(fanin: int) -> CudaKernel:
     lines.append(f"planes[row[{fanin}] * stride + w] = {layer[0]};")
     return CudaKernel(
         f"gates{fanin}",
-        f"Gates of {fanin} inputs: multiplexers choose among the bits of the row's truth table.",
+        f"Evaluates gates of {fanin} inputs: multiplexers select a bit of the row's truth table.",
         "const plane_t *rows, const uint64_t *tables, unsigned count",
         "\n".join(lines),
     )
@@ -181,7 +181,7 @@ def copy_kernel() -> CudaKernel:
     """Return the kernel that copies planes."""
     return CudaKernel(
         "copies",
-        "Planes copied: rows (source, target).",
+        "Copies planes. Rows are (source, target).",
         "const plane_t *rows, unsigned count",
         """\
 const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;

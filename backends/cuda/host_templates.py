@@ -33,8 +33,8 @@ namespace {
 
 SHAPE_FUNCTIONS: Final = {
     "lanes": """\
-// Threads along x, each on its word: a warp where there are as many words, fewer in a small batch,
-// which leaves threads for more rows.
+// Returns the threads along x, each of which works on a word: a warp if there are as many words,
+// fewer in a small batch, which leaves threads for more rows.
 unsigned lanes(const Chunk &c)
 {
   unsigned n = 32;
@@ -85,7 +85,7 @@ $entries
 };
 
 const size_t NUM_PLANES = $planes;
-const size_t MAX_WORDS = $words;  // of a plane, each 32 samples: longer batches are split
+const size_t MAX_WORDS = $words;  // of a plane, 32 samples each; a longer batch is split
 
 #define LGIR_TRY(call) \\
   do { \\
@@ -103,12 +103,12 @@ struct ${prefix}_network {
 
 namespace {
 
-// A stretch of the batch that the workspace holds at once.
+// The part of the batch that the workspace holds at once.
 struct Chunk {
   word *planes;
   const void *const *table;
   unsigned stride, words, samples;
-  size_t first, pitch;  // the stretch's first sample; words of a whole packed plane
+  size_t first, pitch;  // the chunk's first sample; words of a whole packed plane
   bool packed;
   const void *const *inputs;
   void *const *outputs;
@@ -131,7 +131,7 @@ cudaError_t launch(const Chunk &c, void (*kernel)(word *, unsigned, unsigned, P.
   return cudaLaunchKernelEx(&config, kernel, c.planes, c.stride, c.words, static_cast<P>(args)...);
 }
 
-// Every step of the network, for one chunk.
+// Queues every step of the network for one chunk.
 cudaError_t run_chunk(const Chunk &c)
 {
 $steps
@@ -198,7 +198,7 @@ $create
   if (!net) return cudaErrorMemoryAllocation;
   const cudaError_t error = fill(net, whole ? MAX_WORDS : ceil_div(batch, $word_bits));
   if (error != cudaSuccess) {
-    (void)${prefix}_destroy(net);  // the first error is the one to tell
+    (void)${prefix}_destroy(net);  // the first error is the one to return
     return error;
   }
   *network = net;

@@ -61,30 +61,31 @@ typedef uint32_t word;  // 32 samples of one plane
 struct alignas(4 * sizeof(plane_t)) Four { plane_t plane[4]; };
 """,
     "Position": """\
-// Where a position's window and result lie, in planes from those of position 0.
+// How many planes the window and the result of a position lie behind those of position 0.
 struct alignas(8) Position { uint32_t in, out; };
 """,
     "Cone": """\
-// A tree with its operands: which tree, and where its planes and its masks begin.
+// A tree with its operands: the number of its shape, and where its planes and masks begin.
 struct alignas(16) Cone { uint32_t tree, planes, masks, unused; };
 """,
     "load": """\
-// A word through the read-only path: no kernel writes a plane that it reads.
+// Returns a word by the read-only path, since no kernel writes a plane that it reads.
 __device__ __forceinline__ word load(const word *planes, unsigned at) { return __ldg(planes + at); }
 """,
     "mask": """\
-// All ones where bit i of a row's masks is set, otherwise zero.
+// Returns all ones if bit i of a row's masks is set, otherwise zero.
 __device__ __forceinline__ word mask(word bits, unsigned i) { return 0u - (bits >> i & 1u); }
 """,
     "gate": """\
-// Any AND-like gate by its masks, up to an inversion that the next gate takes in: two LOP3.
+// Evaluates any AND-like gate by its masks, up to an inversion that the next gate absorbs. It takes
+// two LOP3.
 __device__ __forceinline__ word gate(word a, word b, word m, word n)
 {
   return (a & (b ^ m)) ^ (b & n);
 }
 """,
     "lop3": """\
-// Any function of three bits in one instruction; bit 4a + 2b + c of TABLE is its value.
+// Evaluates any function of three bits in one instruction: bit 4a + 2b + c of TABLE is its value.
 template <unsigned TABLE>
 __device__ __forceinline__ word lop3(word a, word b, word c)
 {
@@ -101,8 +102,9 @@ __device__ __forceinline__ word lop3(word a, word b, word c)
 }
 """,
     "walk": """\
-// A tree at the positions of a block's tile, the results of its copies ORed. A block holds one tree
-// and neighbouring positions, whose windows overlap: a plane comes from L1 after its first load.
+// Evaluates a tree at the positions of a block's tile and ORs the results of its copies. A block
+// holds one tree and neighboring positions, whose windows overlap, so that a plane comes from L1
+// after it was first read.
 template <class Tree, unsigned COPIES>
 __device__ __forceinline__ void walk(word *planes, unsigned stride, unsigned w, const plane_t *row,
                                      const word *bits, const Position *positions, unsigned count,

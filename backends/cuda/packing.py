@@ -84,9 +84,9 @@ $threshold
     test = "x > level" if level else "x != 0"
     return CudaKernel(
         f"pack_{dtype}",
-        f"Samples to planes, bit = {test}. A lane reads one feature of 32 samples, a warp 32 of\n"
-        "them side by side, and so holds whole words without a ballot; a tile in shared memory\n"
-        "turns a block's words around, so that stores fill sectors.",
+        f"Packs samples into planes of the bits {test}. A lane reads one feature of 32 samples,\n"
+        "and so has a whole word without a ballot; the lanes of a warp read 32 features side by\n"
+        "side. A tile in shared memory transposes a block's words, so that stores fill sectors.",
         parameters,
         body.replace("\n\n", "\n"),
     )
@@ -96,7 +96,7 @@ def place_kernel() -> CudaKernel:
     """Return the kernel that copies packed samples to the planes where the network reads them."""
     return CudaKernel(
         "place",
-        "Planes packed by the caller, each of `pitch` words, to where the network reads them.",
+        "Copies planes of `pitch` words, which the caller packed, to those that the network reads.",
         "const word *x, size_t pitch, const plane_t *rows, unsigned count",
         """\
 const unsigned w = blockIdx.z * blockDim.x + threadIdx.x;

@@ -52,9 +52,9 @@ def sum_kernel(bits: int) -> CudaKernel:
     """Return the kernel that scores groups whose counts take `bits` bits."""
     return CudaKernel(
         f"sum{bits}",
-        "Scores: a block counts one group for 1024 samples. Each thread adds planes with full\n"
-        "adders into a bit-sliced counter (total[c] holds bit c of 32 samples' counts), the eight\n"
-        "warps' counters are added pairwise, and each thread then reads out four samples.",
+        "Computes scores. A block counts one group for 1024 samples: each thread adds planes with\n"
+        "full adders into a bit-sliced counter (total[c] holds bit c of 32 samples' counts), the\n"
+        "counters of the eight warps are added pairwise, and each thread reads out four samples.",
         "float *scores, unsigned samples, unsigned groups, const plane_t *rows, unsigned rounds, "
         "float tau, float beta",
         Template("""\
@@ -112,7 +112,7 @@ def export_kernel() -> CudaKernel:
     """Return the kernel that spreads planes to bytes."""
     return CudaKernel(
         "bits",
-        "Planes to bytes 0 and 1, (n, elements): the packing the other way round.",
+        "Spreads planes to bytes 0 and 1, (n, elements): the inverse of packing.",
         "uint8_t *out, unsigned samples, unsigned elements, const plane_t *rows",
         """\
 __shared__ word tile[8][36];

@@ -165,10 +165,11 @@ def tree_kernel(name: str, copies: int, templates: Sequence[TreeTemplate]) -> Cu
     parameters += "const Position *positions, unsigned count"
     if copies > 1:
         parameters += "".join(f", unsigned shift{i}" for i in range(copies))
-    pooled = f", each an OR of {copies} copies shifted over a pool's window" if copies > 1 else ""
+    pooled = f", each an OR of {copies} copies in a pool's window" if copies > 1 else ""
     return CudaKernel(
         name,
-        f"Trees at every position{pooled}.\nThe branch on the tree is uniform in a block.",
+        f"Evaluates trees at every position{pooled}.\n"
+        "The branch on the shape is uniform in a block.",
         parameters,
         "\n".join(lines),
         RESIDENT_BLOCKS[size],

@@ -1,9 +1,9 @@
-// A stand-in for the CUDA runtime that runs kernels on the CPU, for tests only: compile a .cu file
-// with `g++ -x c++ -I <this folder>`. Blocks and threads are looped; a thread that reaches a
-// barrier hands over to the next one of its block, on a stack of its own. Device memory is filled
-// with garbage and ends at a guard page, so that reads of what was never written change results and
-// reads past the end fault. `host_fail_after` makes a chosen call fail, `host_reverse` turns the
-// order of blocks and threads around.
+// A stand-in for the CUDA runtime that runs kernels on the CPU, for tests only. It compiles a .cu
+// file with `g++ -x c++ -I <this folder>`. Blocks and threads run in loops; each thread has its own
+// stack, and hands over to the next thread of its block when it reaches a barrier. Device memory is
+// filled with garbage and ends at a guard page, so that reads of memory that was never written
+// change results, and reads past the end fault. `host_fail_after` makes a chosen call fail, and
+// `host_reverse` reverses the order of blocks and threads.
 #pragma once
 
 #include <math.h>
@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-// One in a program of several files, and each library's own.
+// State is shared by the files of a program, and hidden from other libraries.
 #define HOST_STATE inline __attribute__((visibility("hidden")))
 
 #define __global__
@@ -65,7 +65,7 @@ HOST_STATE dim3 gridDim, blockDim, blockIdx, threadIdx;
 
 HOST_STATE long host_calls = 0, host_failing_call = -1;
 HOST_STATE bool host_backwards = false;
-HOST_STATE std::map<void *, std::pair<char *, size_t>> host_memory;  // what was given -> its mapping
+HOST_STATE std::map<void *, std::pair<char *, size_t>> host_memory;  // pointer -> its mapping
 
 extern "C" __attribute__((used)) inline void host_fail_after(long calls) { host_calls = 0, host_failing_call = calls; }
 extern "C" __attribute__((used)) inline void host_reverse(int reverse) { host_backwards = reverse != 0; }
@@ -78,24 +78,24 @@ inline bool host_fails() { return host_calls++ == host_failing_call; }
 inline cudaError_t cudaMalloc(void **out, size_t bytes)
 {
   if (host_fails()) return cudaErrorMemoryAllocation;
-  const size_t page = 4096, room = (bytes + page - 1) / page * page;
-  char *at = (char *)mmap(nullptr, room + page, PROT_READ | PROT_WRITE,
+  const size_t page = 4096, rounded = (bytes + page - 1) / page * page;
+  char *mapping = (char *)mmap(nullptr, rounded + page, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (at == MAP_FAILED) return cudaErrorMemoryAllocation;
-  memset(at, 0xa5, room);
-  mprotect(at + room, page, PROT_NONE);
-  *out = at + (room - bytes) / 16 * 16;
-  host_memory[*out] = {at, room + page};
+  if (mapping == MAP_FAILED) return cudaErrorMemoryAllocation;
+  memset(mapping, 0xa5, rounded);
+  mprotect(mapping + rounded, page, PROT_NONE);
+  *out = mapping + (rounded - bytes) / 16 * 16;
+  host_memory[*out] = {mapping, rounded + page};
   return cudaSuccess;
 }
 
 inline cudaError_t cudaFree(void *memory)
 {
   if (!memory) return cudaSuccess;
-  const auto found = host_memory.find(memory);
-  if (found == host_memory.end()) return cudaErrorInvalidValue;
-  munmap(found->second.first, found->second.second);
-  host_memory.erase(found);
+  const auto entry = host_memory.find(memory);
+  if (entry == host_memory.end()) return cudaErrorInvalidValue;
+  munmap(entry->second.first, entry->second.second);
+  host_memory.erase(entry);
   return host_fails() ? cudaErrorInvalidValue : cudaSuccess;
 }
 
@@ -176,8 +176,8 @@ inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 
 // ---- threads -------------------------------------------------------------------------------------
 
-// One thread of a block, on its own stack; made once and used for thread after thread. ucontext
-// gives it the stack, setjmp switches: swapcontext would make two system calls each time.
+// One thread of a block with its stack, reused for thread after thread. ucontext gives it the stack,
+// and setjmp switches, because swapcontext would make two system calls each time.
 struct HostThread {
   static const size_t STACK = 64 << 10;
   char *stack = (char *)malloc(STACK);
@@ -209,7 +209,7 @@ inline void host_main()
   }
 }
 
-// Runs `thread` to its next barrier or its end.
+// Runs `thread` until its next barrier or its end.
 __attribute__((noinline)) inline void host_advance(HostThread *thread)
 {
   host_current = thread;

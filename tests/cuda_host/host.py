@@ -1,4 +1,4 @@
-"""Exported .cu files built by g++ against the stand-in for the CUDA runtime, and called."""
+"""Exported .cu files, built by g++ with the stand-in for the CUDA runtime, and called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GXX += ["-x", "c++"]
 
 
 def joined(graphs: Sequence[Graph]) -> str:
-    """Several networks as one source, network i under the prefix `net<i>`."""
+    """Return several networks as one source, with network i under the prefix `net<i>`."""
     parts = [
         "#include <cuda_runtime.h>",
         "#include <stddef.h>",
@@ -32,7 +32,7 @@ def joined(graphs: Sequence[Graph]) -> str:
 
 
 def build(graphs: Sequence[Graph], folder: Path) -> list[HostNetwork]:
-    """Networks that run on the CPU; compiled together, since most of a compilation is its start."""
+    """Compile networks for the CPU, together because most of a compilation is its start."""
     source, library = folder / "nets.cu", folder / "nets.so"
     source.write_text(joined(graphs))
     subprocess.run([*GXX, "-I", str(FOLDER), str(source), "-o", str(library)], check=True)
@@ -41,7 +41,7 @@ def build(graphs: Sequence[Graph], folder: Path) -> list[HostNetwork]:
 
 
 class HostNetwork:
-    """One network of a library; each call creates it, runs it and destroys it."""
+    """One network of a library. Each call creates it, runs it and destroys it."""
 
     def __init__(self, graph: Graph, code: ctypes.CDLL, prefix: str) -> None:
         self.graph = graph
@@ -54,7 +54,7 @@ class HostNetwork:
     def __call__(
         self, samples: Sequence[np.ndarray], batch: int = 0, packed: bool = False
     ) -> list[np.ndarray]:
-        """Outputs for numpy samples, or for packed planes, `batch` samples at a time."""
+        """Return the outputs for numpy samples or packed planes, `batch` samples at a time."""
         results, codes = self.try_run(samples, batch, packed)
         assert codes == [0, 0, 0]
         return results
@@ -62,7 +62,7 @@ class HostNetwork:
     def try_run(
         self, samples: Sequence[np.ndarray], batch: int = 0, packed: bool = False, n: int = -1
     ) -> tuple[list[np.ndarray], list[int]]:
-        """Outputs and the codes of create, run and destroy; run is left out where create fails."""
+        """Return outputs, and the codes of create, run (unless create fails) and destroy."""
         n = len(samples[0]) if n < 0 else n
         inputs = [np.ascontiguousarray(x.view(np.uint8) if x.dtype == bool else x) for x in samples]
         values = [self.graph.values[name] for name in self.graph.outputs]

@@ -1,5 +1,6 @@
-"""The CUDA backend's source against the reference interpreter, bit for bit: the same .cu file is
-built for the CPU with a stand-in for the CUDA runtime.
+"""The CUDA backend's source against the reference interpreter, bit for bit.
+
+The same .cu file is built for the CPU with a stand-in for the CUDA runtime.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is 
 def assert_same(net: HostNetwork, samples: list[np.ndarray], batch: int = 0) -> None:
     expected = lgir.compile(net.graph, "reference")(*samples)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    for got, want in zip(net(samples, batch), expected, strict=True):
-        assert got.dtype == want.dtype
-        np.testing.assert_array_equal(got, want, err_msg=net.graph.name)
+    for result, reference in zip(net(samples, batch), expected, strict=True):
+        assert result.dtype == reference.dtype
+        np.testing.assert_array_equal(result, reference, err_msg=net.graph.name)
 
 
 @pytest.fixture(scope="module")
 def special(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HostNetwork]:
-    """Networks that several tests share, built together."""
+    """Return networks that several tests share, built together."""
     graphs = {
         "dense": dense_net(2, 400, seed=3),
         "dense-optimized": lgir.optimize(dense_net(3, 400, seed=4), verify=None)[0],
@@ -143,20 +144,20 @@ def test_packed_samples_give_the_same(special: dict[str, HostNetwork], batch: in
     rng = np.random.default_rng(1)
     x = rng.random((150, 784)) < 0.5
     net = special["dense"]
-    got, codes = net.try_run([_planes(x)], batch, packed=True, n=150)
+    results, codes = net.try_run([_planes(x)], batch, packed=True, n=150)
     assert codes == [0, 0, 0]
-    np.testing.assert_array_equal(got[0], net([x])[0])
+    np.testing.assert_array_equal(results[0], net([x])[0])
 
     image = rng.integers(0, 256, (150, 3, 32, 32), dtype=np.uint8)
     levels = np.unique(special["conv"].graph.nodes[0].op.levels)
     planes = np.concatenate([_planes(image.reshape(150, -1) > level) for level in levels])
-    got, codes = special["conv"].try_run([planes], batch, packed=True, n=150)
+    results, codes = special["conv"].try_run([planes], batch, packed=True, n=150)
     assert codes == [0, 0, 0]
-    np.testing.assert_array_equal(got[0], special["conv"]([image])[0])
+    np.testing.assert_array_equal(results[0], special["conv"]([image])[0])
 
 
 def _planes(bits: np.ndarray) -> np.ndarray:
-    """(n, elements) bool as packed planes (elements, words) uint32."""
+    """Return bits, bool (n, elements), as packed planes, uint32 (elements, words)."""
     words = -(-len(bits) // 32)
     padded = np.zeros((words * 32, bits.shape[1]), bool)
     padded[: len(bits)] = bits
@@ -177,7 +178,7 @@ def test_every_failing_call_is_reported_and_nothing_leaks(special: dict[str, Hos
         if not any(codes):
             break
         calls += 1
-    # two allocations, tables, workspace, synchronization, two chunks of steps, two frees
+    # two allocations, tables, workspace, synchronization, the steps of two chunks, two frees
     assert calls > 20
 
 
@@ -191,7 +192,7 @@ def test_null_pointers_are_refused(special: dict[str, HostNetwork]) -> None:
 
 @pytest.mark.parametrize("optimized", [False, True])
 def test_threads_of_a_launch_do_not_race(optimized: bool) -> None:
-    """No launch writes a plane twice, nor one that it reads: loads may take the read-only path."""
+    """No launch writes a plane twice, or one that it reads, since loads take the read-only path."""
     graphs = [random_graph(seed) for seed in range(30)] + [logictreenet(8)]
     for graph in graphs:
         graph = lgir.optimize(graph, verify=None)[0] if optimized else graph
@@ -245,7 +246,7 @@ def test_dense_layers_take_one_launch_each() -> None:
 
 
 def _tree_graph(leaves: int, pool: int, seed: int) -> Graph:
-    """A convolution whose kernels are balanced trees of random gates, with OR pooling."""
+    """Return a convolution whose kernels are balanced trees of random gates, with OR pooling."""
     rng = np.random.default_rng(seed)
     b = lgir.GraphBuilder(f"trees-{leaves}-pool-{pool}")
     x = b.input("x", "bit", (3, 8, 8))
@@ -271,21 +272,26 @@ def test_trees_of_every_size_and_pool(tmp_path: Path) -> None:
 
 
 def _real_graphs() -> dict[str, tuple[Graph, np.ndarray, np.ndarray]]:
-    """Trained networks at hand, with samples and the scores of the framework they come from."""
+    """Return trained networks that are here, with samples and the scores of their frameworks."""
     folder = SHARED / "checkpoints"
-    found = {}
+    networks = {}
     dense, conv = folder / "difflogic_mnist", folder / "torchlogix_conv_mnist"
     if dense.exists():
-        own = {"indices": dense / "indices.pt", "architecture": dense / "model.json"}
-        graph = lgir.lift(dense / "state_dict.pt", thresholds=127, input_shape=784, **own)
+        graph = lgir.lift(
+            dense / "state_dict.pt",
+            thresholds=127,
+            input_shape=784,
+            indices=dense / "indices.pt",
+            architecture=dense / "model.json",
+        )
         reference = np.load(dense / "reference.npz")
-        found["dense"] = graph, reference["images"].reshape(-1, 784), reference["scores"]
+        networks["dense"] = graph, reference["images"].reshape(-1, 784), reference["scores"]
     if conv.exists():
-        own = {"architecture": conv / "model.json"}
-        graph = lgir.lift(conv / "state_dict.pt", thresholds=127, **own)
+        architecture = conv / "model.json"
+        graph = lgir.lift(conv / "state_dict.pt", thresholds=127, architecture=architecture)
         reference = np.load(conv / "reference.npz")
-        found["conv"] = graph, reference["images"][:, None], reference["scores"]
-    return found
+        networks["conv"] = graph, reference["images"][:, None], reference["scores"]
+    return networks
 
 
 @needs_compiler
@@ -308,7 +314,7 @@ def test_real_networks_give_their_frameworks_scores(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_the_shipped_network_as_a_program(tmp_path: Path) -> None:
-    """From a checkpoint to a .cu file to a running program, as the example says."""
+    """A checkpoint becomes a .cu file and then a running program, as the example says."""
     graph = lgir.lift(demo_checkpoint())
     lgir.save(graph, str(tmp_path / "digits.onnx"))
     model = [str(tmp_path / "digits.onnx"), "-p", "default", "--prefix", "model"]
@@ -322,6 +328,6 @@ def test_the_shipped_network_as_a_program(tmp_path: Path) -> None:
     subprocess.run([*command, *paths, *sources, "-o", str(program)], check=True)
     (value,) = graph.inputs
     x = np.random.default_rng(0).integers(0, 17, (100, *value.shape), dtype=np.uint8)
-    done = subprocess.run([str(program)], input=x.tobytes(), capture_output=True, check=True)
-    scores = np.loadtxt(done.stdout.decode().splitlines(), dtype=np.float32)
+    process = subprocess.run([str(program)], input=x.tobytes(), capture_output=True, check=True)
+    scores = np.loadtxt(process.stdout.decode().splitlines(), dtype=np.float32)
     np.testing.assert_array_equal(scores, lgir.compile(graph, "reference")(x))

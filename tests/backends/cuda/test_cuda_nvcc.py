@@ -28,14 +28,14 @@ pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is no
 
 
 def nvcc(*arguments: str) -> str:
-    """Runs nvcc; its messages."""
-    done = subprocess.run(["nvcc", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr or done.stdout
-    return done.stderr + done.stdout
+    """Run nvcc and return its messages."""
+    process = subprocess.run(["nvcc", *arguments], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr or process.stdout
+    return process.stderr + process.stdout
 
 
 def compile_all(graphs: list[Graph], folder: Path) -> str:
-    """An object with the host part and device code for every architecture."""
+    """Compile the host part, and device code for every architecture; return the messages."""
     source = folder / "nets.cu"
     source.write_text(joined(graphs))
     codes = [f"-gencode=arch={a.replace('sm', 'compute')},code={a}" for a in ARCHITECTURES]
@@ -49,7 +49,7 @@ def test_no_warnings(tmp_path: Path) -> None:
 
 
 def test_kernels_alone_keep_their_names() -> None:
-    """What the Python side loads: by NVRTC where it is installed, otherwise by nvcc."""
+    """The Python side loads kernels by name, compiled by NVRTC if it is installed or by nvcc."""
     source = emit_cuda(dense_net(1, 400))
     assert b".entry gates2" in compile_kernels(source, "sm_90", "ptx")
     assert {"gates2", "sum6"} < set(dict(sections(compile_kernels(source, "sm_100", "cubin"))))
@@ -84,7 +84,7 @@ def test_kernels_are_as_recorded(
 
 
 def figures_of(report: str, cubin: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Per kernel: registers and spilled bytes as ptxas says, and counts of instructions."""
+    """Yield each kernel with its registers and spills, as ptxas says, and its instructions."""
     code = dict(sections(cubin))
     for part in report.split("Compiling entry function '")[1:]:
         kernel = part.partition("'")[0]
@@ -98,23 +98,23 @@ def figures_of(report: str, cubin: bytes) -> Iterator[tuple[str, list[str]]]:
 
 
 LOP3, LDG = 0x012, 0x181
-"""Instructions by the low nine bits of their code, on sm_70 and later; the bits above say what
-kinds the operands are of.
+"""Opcodes by the low nine bits of an instruction of sm_70 and later; further bits say the kinds of
+its operands.
 """
 
 
 def opcodes_of(code: bytes) -> Iterator[int]:
-    for at in range(0, len(code), 16):
-        yield struct.unpack_from("<Q", code, at)[0] & 0xFFF
+    for offset in range(0, len(code), 16):
+        yield struct.unpack_from("<Q", code, offset)[0] & 0xFFF
 
 
 def sections(elf: bytes) -> Iterator[tuple[str, bytes]]:
-    """Machine code of each kernel in a cubin."""
+    """Yield the name and the machine code of each kernel in a cubin."""
     (table,) = struct.unpack_from("<Q", elf, 40)
     size, count, names_index = struct.unpack_from("<HHH", elf, 58)
     heads = [struct.unpack_from("<IIQQQQ", elf, table + i * size) for i in range(count)]
-    for name_at, _, _, _, start, length in heads:
-        at = heads[names_index][4] + name_at
-        name = elf[at : elf.index(b"\0", at)].decode()
+    for name_offset, _, _, _, start, length in heads:
+        position = heads[names_index][4] + name_offset
+        name = elf[position : elf.index(b"\0", position)].decode()
         if name.startswith(".text."):
             yield name.removeprefix(".text."), elf[start : start + length]

@@ -1,4 +1,4 @@
-"""The Python side of the CUDA backend: on this computer with the device replaced, and on a GPU."""
+"""The Python side of the CUDA backend, here with a stand-in for the device, and on a GPU."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def assert_same(graph: Graph, exe: lgir.Executable, samples: list[np.ndarray]) -
     expected = lgir.compile(graph, "reference")(*samples)
     results = exe(*samples)
     many = isinstance(expected, tuple)
-    for got, want in zip(
+    for result, reference in zip(
         results if many else [results], expected if many else [expected], strict=True
     ):
-        assert got.dtype == want.dtype
-        np.testing.assert_array_equal(got, want)
+        assert result.dtype == reference.dtype
+        np.testing.assert_array_equal(result, reference)
 
 
 @needs_compiler
@@ -93,10 +93,10 @@ def test_one_executable_serves_many_threads(device: HostDevice) -> None:
     graph = dense_net(1, 400)
     exe, reference = compile_on(device, graph), lgir.compile(graph, "reference")
     batches = [np.random.default_rng(i).random((70, 784)) < 0.5 for i in range(4)]
-    found: dict[int, np.ndarray] = {}
+    scores: dict[int, np.ndarray] = {}
 
     def work(i: int) -> None:
-        found[i] = exe(batches[i])
+        scores[i] = exe(batches[i])
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for worker in workers:
@@ -104,7 +104,7 @@ def test_one_executable_serves_many_threads(device: HostDevice) -> None:
     for worker in workers:
         worker.join()
     for i, x in enumerate(batches):
-        np.testing.assert_array_equal(found[i], reference(x))
+        np.testing.assert_array_equal(scores[i], reference(x))
 
 
 @needs_compiler
