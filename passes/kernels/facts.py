@@ -1,9 +1,9 @@
 """What is known of each channel of a value: constant, equal to another channel, or its complement.
 
 A fact is a literal over the value's own channels, 2 * channel + complement, or CONST_FALSE or
-CONST_TRUE. `Copies` are channels that equal one of another value. Both hold inside the value. A
-read outside is False whatever the channel holds, so only what is known without complement may be
-used where a tap can leave its input.
+CONST_TRUE. `ChannelCopies` are channels that equal a channel of another value. Both hold inside the
+value. A read outside is False whatever the channel holds, so what is known with a complement may
+not be used if a tap can leave its input.
 """
 
 from __future__ import annotations
@@ -27,27 +27,30 @@ Mask = npt.NDArray[np.bool_]
 
 
 def no_facts(value: Value) -> Literals:
-    """(C,) every channel stands for itself."""
+    """(C,) Return the facts by which every channel stands for itself."""
     return np.arange(value.shape[0], dtype=np.int32) * 2
 
 
 def logic_facts(outputs: Literals) -> Literals:
-    """Facts of a Logic node from the literals (C,) that its output nets equal."""
+    """(C,) Return the facts of a Logic node, given the literals (C,) that its output nets equal."""
     net = outputs >> 1
-    read = np.zeros(int(net.max(initial=0)) + 1, bool)
-    read[net] = True
-    distinct = int(np.count_nonzero(read)) == len(net)
-    root = np.arange(len(net)) if distinct else first_equal([net])
+    is_read = np.zeros(int(net.max(initial=0)) + 1, bool)
+    is_read[net] = True
+    all_distinct = int(np.count_nonzero(is_read)) == len(net)
+    root = np.arange(len(net)) if all_distinct else first_equal([net])
     facts = 2 * root + ((outputs ^ outputs[root]) & 1)
     return np.where(net == 0, outputs - 2, facts).astype(np.int32)
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Channels that a Logic node hands on from its `inputs`.
+class ChannelCopies:
+    """Channels that a Logic node copies from its inputs.
 
-    `source` (C,) is the place among them, -1 for other channels, and `literal` (C,) is
-    2 * channel + complement there.
+    Attributes:
+        inputs: names of the node's inputs.
+        source: (C,) the position in `inputs` of the input that a channel copies, -1 if it is no
+            copy.
+        literal: (C,) 2 * channel + complement in that input.
     """
 
     inputs: tuple[str, ...]
@@ -57,14 +60,18 @@ class Copies:
 
 def copied_channels(
     inputs: tuple[str, ...], op: Logic, shapes: list[Shape], outputs: Literals
-) -> Copies:
-    """The copies among the outputs, given as literals (C,) over the nets of `op.body`.
+) -> ChannelCopies:
+    """Return the copies among the outputs of a Logic node.
 
     A copy has its input's shape and reads it at its own position, so both are read outside at the
-    same places.
+    same positions.
+
+    Args:
+        shapes: shapes of the inputs.
+        outputs: (C,) literals over the nets of `op.body` that the outputs equal.
     """
     taps = op.body.taps
-    here = np.array(
+    same_space = np.array(
         [
             shape[1:] == op.space
             and all(s == 1 or n == 1 for s, n in zip(op.stride, op.space, strict=True))
@@ -74,15 +81,20 @@ def copied_channels(
     tap = (outputs >> 1) - FIRST_TAP
     source = np.full(len(outputs), -1, np.int32)
     literal = np.zeros(len(outputs), np.int32)
-    at = np.flatnonzero((tap >= 0) & (tap < len(taps)))
-    at = at[here[taps[tap[at], 0]] & ~taps[tap[at], 2:].any(axis=1)]
-    source[at] = taps[tap[at], 0]
-    literal[at] = 2 * taps[tap[at], 1] + (outputs[at] & 1)
-    return Copies(inputs, source, literal)
+    channel = np.flatnonzero((tap >= 0) & (tap < len(taps)))
+    rows = taps[tap[channel]]
+    is_copy = same_space[rows[:, 0]] & ~rows[:, 2:].any(axis=1)
+    channel, rows = channel[is_copy], rows[is_copy]
+    source[channel] = rows[:, 0]
+    literal[channel] = 2 * rows[:, 1] + (outputs[channel] & 1)
+    return ChannelCopies(inputs, source, literal)
 
 
 def threshold_facts(op: Threshold, x: Value) -> Literals:
-    """Levels that no number or every number exceeds, and levels given twice."""
+    """(C,) Return the facts of thresholds of `x`: constant levels, and equal levels of a channel.
+
+    A level is constant if every number or no number of the input's dtype exceeds it.
+    """
     channels = x.shape[0]
     levels = op.levels
     if levels.ndim == 1:
@@ -99,26 +111,30 @@ def threshold_facts(op: Threshold, x: Value) -> Literals:
 
 
 def reshape_facts(facts: Literals, before: Shape, after: Shape) -> Literals:
-    """Facts carried from (C, ...) to another shape of the same elements."""
+    """Return the facts of a reshaped value: what holds of all elements of a new channel."""
     if before[0] == after[0]:
         return facts
-    cells, new_cells = int(np.prod(before[1:])), int(np.prod(after[1:]))
+    positions, new_positions = int(np.prod(before[1:])), int(np.prod(after[1:]))
     constant = (facts < 0)[:, None]
-    cell = np.arange(cells)
-    element = np.where(constant, facts[:, None], (facts >> 1)[:, None] * cells + cell)
-    odd = np.broadcast_to(np.where(constant, 0, facts[:, None] & 1), element.shape)
-    element, odd = element.reshape(after[0], new_cells), odd.reshape(after[0], new_cells)
+    # The element that each element equals, or the constant; and whether it is the complement.
+    root = (facts >> 1)[:, None] * positions + np.arange(positions)
+    element = np.where(constant, facts[:, None], root)
+    complement = np.broadcast_to(np.where(constant, 0, facts[:, None] & 1), element.shape)
+    element = element.reshape(after[0], new_positions)
+    complement = complement.reshape(after[0], new_positions)
     head = element[:, :1]
-    own = np.arange(after[0], dtype=np.int64)
+    identity = np.arange(after[0], dtype=np.int64)
     is_constant = (head[:, 0] < 0) & (element == head).all(axis=1)
-    aligned = (head % new_cells == 0) & (element == head + np.arange(new_cells))
-    is_alias = (head[:, 0] >= 0) & aligned.all(axis=1) & (odd == odd[:, :1]).all(axis=1)
-    alias = 2 * (head[:, 0] // new_cells) + odd[:, 0]
-    return np.where(is_constant, head[:, 0], np.where(is_alias, alias, 2 * own)).astype(np.int32)
+    is_aligned = (head % new_positions == 0) & (element == head + np.arange(new_positions))
+    same_complement = (complement == complement[:, :1]).all(axis=1)
+    is_alias = (head[:, 0] >= 0) & is_aligned.all(axis=1) & same_complement
+    alias = 2 * (head[:, 0] // new_positions) + complement[:, 0]
+    literal = np.where(is_alias, alias, 2 * identity)
+    return np.where(is_constant, head[:, 0], literal).astype(np.int32)
 
 
 def tap_reach(op: Logic, shapes: list[Shape]) -> tuple[Mask, Mask]:
-    """(T,) which taps never, and which taps always, read outside their input."""
+    """(T,) Return which taps never, and which taps always, read outside their input."""
     never = np.ones(op.body.num_taps, bool)
     always = np.zeros(op.body.num_taps, bool)
     source = op.body.taps[:, 0]
@@ -127,6 +143,6 @@ def tap_reach(op: Logic, shapes: list[Shape]) -> tuple[Mask, Mask]:
         offset = op.body.taps[:, 2 + axis].astype(np.int64)
         last = (count - 1) * stride + offset
         never &= (offset >= 0) & (last < size)
-        entry = np.maximum(0, -(offset // stride))  # first position at or past the input's start
-        always |= (entry >= count) | (entry * stride + offset >= size)
+        first_inside = np.maximum(0, -(offset // stride))  # The first position past the low edge.
+        always |= (first_inside >= count) | (first_inside * stride + offset >= size)
     return never, always
