@@ -4,7 +4,7 @@ package says where they are; each is imported when first asked for.
 
 from lgir.registry import BACKENDS, EXPORTERS
 
-BACKENDS.expect("lgir.backends.llvm", "llvm")
+BACKENDS.expect("lgir.backends.llvm.executable", "llvm")
 BACKENDS.expect("lgir.backends.cuda", "cuda")
 BACKENDS.expect("lgir.backends.c.executable", "c", "c-O1", "c-O3")
 BACKENDS.expect("lgir.backends.reference", "reference")

@@ -8,7 +8,7 @@ from lgir.executable import Executable
 from lgir.ir.graph import Graph
 from lgir.ir.simulate import evaluate, pack_planes, unpack_planes
 from lgir.registry import register_backend
-from lgir.samples import Array, check_bits, check_floats
+from lgir.samples import Array, check_values
 
 _BATCH = 4096
 
@@ -19,11 +19,7 @@ class ReferenceExecutable(Executable):
     backend = "reference"
 
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
-        for value, array in zip(self.graph.inputs, samples, strict=True):
-            if value.dtype == "bit":
-                check_bits(value, array)
-            elif value.dtype == "f32":
-                check_floats(value, array)
+        check_values(self.graph.inputs, samples)
         starts = range(0, max(n, 1), _BATCH)
         parts = [self._run_part([a[s : s + _BATCH] for a in samples]) for s in starts]
         return [np.concatenate(p) for p in zip(*parts, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,28 @@ def is_tensor(x: Any) -> bool:
     """Return whether `x` is a torch tensor, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def check_values(inputs: Sequence[Value], samples: Sequence[Array]) -> None:
+    """Check the values that `check_samples` left to the executable.
+
+    Args:
+        samples: one array per input, as `check_samples` returns them. Packed words need no check.
+
+    Raises:
+        InputError: names the input, the position and the value of the first bad element.
+    """
+    for value, array in zip(inputs, samples, strict=True):
+        if value.dtype == "bit" and array.dtype != np.uint64:
+            check_bits(value, array)
+        elif value.dtype == "f32":
+            check_floats(value, array)
+
+
+def refuse_samples(inputs: Sequence[Value], samples: Sequence[Array]) -> NoReturn:
+    """Raise the InputError for samples in which compiled code met a bad value."""
+    check_values(inputs, samples)
+    raise InputError("the samples changed while they were read")
 
 
 def check_bits(value: Value, array: Array) -> None:

@@ -66,7 +66,7 @@ def own_object_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         if sys.platform == "darwin":  # which has no such variable
-            patch.setattr("lgir.backends.llvm.default_folder", lambda: folder)
+            patch.setattr("lgir.backends.llvm.options.default_folder", lambda: folder)
         else:
             user_cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
             if "MPLCONFIGDIR" not in os.environ:

@@ -1,40 +1,31 @@
 """Ahead-of-time compilation: a graph as an object file, static archive or shared library.
 
-What `lgir.backends.llvm.library` writes is compiled for any target that LLVM knows, all but the C
-functions internal.
+The module of `lgir.backends.llvm.library` is compiled for any target that LLVM knows. All of its
+functions but the C functions are internal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import llvmlite.binding as llvm
 
 from lgir.backends.c.compiler import link_shared
 from lgir.backends.c.interface import Interface
-from lgir.backends.llvm.library import Library
-from lgir.backends.llvm.program import LOWERING_OPTIONS, Program
+from lgir.backends.llvm.library import LibraryModule
+from lgir.backends.llvm.options import LOWERING_OPTIONS, AotOptions
+from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.static_archive import static_archive
-from lgir.backends.llvm.target import TARGETS, Target, check_features, resolve_target
+from lgir.backends.llvm.target import Target, resolve_aot_target
 from lgir.backends.lowering.plan import make_plan
-from lgir.errors import BackendError, unknown_name
+from lgir.errors import BackendError
 from lgir.formats.exporter import Export
 from lgir.ir.graph import Graph
 from lgir.registry import register_exporter
-
-_CPUS: Final = {
-    "x86-64": ("x86_64", "x86-64"),
-    "x86-64-v3": ("x86_64", "x86-64-v3"),
-    "x86-64-v4": ("x86_64", "x86-64-v4"),
-    "aarch64": ("aarch64", "generic"),
-}
-"""Architecture and LLVM's name of the CPU, by target."""
-_ALIASES: Final = {"generic": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
-AOT_TARGETS: Final = (*TARGETS, *_CPUS)
+from lgir.version import __version__
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class ObjectCode:
         header: the C header: prototypes, sizes, how to call.
         llvm: the text that was compiled.
         triple: the machine it is for, as LLVM and C compilers name it.
-        crossover: samples of a call, at most, that are evaluated one after another.
+        crossover: the largest batch that is evaluated sample by sample.
     """
 
     data: bytes
@@ -58,13 +49,14 @@ class ObjectCode:
     crossover: int = 0
 
     def archive(self) -> bytes:
-        """The object in a static library."""
+        """Return a static library that holds the object."""
         return static_archive("model.o", self.data, self.symbols)
 
     def shared_library(self, cc: str = "cc") -> bytes:
-        """The object linked by the C compiler `cc`, a command that may have arguments.
+        """Return the object linked by the C compiler `cc`, a command that may have arguments.
 
-        Raises BackendError where that does not work.
+        Raises:
+            BackendError: there is no such compiler, it fails, or it is for another machine.
         """
         machine, host = self.triple.split("-")[0], llvm.get_process_triple().split("-")[0]
         if machine != host and cc == "cc":
@@ -84,60 +76,48 @@ def compile_object(
     prefix: str | None = None,
     latency: bool = True,
 ) -> ObjectCode:
-    """Compile `graph` for another process or another machine.
-
-    Args:
-        target: "native" (this CPU), "x86-64" or "generic", "x86-64-v3" or "avx2", "x86-64-v4" or
-            "avx512", "aarch64" (with NEON). The operating system is this one's.
-        features: LLVM feature flags to add, such as "-avx512f".
-        prefix: what the functions' names begin with; the graph's name where None.
-        latency: with code and tables for few samples, which are evaluated one after another as far
-            as that is faster than a block; a library without them is about half as large.
+    """Compile `graph` for another process or another machine; see `AotOptions`.
 
     Raises:
-        UnknownNameError: another target. BackendError: the graph or prefix does not work in C.
+        UnknownNameError: there is no such target.
+        BackendError: the graph, a feature or the prefix cannot be compiled.
     """
-    from lgir.version import __version__
+    return _compile(graph, AotOptions(target, features, prefix, latency))
 
-    interface = Interface(graph, prefix)
-    triple, cpu = _resolve(target, features)
+
+def _compile(graph: Graph, options: AotOptions) -> ObjectCode:
+    interface = Interface(graph, options.prefix)
+    triple, target = resolve_aot_target(options.target, options.features)
     plan = make_plan(graph, LOWERING_OPTIONS)
-    own_code = cpu.ternary and triple.startswith("x86_64") and "linux" in triple
-    program = Program(plan, ternary=cpu.ternary, byte_output=True, own_code=own_code)
-    library = Library(interface, program, _latency_plan(graph, cpu) if latency else None)
+    tree_code = target.ternary and triple.startswith("x86_64") and "linux" in triple
+    program = BlockProgram(plan, ternary=target.ternary, byte_outputs=True, tree_code=tree_code)
+    single_samples = _single_samples(graph, target) if options.latency else None
+    module = LibraryModule(interface, program, single_samples)
     header = interface.header(
         f"{graph.name}: a logic gate network, compiled by lgir {__version__} for {triple}, CPU "
-        f"{cpu.cpu}.",
-        library.workspace.size,
+        f"{target.cpu}.",
+        module.workspace.size,
         allocates=True,
     )
-    symbols = tuple(library.symbols)
-    data = _emit(library.text, symbols, triple, cpu)
-    return ObjectCode(data, symbols, header, library.text, triple, library.crossover)
+    symbols = tuple(module.symbols)
+    data = _emit_object(module.text, symbols, triple, target)
+    return ObjectCode(data, symbols, header, module.text, triple, module.crossover)
 
 
-def _resolve(name: str, features: str) -> tuple[str, Target]:
-    host = llvm.get_process_triple()
-    name = _ALIASES.get(name, name)
-    if name == "native":
-        return host, resolve_target(name, features)
-    if name not in _CPUS:
-        raise unknown_name("target", name, AOT_TARGETS)
-    check_features(features)
-    arch, cpu = _CPUS[name]
-    return "-".join([arch, *host.split("-")[1:]]), Target(cpu, features)
+def _single_samples(graph: Graph, target: Target) -> SingleSampleProgram | None:
+    """Return the program for small batches.
 
-
-def _latency_plan(graph: Graph, target: Target) -> SingleSampleProgram | None:
-    """None where the network is too large for it, or a block is faster than one sample."""
+    It is None if the network is too large or blocks are faster.
+    """
     try:
-        plan = SingleSampleProgram(graph, target)
+        program = SingleSampleProgram(graph, target)
     except BackendError:
         return None
-    return plan if crossover(graph, plan) else None
+    return program if crossover(graph, program) else None
 
 
-def _emit(text: str, symbols: Sequence[str], triple: str, target: Target) -> bytes:
+def _emit_object(text: str, symbols: Sequence[str], triple: str, target: Target) -> bytes:
+    """Return the object file of a module whose functions are internal, but for `symbols`."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     try:
@@ -166,7 +146,7 @@ def export_object(
     latency: bool = True,
 ) -> Export:
     """Object file to link into a program: machine code, no dependency but libc."""
-    code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
+    code = _compile(graph, AotOptions(target, features, prefix, latency))
     return Export(code.data, code.header, text=False)
 
 
@@ -180,7 +160,7 @@ def export_archive(
     latency: bool = True,
 ) -> Export:
     """Static library: the object file in an archive."""
-    code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
+    code = _compile(graph, AotOptions(target, features, prefix, latency))
     return Export(code.archive(), code.header, text=False)
 
 
@@ -195,5 +175,5 @@ def export_library(
     cc: str = "cc",
 ) -> Export:
     """Shared library, linked by the system's C compiler."""
-    code = compile_object(graph, target=target, features=features, prefix=prefix, latency=latency)
+    code = _compile(graph, AotOptions(target, features, prefix, latency))
     return Export(code.shared_library(cc), code.header, text=False)

@@ -1,8 +1,8 @@
 """The LLVM module of a library: a program made self-contained, behind a C interface.
 
-Row tables are constant data, step records constant structures that point to both these and the
-kernels, and C functions fill a context on the stack and call a run loop, of blocks or, for few
-samples, of samples. Nothing in it is written to, so it is thread-safe.
+Row tables are constant data. Step records are constant structures that point to tables and kernels.
+C functions fill a context on the stack and call a run loop: of blocks or, for small batches, of
+single samples. Nothing in the module is written to, so it is thread-safe.
 """
 
 from __future__ import annotations
@@ -19,49 +19,66 @@ from lgir.backends.c.interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interfac
 from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.call_workspace import MARK_BYTES, CallWorkspace, WorkspaceArea
 from lgir.backends.llvm.llvm_text import PLANE_BYTES
-from lgir.backends.llvm.program import Program
+from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.records import KERNEL_WORD, RECORD_WORDS, StepRecord
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES, declarations
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
+from lgir.backends.llvm.steps.step_kind import CallForm
 from lgir.errors import BackendError
 from lgir.ir.types import Value
 
 _MAX_TABLES: Final = 1 << 30
-"""Bytes of tables: code reaches them by 32-bit offsets."""
-_CODE: Final = "@code"
+"""Bytes of tables that code can reach by 32-bit offsets, with a margin."""
+_CODE_NAME: Final = "@code"
 _VALUE: Final = "{ ptr, ptr, i64, i64, ptr }"
 _HEX: Final = np.array([f"\\{byte:02X}".encode() for byte in range(256)])
 
 
 @dataclass(frozen=True)
 class _Path:
-    """How samples are evaluated: the steps for some kinds of them, and what these work in."""
-
-    area: WorkspaceArea
-    sequence: Callable[[Sequence[str]], list[StepRecord]]
-
-
-class Library:
-    """The text of the LLVM module behind `interface`: of `program` and, for as few samples as it is
-    faster for, of `latency`.
+    """One of the two ways to evaluate samples.
 
     Attributes:
-        crossover: samples of a call, at most, that `latency` evaluates.
-        workspace: of a call.
+        area: what its steps work in.
+        sequence: the function from kinds of samples to step records.
+    """
+
+    area: WorkspaceArea
+    sequence: Callable[[tuple[str, ...]], list[StepRecord]]
+
+
+class LibraryModule:
+    """The LLVM module behind a C interface.
+
+    Args:
+        program: evaluates blocks of 512 samples.
+        single_samples: evaluates batches that are small enough for it to be faster, if given and
+            its tables fit.
+
+    Attributes:
+        crossover: the largest batch that `single_samples` evaluates.
+        workspace: the memory of a call.
         symbols: the names of C functions.
-        text: the module's.
+        text: the module's LLVM text.
+
+    Raises:
+        BackendError: the tables are larger than code can address.
     """
 
     def __init__(
-        self, interface: Interface, program: Program, latency: SingleSampleProgram | None
+        self,
+        interface: Interface,
+        program: BlockProgram,
+        single_samples: SingleSampleProgram | None,
     ) -> None:
         self.interface = interface
         self.program = program
         self._tables: dict[bytes, str] = {}
         self.symbols: list[str] = []
         blocks = _Path(
-            WorkspaceArea("blocks", "lgir_run", program.workspace_bytes), program.sequence
+            WorkspaceArea("blocks", "lgir_run", program.workspace_bytes),
+            lambda kinds: program.sequence(CallForm(kinds)),
         )
         size = len(program.code) + self._table_bytes(blocks)
         if size > _MAX_TABLES:
@@ -69,29 +86,29 @@ class Library:
                 f"the network's tables have {size:,} bytes, more than the {_MAX_TABLES:,} that a "
                 "library can address; compile it in the process that runs it"
             )
-        self._ways = [blocks]
+        self._paths = [blocks]
         self.crossover = 0
-        kernels = [program.text]  # all, now that the sequences have been asked for
-        if latency is not None:
+        kernels = [program.kernels.text]  # all, now that the sequences have been asked for
+        if single_samples is not None:
+            workspace, ones = single_samples.workspace, single_samples.ones
             samples = _Path(
-                WorkspaceArea("samples", RUN_SAMPLES, latency.workspace, latency.ones),
-                latency.sequence,
+                WorkspaceArea("samples", RUN_SAMPLES, workspace, ones), single_samples.sequence
             )
             if size + self._table_bytes(samples) <= _MAX_TABLES:
-                self._ways = [samples, blocks]
-                self.crossover = crossover(interface.graph, latency)
-                kernels += [declarations(ternary=program.ternary), *latency.kernels.values()]
-        self.workspace = CallWorkspace([way.area for way in self._ways])
-        functions = [self._describing(), *map(self._entry, interface.entries)]
-        data = [self._data(table, name) for table, name in self._tables.items()]
+                self._paths = [samples, blocks]
+                self.crossover = crossover(interface.graph, single_samples)
+                kernels += [declarations(ternary=program.ternary), *single_samples.kernels.values()]
+        self.workspace = CallWorkspace([path.area for path in self._paths])
+        functions = [self._descriptions(), *map(self._entry, interface.entries)]
+        data = [_constant(table, name) for table, name in self._tables.items()]
         if len(program.code):
             # Linkers gather sections by name, and what is in this one is executed.
-            data.append(self._data(program.code.tobytes(), _CODE, ', section ".text"'))
+            data.append(_constant(program.code.tobytes(), _CODE_NAME, ', section ".text"'))
         calls = self.workspace.text(self._mark([*kernels, *functions]))
         self.text = "\n".join([*kernels, *data, calls, *functions])
 
     def _mark(self, texts: Sequence[str]) -> bytes:
-        """Of a workspace that is prepared for this model."""
+        """Return the mark of a workspace that is prepared for this model."""
         mark = hashlib.sha256("\n".join(texts).encode())
         for table in [*self._tables, self.program.code.tobytes()]:
             mark.update(table)
@@ -100,36 +117,32 @@ class Library:
     # -- data ------------------------------------------------------------------------------------
 
     def _table(self, array: npt.NDArray[np.generic]) -> str:
+        """Return the name of a constant with the bytes of a table; equal tables share one."""
         data = np.ascontiguousarray(array).tobytes()
         return self._tables.setdefault(data, f"@table.{len(self._tables)}")
 
-    @staticmethod
-    def _data(data: bytes, name: str, section: str = "") -> str:
-        kind = f"[{len(data)} x i8]"
-        return f"{name} = internal constant {kind} {_bytes(data)}{section}, align {PLANE_BYTES}"
-
-    def _table_bytes(self, way: _Path) -> int:
-        """Of the distinct tables."""
-        entries = [way.sequence(entry.kinds) for entry in self.interface.entries]
+    def _table_bytes(self, path: _Path) -> int:
+        """Return the bytes of the distinct tables of a path."""
+        entries = [path.sequence(entry.kinds) for entry in self.interface.entries]
         return sum(
             map(len, {t.tobytes() for steps in entries for s in steps for t in s.tables.values()})
         )
 
-    def _steps(self, way: _Path, kinds: tuple[str, ...]) -> tuple[str, str, int]:
-        """(definition, name, length) of the records for samples of `kinds`."""
-        steps = way.sequence(kinds)
-        name = f"@{way.area.name}.{'.'.join(kinds)}"
+    def _steps(self, path: _Path, kinds: tuple[str, ...]) -> tuple[str, str, int]:
+        """Return the definition, name and length of the records for samples of `kinds`."""
+        steps = path.sequence(kinds)
+        name = f"@{path.area.name}.{'.'.join(kinds)}"
         records = [self._record(step) for step in steps]
         kind = f"<{{ {', '.join(kind for kind, _ in records)} }}>"
         value = f"<{{ {', '.join(f'{kind} {value}' for kind, value in records)} }}>"
         return f"{name} = internal constant {kind} {value}, align 8", name, len(steps)
 
     def _record(self, step: StepRecord) -> tuple[str, str]:
-        """(type, value) of one record."""
-        pointers = {at: self._table(table) for at, table in step.tables.items()}
+        """Return the LLVM type and value of one record."""
+        pointers = {word: self._table(table) for word, table in step.tables.items()}
         pointers[KERNEL_WORD] = f"@{step.kernel}"
         for word, offset in step.code.items():
-            pointers[word] = f"getelementptr (i8, ptr {_CODE}, i64 {offset})"
+            pointers[word] = f"getelementptr (i8, ptr {_CODE_NAME}, i64 {offset})"
         kinds = ["ptr" if i in pointers else "i64" for i in range(RECORD_WORDS)]
         values = [pointers.get(i, str(number)) for i, number in enumerate(step.fields.tolist())]
         fields = [f"{kind} {value}" for kind, value in zip(kinds, values, strict=True)]
@@ -138,11 +151,12 @@ class Library:
     # -- functions -------------------------------------------------------------------------------
 
     def _name(self, name: str) -> str:
+        """Return a C function's name in LLVM, and remember it as a symbol."""
         self.symbols.append(name)
         return f"@{name}"
 
-    def _describing(self) -> str:
-        """Version, sizes and shapes."""
+    def _descriptions(self) -> str:
+        """Return the functions that tell version, sizes and shapes."""
         prefix, graph = self.interface.prefix, self.interface.graph
         return "\n".join(
             [
@@ -156,12 +170,13 @@ class Library:
         )
 
     def _values(self, role: str, values: Sequence[Value]) -> str:
+        """Return the function that describes an input or output by its index, with its data."""
         lines, structs = [], []
         for i, value in enumerate(values):
             name, dtype = value.name.encode() + b"\0", value.dtype.encode() + b"\0"
             shape = np.array(value.shape, np.int64).tobytes()
             parts = [f"@{role}.{i}.{part}" for part in ("name", "type", "shape")]
-            lines += [self._data(*x) for x in zip((name, dtype, shape), parts, strict=True)]
+            lines += [_constant(*x) for x in zip((name, dtype, shape), parts, strict=True)]
             structs.append(
                 f"{_VALUE} {{ ptr {parts[0]}, ptr {parts[1]}, i64 {value.size}, "
                 f"i64 {len(value.shape)}, ptr {parts[2]} }}"
@@ -181,7 +196,7 @@ class Library:
         )
 
     def _entry(self, entry: Entry) -> str:
-        """Checks arguments, fills a context on the stack and calls a run loop."""
+        """Return a function that checks arguments, fills a context and calls a run loop."""
         program = self.program
         words: dict[int, str] = {
             ContextWord.SAMPLES: "%n",
@@ -190,10 +205,10 @@ class Library:
         }
         pointers: dict[int, str] = {}
         for i, array in enumerate(entry.inputs):
-            pointers[program.input_slot(i)] = f"%x{i}"
-            words[program.input_slot(i) + 1] = str(array.sample_bytes)
+            pointers[program.slots.input_slot(i)] = f"%x{i}"
+            words[program.slots.input_slot(i) + 1] = str(array.sample_bytes)
         for i in range(len(entry.outputs)):
-            pointers[program.output_slot(i)] = f"%y{i}"
+            pointers[program.slots.output_slot(i)] = f"%y{i}"
         inputs = [f"ptr %x{i}" for i in range(len(entry.inputs))]
         outputs = [f"ptr %y{i}" for i in range(len(entry.outputs))]
         lines = [
@@ -213,32 +228,34 @@ class Library:
             "wrong:",
             f"  ret i32 {BAD_ARGUMENT}",
             "right:",
-            f"  %context = alloca [{program.context_words} x i64], align 8",
+            f"  %context = alloca [{program.slots.words} x i64], align 8",
         ]
-        for at, value in [*words.items(), *pointers.items()]:
-            kind = "ptr" if at in pointers else "i64"
+        for word, value in [*words.items(), *pointers.items()]:
+            kind = "ptr" if word in pointers else "i64"
             lines += [
-                f"  %at.{at} = getelementptr i64, ptr %context, i64 {at}",
-                f"  store {kind} {value}, ptr %at.{at}, align 8",
+                f"  %at.{word} = getelementptr i64, ptr %context, i64 {word}",
+                f"  store {kind} {value}, ptr %at.{word}, align 8",
             ]
-        first, last = self._ways[0].area.name, self._ways[-1].area.name
+        first, last = self._paths[0].area.name, self._paths[-1].area.name
         lines += [
             f"  %few = icmp sle i64 %n, {self.crossover}",
             f"  br i1 %few, label %{first}, label %{last}",
         ]
-        for way in self._ways:
-            definition, steps, count = self._steps(way, entry.kinds)
+        for path in self._paths:
+            definition, steps, count = self._steps(path, entry.kinds)
             arguments = f"ptr {steps}, i64 {count}, ptr %context, i64 %n, ptr %workspace"
-            name, code = way.area.name, f"%code.{way.area.name}"
+            name, code = path.area.name, f"%code.{path.area.name}"
             lines.insert(0, definition)
             lines += [
                 f"{name}:",
-                f"  {code} = call i32 @{way.area.function}({arguments})",
+                f"  {code} = call i32 @{path.area.function}({arguments})",
                 f"  ret i32 {code}",
             ]
         return "\n".join([*lines, "}"])
 
 
-def _bytes(data: bytes) -> str:
-    """LLVM's text of a byte string."""
-    return f'c"{_HEX[np.frombuffer(data, np.uint8)].tobytes().decode()}"'
+def _constant(data: bytes, name: str, section: str = "") -> str:
+    """Return the definition of constant bytes."""
+    text = _HEX[np.frombuffer(data, np.uint8)].tobytes().decode()
+    kind = f"[{len(data)} x i8]"
+    return f'{name} = internal constant {kind} c"{text}"{section}, align {PLANE_BYTES}'

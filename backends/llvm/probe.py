@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from lgir.backends.llvm.costs import three_inputs
 from lgir.backends.llvm.jit import CompiledFunctions
 from lgir.backends.llvm.llvm_text import AND_XOR, PLANE, PLANE_BYTES, FunctionWriter, module_text
+from lgir.backends.llvm.steps.cost import CostTarget
 from lgir.backends.llvm.target import Target
 from lgir.roofline import Level, Machine
 
@@ -65,7 +65,9 @@ def measure_machine(target: Target) -> Machine:
         write = whole / _seconds(call["write"], data, whole)
         copy = whole / 2 / _seconds(call["copy"], data, whole // 2)
         levels.append(Level(name, size, read, write, copy))
-    instructions = three_inputs(target.ternary) * _CHAINS[target.ternary] * _LOGIC_AT_ONCE
+    instructions = (
+        CostTarget(target.ternary).three_inputs * _CHAINS[target.ternary] * _LOGIC_AT_ONCE
+    )
     logic = instructions / _seconds(call["logic"], data, 0)
     return Machine(tuple(levels), logic)
 

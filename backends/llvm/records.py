@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.llvm_text import PLANE_BYTES, FunctionWriter
+from lgir.backends.llvm.llvm_text import FunctionWriter
 
 KERNEL_PARAMS: Final = "ptr noalias %planes, ptr noalias readonly %step, ptr noalias %context"
 RECORD_WORDS: Final = 32
@@ -139,54 +139,3 @@ def link_records(
         for word, offset in step.code.items():
             record[word] = code + offset
     return records
-
-
-class Field(IntEnum):
-    """Fields of a step record; kinds of steps share the numbers."""
-
-    KERNEL = 0
-    ROWS = 1
-    COUNT = 2
-    # cones
-    SPACE = 3
-    IN_STEP = 6
-    OUT_STEP = 9
-    COPIES = 12
-    SHIFTS = 13
-    # chains
-    MASKS = 3
-    # trees, which have MASKS as well: offsets of planes
-    BASE = 4
-    OUT = 5
-    # packing: COUNT is the number of tiles
-    FEATURES = 3
-    LEVELS = 4
-    LEVEL_TABLE = 5
-    SLOT = 7
-    SCRATCH = 8
-    TILES_AT_ONCE = 9
-    # widening: COUNT is the bytes of a sample
-    WIDE_SLOT = 10
-    # sums: COUNT is the number of groups; SLOT the output's place in the context
-    BITS = 3
-    TAU = 4
-    BETA = 5
-    SIZE = 32
-
-
-def call_kernel(name: str, *, ternary: bool) -> str:
-    """Calls the machine code at ROWS, a function `void (planes)` in the System V convention."""
-    f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
-    f.emit(f"call x86_64_sysvcc void {f.load_field('%step', Field.ROWS, 'ptr')}(ptr %planes)")
-    f.emit("ret void")
-    return f.text()
-
-
-def mask_table(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-    """A table of masks as words of 0 or -1. It begins a cache line: an entry of whole lines that
-    straddled others would cost more loads.
-    """
-    room = np.empty(masks.size + PLANE_BYTES // 4, np.uint32)
-    table = room[-room.ctypes.data % PLANE_BYTES // 4 :][: masks.size].reshape(masks.shape)
-    table[:] = np.where(masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
-    return table

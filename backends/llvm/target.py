@@ -17,12 +17,21 @@ _X86_TARGETS: Final = {
     "avx512": "x86-64-v4",
 }
 TARGETS: Final = ("native", *_X86_TARGETS)
+_AOT_CPUS: Final = {
+    "x86-64": ("x86_64", "x86-64"),
+    "x86-64-v3": ("x86_64", "x86-64-v3"),
+    "x86-64-v4": ("x86_64", "x86-64-v4"),
+    "aarch64": ("aarch64", "generic"),
+}
+"""Architecture and LLVM's name of the CPU, by target."""
+_AOT_ALIASES: Final = {"generic": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+AOT_TARGETS: Final = (*TARGETS, *_AOT_CPUS)
 _AVX512_NEEDS: Final = (
     "sse3", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "f16c", "fma", "avx512f", "avx512bw",
 )  # fmt: skip
 """Features without which LLVM drops AVX-512."""
-_BASIC: Final = ("-sse", "-sse2", "-64bit", "+soft-float")
-"""Flags that leave x86-64 without its floats or itself: LLVM ends the process, or rounds twice."""
+_BASE_FEATURE_FLAGS: Final = ("-sse", "-sse2", "-64bit", "+soft-float")
+"""Flags that take floats or 64 bits from x86-64: LLVM then ends the process, or rounds twice."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Target:
 
     @property
     def vector_bits(self) -> int:
-        """Bits of its widest registers."""
+        """The bits of its widest registers."""
         if self.ternary:
             return 512
         flags = self.features.split(",")
@@ -51,8 +60,9 @@ class Target:
 
     @property
     def permutes(self) -> int:
-        """Bits of the lanes that an instruction permutes between two 512-bit registers, 8 or 16; 0
-        where there is none.
+        """The bits of lanes that an instruction permutes between two 512-bit registers.
+
+        They are 8 or 16, or 0 if there is no such instruction.
         """
         if not self.ternary:
             return 0
@@ -61,15 +71,17 @@ class Target:
 
 @cache
 def initialize_native() -> None:
+    """Initialize LLVM's code generation for this machine, once."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
 
 
 def resolve_target(name: str, features: str = "") -> Target:
-    """The target called `name`, with LLVM features such as "-avx512f" appended.
+    """Return the target called `name`, with LLVM features such as "-avx512f" appended.
 
-    Raises UnknownNameError for another name and BackendError where this machine cannot run it or
-    `check_features` refuses a feature.
+    Raises:
+        UnknownNameError: there is no such target.
+        BackendError: this machine cannot run it, or `check_features` refuses a feature.
     """
     check_features(features)
     initialize_native()
@@ -79,10 +91,10 @@ def resolve_target(name: str, features: str = "") -> Target:
     if name == "native":
         base = Target(llvm.get_host_cpu_name(), host.flatten())
     else:
-        needs = {"avx512": "avx512vl", "avx2": "avx2"}.get(name)
-        if not llvm.get_process_triple().startswith("x86_64") or (needs and not host.get(needs)):
+        needed = {"avx512": "avx512vl", "avx2": "avx2"}.get(name)
+        if not llvm.get_process_triple().startswith("x86_64") or (needed and not host.get(needed)):
             raise BackendError(
-                f"target {name!r} needs an x86-64 CPU{f' with {needs}' if needs else ''}, which "
+                f"target {name!r} needs an x86-64 CPU{f' with {needed}' if needed else ''}, which "
                 "this machine is not; use target='native'"
             )
         base = Target(_X86_TARGETS[name], "")
@@ -96,12 +108,34 @@ def resolve_target(name: str, features: str = "") -> Target:
 
 
 def check_features(features: str) -> None:
-    """BackendError for flags that end the process in LLVM: without a sign, or of `_BASIC`."""
+    """Refuse feature flags that would end the process in LLVM.
+
+    Raises:
+        BackendError: a flag has no sign, or takes away what every x86-64 CPU has.
+    """
     for flag in filter(None, features.split(",")):
         if not re.fullmatch(r"[+-][\w.-]+", flag):
             raise BackendError(
                 f"feature {flag!r} must be a name after + (with it) or - (without it); flags are "
                 "separated by commas alone, as '-avx512f,+gfni'"
             )
-        if flag in _BASIC:
+        if flag in _BASE_FEATURE_FLAGS:
             raise BackendError(f"feature {flag!r} takes away what every x86-64 CPU has")
+
+
+def resolve_aot_target(name: str, features: str = "") -> tuple[str, Target]:
+    """Return the triple and the target called `name`, which may be another machine.
+
+    Raises:
+        UnknownNameError: there is no such target.
+        BackendError: `check_features` refuses a feature.
+    """
+    host = llvm.get_process_triple()
+    name = _AOT_ALIASES.get(name, name)
+    if name == "native":
+        return host, resolve_target(name, features)
+    if name not in _AOT_CPUS:
+        raise unknown_name("target", name, AOT_TARGETS)
+    check_features(features)
+    architecture, cpu = _AOT_CPUS[name]
+    return "-".join([architecture, *host.split("-")[1:]]), Target(cpu, features)

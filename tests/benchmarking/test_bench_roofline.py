@@ -7,8 +7,8 @@ import pytest
 
 import lgir
 from lgir.backends.llvm.costs import step_costs
+from lgir.backends.llvm.options import LOWERING_OPTIONS
 from lgir.backends.llvm.probe import cache_sizes
-from lgir.backends.llvm.program import LOWERING_OPTIONS
 from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import Plan, SumStep

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm.program import LOWERING_OPTIONS, Program
+from lgir.backends.llvm.options import LOWERING_OPTIONS
+from lgir.backends.llvm.program import BlockProgram
+from lgir.backends.llvm.steps.pack import PackKind
+from lgir.backends.llvm.steps.step_kind import CallForm
 from lgir.backends.llvm.target import TARGETS
 from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError, UnknownNameError
@@ -153,17 +156,17 @@ def test_threads_may_be_the_first_to_need_a_kernel() -> None:
 
 
 def test_threads_that_lower_at_once_share_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = Program(make_plan(dense_net(1, 400), LOWERING_OPTIONS), ternary=True)
+    program = BlockProgram(make_plan(dense_net(1, 400), LOWERING_OPTIONS), ternary=True)
     both = threading.Barrier(2)
-    pack = Program._pack
+    records = PackKind.records
 
-    def slowly(self: Program, *args: Any) -> Any:
+    def slowly(self: PackKind, *args: Any) -> Any:
         both.wait(10)
-        return pack(self, *args)
+        return records(self, *args)
 
-    monkeypatch.setattr(Program, "_pack", slowly)
+    monkeypatch.setattr(PackKind, "records", slowly)
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(program.sequence, ("f32",)) for _ in range(2)]
+        jobs = [pool.submit(program.sequence, CallForm(("f32",))) for _ in range(2)]
     first, second = (job.result() for job in jobs)
     assert all(a is b for a, b in zip(first, second, strict=True))  # which the program keeps
 
@@ -304,7 +307,7 @@ def test_planes_out_of_reach_leave_trees_their_tables(monkeypatch: pytest.Monkey
     expected = lgir.compile(graph, "reference")(x)
     planes = lgir.compile(graph, "llvm").plan.num_planes
     for most in (planes - 1, planes):
-        monkeypatch.setattr("lgir.backends.llvm.program.MOST_PLANES", most)
+        monkeypatch.setattr("lgir.backends.llvm.program.MAX_PLANES", most)
         exe = lgir.compile(graph, "llvm")
         assert bool(exe.asm["code"]) == (exe.target.ternary and planes <= most)
         np.testing.assert_array_equal(exe(x), expected)

@@ -240,7 +240,7 @@ class TestDefaultFolder:
 
     def test_compile_uses_it(self, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setattr("lgir.backends.llvm.default_folder", default_folder)
+        monkeypatch.setattr("lgir.backends.llvm.options.default_folder", default_folder)
         exe = lgir.compile(dense_net(1, 400), "llvm")
         assert len(entries(tmp_path / "lgir")) == exe.compiled_kernels > 0
 
@@ -260,5 +260,5 @@ class TestDefaultFolder:
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setattr(Path, "home", homeless)
         assert default_folder() is None
-        monkeypatch.setattr("lgir.backends.llvm.default_folder", default_folder)
+        monkeypatch.setattr("lgir.backends.llvm.options.default_folder", default_folder)
         assert_right(lgir.compile(dense_net(1, 400), "llvm"))

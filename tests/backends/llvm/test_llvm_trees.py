@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 import lgir
-from lgir.backends.llvm import trees
-from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.llvm.options import LOWERING_OPTIONS
+from lgir.backends.llvm.steps import forest as forest_steps
 from lgir.backends.lowering import channel_groups as groups
 from lgir.backends.lowering import chunked_popcount, forest
 from lgir.backends.lowering.plan import make_plan
@@ -54,7 +54,7 @@ def test_trees_of_every_reach(
 ) -> None:
     skip_unless_runnable(target)
     if reach != "near":
-        monkeypatch.setattr(trees, {"new": "_NEAREST", "far": "_NEAR"}[reach], 100)
+        monkeypatch.setattr(forest_steps, {"new": "_L2_PLANES", "far": "_U16_PLANES"}[reach], 100)
     graph = head(700, None, leaves=leaves, seed=leaves)
     exe = lgir.compile(graph, target=target, latency=False)
     assert f'@"{reach} tree' in exe.asm["llvm"]
@@ -109,26 +109,32 @@ def test_every_class_is_in_every_chunk_also_of_equal_trees() -> None:
 def test_equal_masks_are_together_over_chunks() -> None:
     steps = make_plan(head(40_000, 10), LOWERING_OPTIONS).steps
     cones = [s for s in steps if isinstance(s, ConeStep)]
-    runs = sum(len(trees.mask_runs(s.masks)) for s in cones)
+    runs = sum(len(forest_steps.mask_runs(s.masks)) for s in cones)
     kinds = {(str(s.expr), row.tobytes()) for s in cones for row in s.masks}
     assert runs <= len(kinds) + len(cones)
 
 
 def test_runs_of_masks() -> None:
     masks = np.array([[1, 0], [1, 0], [0, 0], [1, 0]], bool)
-    runs = trees.mask_runs(masks)
+    runs = forest_steps.mask_runs(masks)
     assert runs[:, :4].copy().view("<u4").ravel().tolist() == [2, 1, 1]
     assert runs[:, 4:].tolist() == [[255, 0], [0, 0], [255, 0]]
 
 
 def test_rows_count_from_the_lowest_leaf() -> None:
     read = np.zeros(200_000, bool)
-    rows, first, reach = trees.tree_rows(np.array([[70_000, 70_003], [135_535, 70_001]]), read)
+    rows, first, reach = forest_steps.leaf_rows(
+        np.array([[70_000, 70_003], [135_535, 70_001]]), read
+    )
     assert (rows[:2].tolist(), first, reach) == ([[0, 3], [65_535, 1]], 70_000, "new")
     assert rows.dtype == np.uint16
-    rows, first, reach = trees.tree_rows(np.array([[70_000, 70_003], [135_535, 70_001]]), read)
+    rows, first, reach = forest_steps.leaf_rows(
+        np.array([[70_000, 70_003], [135_535, 70_001]]), read
+    )
     assert (rows.tolist(), first, reach) == ([[0, 3], [65_535, 1]], 70_000, "near")
-    rows, first, reach = trees.tree_rows(np.array([[70_000, 70_003], [135_536, 70_001]]), read)
+    rows, first, reach = forest_steps.leaf_rows(
+        np.array([[70_000, 70_003], [135_536, 70_001]]), read
+    )
     assert (rows[:2].tolist(), first, reach) == ([[0, 3], [65_536, 1]], 70_000, "far")
     assert rows.dtype == np.uint32
     assert not rows[2:].any()

@@ -12,7 +12,7 @@ import pytest
 
 import lgir
 from c_library import Library, assert_matches, needs_cc
-from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.llvm.options import LOWERING_OPTIONS
 from lgir.backends.lowering import chunked_popcount, schedule
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 import lgir
-from lgir.backends.llvm.fused import fused_words
-from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.llvm.options import LOWERING_OPTIONS
+from lgir.backends.llvm.steps.fused import fused_rows
 from lgir.backends.lowering.fused_levels import find_fused_levels
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.schedule import table_keys
@@ -55,7 +55,7 @@ def test_words_say_what_every_pair_of_tables_does() -> None:
     outer[0] = 0b1000
     planes = rng.integers(1 << 16, size=(64, 64))
     at = rng.integers(64, size=(len(pairs), 3))
-    words, masks, constant = fused_words((64 * at).astype(np.uint32), inner, outer)
+    words, masks, constant = fused_rows((64 * at).astype(np.uint32), inner, outer)
     assert constant
     assert masks.shape == (64, 32)
     assert masks.ctypes.data % 64 == 0
@@ -87,7 +87,7 @@ def test_results_that_may_be_inverted_need_no_constant() -> None:
     inner = rng.choice(PROPER, 1000)
     outer = rng.choice((1, 2, 4, 6, 8, 9), 1000)
     outer[0] = 0b1000
-    _, masks, constant = fused_words(np.zeros((1000, 3), np.uint32), inner, outer)
+    _, masks, constant = fused_rows(np.zeros((1000, 3), np.uint32), inner, outer)
     assert not constant
     assert len(masks) == 32
 

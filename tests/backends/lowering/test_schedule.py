@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm.program import LOWERING_OPTIONS
+from lgir.backends.llvm.options import LOWERING_OPTIONS
 from lgir.backends.lowering.fused_levels import THREE_ONES
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan

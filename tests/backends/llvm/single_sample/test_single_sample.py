@@ -259,8 +259,8 @@ def test_threads_that_link_at_once_share_what_they_linked(monkeypatch: pytest.Mo
         worker.start()
     for worker in workers:
         worker.join()
-    (records,) = exe._latency._linked.values()
-    (idle,) = exe._latency._idle.values()
+    (records,) = exe._single_samples._linked.values()
+    (idle,) = exe._single_samples._idle.values()
     assert {buffers.addresses[0] for buffers in idle} == {records.ctypes.data}
 
 

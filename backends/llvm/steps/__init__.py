@@ -1,0 +1,1 @@
+"""Kinds of steps, one module each: kernels, record layout, tables and cost."""
