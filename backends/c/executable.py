@@ -17,12 +17,12 @@ import numpy as np
 from lgir.backends.c.compiler import link_shared
 from lgir.backends.c.interface import BAD_VALUES, OK, Interface
 from lgir.backends.c.source import emit_c
-from lgir.errors import BackendError, InputError
+from lgir.errors import BackendError
 from lgir.executable import Executable
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value
 from lgir.registry import register_backend
-from lgir.samples import Array, check_bits, check_floats
+from lgir.samples import Array, check_bits, refuse_samples
 
 
 class CExecutable(Executable):
@@ -82,7 +82,7 @@ class CExecutable(Executable):
         inputs, outputs = pointers[: len(arrays)], pointers[len(arrays) :]
         code = self._library[entry.name](*inputs, ctypes.c_int64(n), *outputs)
         if code == BAD_VALUES:
-            self._explain(samples)
+            refuse_samples(self.graph.inputs, samples)
         if code != OK:
             raise BackendError(f"{entry.name} returned {code}")
         return [r.view(np.bool_) if r.dtype == np.uint8 else r for r in results]
@@ -102,14 +102,6 @@ class CExecutable(Executable):
                 self._library.net_gates(pointer)
             times.append(time.perf_counter() - start)
         return statistics.median(times) / (64 * words)
-
-    def _explain(self, samples: list[Array]) -> None:
-        for value, array in zip(self.graph.inputs, samples, strict=True):
-            if value.dtype == "bit":
-                check_bits(value, array)
-            elif value.dtype == "f32":
-                check_floats(value, array)
-        raise InputError("the samples changed while they were read")
 
 
 def _kinds(arrays: list[Array]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from lgir.backends.cuda.toolchain import compile_kernels
 from lgir.errors import InputError
 from lgir.executable import Executable
 from lgir.ir.graph import Graph
-from lgir.samples import Array, check_bits, check_floats
+from lgir.samples import Array, check_values
 
 
 def _restore(graph: Graph, arch: str | None, workspace: int) -> CudaExecutable:
@@ -91,13 +91,11 @@ class CudaExecutable(Executable):
         return (scores[0] if isinstance(scores, tuple) else scores).argmax(-1)
 
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
+        check_values(self.graph.inputs, samples)
         arrays = []
         for value, array in zip(self.graph.inputs, samples, strict=True):
             if value.dtype == "bit":
-                check_bits(value, array)
                 array = array.astype(bool).view(np.uint8)
-            elif value.dtype == "f32":
-                check_floats(value, array)
             arrays.append(np.ascontiguousarray(array))
         outputs = [self.graph.values[name] for name in self.graph.outputs]
         results: list[Array] = [
