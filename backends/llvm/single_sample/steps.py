@@ -49,7 +49,7 @@ class LoadSample:
     out: int
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
-        return self.size / 16
+        return self.size * costs.streamed_byte
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,8 @@ class CompareLevels:
     thresholds: npt.NDArray[np.float32] | None
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
-        return self.rows.size * (4 + 2 * -(-self.width // NUMBERS))
+        vectors_per_row = -(-self.width // NUMBERS)
+        return self.rows.size * (costs.compared_row + costs.compared_vector * vectors_per_row)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class DenseTrees:
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
         masks = costs.dense_mask * self.template.num_masks
-        return self.vectors * (self.template.num_leaves + masks)
+        return self.vectors * (costs.dense_leaf * self.template.num_leaves + masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +192,9 @@ class MoveMaps:
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
         channels, sources = self.sources.shape
-        loads_per_row = self.vectors_per_row * sources
-        return float(channels * (3 + self.space[0] * self.space[1] * (1 + loads_per_row)))
+        rows = self.space[0] * self.space[1]
+        row = costs.moved_row + costs.moved_vector * self.vectors_per_row * sources
+        return float(channels * (costs.moved_map + rows * row))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +217,8 @@ class CountRanges:
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
         groups, ranges, _ = self.ranges.shape
-        return float(groups * ranges * costs.counted_range + self.size / 16)
+        counting = self.size * costs.streamed_byte
+        return float(groups * ranges * costs.counted_range + counting)
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ class ExportBits:
     size: int
 
     def cycles(self, costs: CycleCosts, *, ternary: bool) -> float:
-        return self.size / 16
+        return self.size * costs.streamed_byte
 
 
 Step = (
@@ -247,4 +250,5 @@ def gather_cycles(size: int, lookup: Lookup | None, costs: CycleCosts) -> float:
     if lookup is None:
         return costs.gathered_byte * size
     vectors = size * lookup.lane_bits / 512
-    return lookup.rounds * costs.lookup_round + vectors * (2 + 2 * lookup.rounds)
+    vector = costs.lookup_vector + costs.lookup_vector_round * lookup.rounds
+    return lookup.rounds * costs.lookup_round + vectors * vector
