@@ -1,8 +1,8 @@
-"""Bodies where most gates have one reader: a forest, whose trees are evaluated as cones.
+"""Evaluate a dense body in which most gates have one reader as a forest of trees.
 
-A tree of gates moves a line for each leaf and two for its result; what is between stays in
-registers. Where the results are only counted, a chunk of them is counted while it is in the cache,
-and its planes serve again.
+A tree of gates moves a cache line for each leaf and two for its result; everything between stays in
+registers. If the results are only counted, a chunk of them is counted while it is in the cache, and
+its planes are used again.
 """
 
 from __future__ import annotations
@@ -14,102 +14,100 @@ from typing import Any, Final
 import numpy as np
 
 from lgir.backends.lowering import chunked_popcount
-from lgir.backends.lowering.chunked_popcount import ChunkedPopcount, PlaneSource
-from lgir.backends.lowering.cones import (
-    Bools,
-    ConeCutter,
-    ConeExpr,
-    ConeGroup,
-    Ints,
-    reachable,
-)
+from lgir.backends.lowering.chunked_popcount import ChunkedPopcount
+from lgir.backends.lowering.cone_cutter import ConeCutter, reachable
+from lgir.backends.lowering.cones import Bools, ConeExpr, ConeGroup, Ints
+from lgir.backends.lowering.layouts import PartialCount
 from lgir.backends.lowering.legalize import is_legal
+from lgir.backends.lowering.plane_allocator import PlanePool
 from lgir.backends.lowering.steps import ConeStep, Planes, Step
 from lgir.ir.body import Body
 
 MIN_INNER: Final = 0.5
-"""Share of gates with a single reader from which a body is evaluated as a forest."""
+"""The share of gates with a single reader from which a body is evaluated as a forest."""
 MAX_TEMPLATES: Final = 64
-"""Shapes of trees that get a template, at a millisecond or ten each, once per machine."""
+"""The tree shapes that get a template: each takes one to ten milliseconds, once per machine."""
 
-_NOWHERE: Final = (0, 0, 0)
-_ONCE: Final = np.zeros(1, np.int64)
+_SINGLE_POSITION: Final = (1, 1, 1)
+_NO_ADVANCE: Final = (0, 0, 0)
+_NO_SHIFT: Final = np.zeros(1, np.int64)
+_KEY_BITS: Final = 62
+"""The masks of a tree that fit its sort key."""
 
 
 def find_forest(body: Body) -> list[ConeGroup]:
-    """The cones of a body where most gates have one reader, or none. Trees that do not have one of
-    the most frequent shapes are cut into their gates.
+    """Return the trees of a body in which most gates have one reader; an empty list for others.
+
+    Trees that do not have one of the most frequent shapes are cut into their gates.
     """
     uses = np.zeros(body.num_nets, np.int64)
     arity = body.arity()
     for column in range(body.k):
         np.add.at(uses, body.fanin[arity > column, column], 1)
     uses[body.outputs] += 2
-    inner = int((uses[body.first_gate :] == 1).sum())
-    if inner < MIN_INNER * body.num_gates or not is_legal(body):
+    num_inner = int((uses[body.first_gate :] == 1).sum())
+    if num_inner < MIN_INNER * body.num_gates or not is_legal(body):
         return []
     cutter = ConeCutter(body, once=True)
-    found = cutter.cut()
-    trees: Counter[ConeExpr] = Counter()
-    for cones in found:
-        trees[cones.expr] += len(cones.roots)
-    usual = {expr for expr, _ in trees.most_common(MAX_TEMPLATES)}
-    if len(usual) < len(trees):
-        rare = np.concatenate([cones.roots for cones in found if cones.expr not in usual])
-        cuts = reachable(body, cutter.by_level, rare, stop=cutter.is_root)
-        cuts[: body.first_gate] = False
-        found = cutter.cut(cuts)
-        if sum(len(cones.roots) for cones in found) > (1 - MIN_INNER) * body.num_gates:
+    cut = cutter.cut()
+    trees_by_shape: Counter[ConeExpr] = Counter()
+    for cones in cut.cones:
+        trees_by_shape[cones.expr] += len(cones.roots)
+    frequent = {expr for expr, _ in trees_by_shape.most_common(MAX_TEMPLATES)}
+    if len(frequent) < len(trees_by_shape):
+        rare = np.concatenate([cones.roots for cones in cut.cones if cones.expr not in frequent])
+        extra_roots = reachable(body, cutter.by_level, rare, stop=cut.is_root)
+        extra_roots[: body.first_gate] = False
+        cut = cutter.cut(extra_roots)
+        if sum(len(cones.roots) for cones in cut.cones) > (1 - MIN_INNER) * body.num_gates:
             return []
-    return [_sorted(cutter.extract(cones)) for cones in found]
+    return [_sort_by_masks(cut.extract(cones)) for cones in cut.cones]
 
 
 def schedule_forest(
-    body: Body, groups: list[ConeGroup], plane: Planes, slots: PlaneSource, classes: Ints | None
-) -> tuple[list[Step], Planes | None]:
-    """The steps of a forest.
+    body: Body, forest: list[ConeGroup], plane: Planes, pool: PlanePool, groups: Ints | None
+) -> tuple[list[Step], PartialCount | None]:
+    """Return the steps of a forest, and the count of outputs that are counted.
 
     Args:
-        groups: of `find_forest`.
-        plane: (num_nets,) of taps; those of roots are filled in, -1 for roots that were counted.
-        classes: (outputs,) the group that each output is counted in, where outputs have no other
-            use.
-
-    Returns:
-        The steps, and the bit-sliced count (classes, width) of outputs counted, if any were.
+        forest: the trees, as `find_forest` returns them.
+        plane: (num_nets,) the planes of constants and taps; those of roots are filled in.
+        pool: where results take planes.
+        groups: (outputs,) the group in which each output is counted, if outputs have no other use.
     """
     steps: list[Step] = []
-    counter = None
-    if classes is not None and len(body.outputs) > chunked_popcount.CHUNK:
-        counter = ChunkedPopcount(body.outputs, classes, plane, slots)
-    read = np.zeros(body.num_nets, bool)
-    for group in groups:
-        read[group.leaves] = True
-    for group in sorted(groups, key=lambda g: g.level):
-        kept = read[group.roots] if counter is not None else np.ones(len(group.roots), bool)
-        plane[group.roots[kept]] = slots.take(int(kept.sum()))
-        if kept.any():
-            steps.append(_cones(group, np.flatnonzero(kept), plane))
-        if counter is not None:
-            rows = np.flatnonzero(~kept)
+    popcount = None
+    if groups is not None and len(body.outputs) > chunked_popcount.CHUNK:
+        popcount = ChunkedPopcount(body.outputs, groups, plane, pool)
+    is_read = np.zeros(body.num_nets, bool)
+    for cones in forest:
+        is_read[cones.leaves] = True
+    for cones in sorted(forest, key=lambda group: group.level):
+        is_kept = np.ones(len(cones.roots), bool) if popcount is None else is_read[cones.roots]
+        plane[cones.roots[is_kept]] = pool.take(int(is_kept.sum()))
+        if is_kept.any():
+            steps.append(_tree_step(cones, np.flatnonzero(is_kept), plane))
+        if popcount is not None:
+            rows = np.flatnonzero(~is_kept)
             while len(rows):
-                now, rows = np.split(rows, [counter.room])
-                counter.place(group.roots[now])
-                steps.append(_cones(group, now, plane))
-                steps += counter.count_full()
-    if counter is None:
+                fitting, rows = np.split(rows, [popcount.room])
+                popcount.place(cones.roots[fitting])
+                steps.append(_tree_step(cones, fitting, plane))
+                steps += popcount.count_if_full()
+    if popcount is None:
         return steps, None
-    return [*steps, *counter.count()], counter.counts
+    last, counted = popcount.finish()
+    return [*steps, *last], counted
 
 
-def _sorted(group: ConeGroup) -> ConeGroup:
-    """The group with rows of equal masks together, after exchanging equal subtrees where that makes
-    masks equal: a target loads masks once for a run of rows.
+def _sort_by_masks(group: ConeGroup) -> ConeGroup:
+    """Return the group with rows of equal masks together: a target loads masks once per run.
 
-    Outputs of a class follow one another, so that of a run longer than a chunk, strides spread
-    every class over every chunk.
+    Equal subtrees are exchanged if that makes masks equal. Outputs of a class follow one another,
+    so the rows of a run longer than a chunk are taken in strides, which spread every class over
+    every chunk.
     """
-    leaves, masks, key = _in_order(group.expr, list(group.leaves.T), list(group.masks.T[:-1]))
+    leaves, masks, key = _normalize(group.expr, list(group.leaves.T), list(group.masks.T[:-1]))
     inverted = group.masks[:, -1]
     row = np.arange(len(key))
     order = np.lexsort((row % -(-len(row) // chunked_popcount.CHUNK), inverted, key))
@@ -121,39 +119,53 @@ def _sorted(group: ConeGroup) -> ConeGroup:
     )
 
 
-def _in_order(
+def _normalize(
     expr: ConeExpr, leaves: list[Ints], masks: list[Bools]
 ) -> tuple[list[Ints], list[Bools], Ints]:
-    """A tree's leaves and masks, of all rows, with equal subtrees in the order of their keys, and
-    the tree's key, whose bits are its masks. Consumes leaves and masks; see `ConeExpr.num_masks`.
+    """Return the leaves and masks of a tree with equal subtrees in the order of their keys.
+
+    The third result is the key of the tree in each row, whose bits are its masks. Consumes the
+    columns of `leaves` and `masks`, which are in the order of `ConeExpr.num_masks`.
     """
     if not expr.args:
         leaf = leaves.pop(0)
         return [leaf], [], np.zeros(len(leaf), np.int64)
-    parts = [_in_order(arg, leaves, masks) for arg in expr.args]
-    own = [masks.pop(0) for _ in range(expr.masks)]
+    operands = [_normalize(arg, leaves, masks) for arg in expr.args]
+    gate_masks = [masks.pop(0) for _ in range(expr.masks)]
     if expr.kind in ("and", "xor") and expr.args[0] == expr.args[1]:
-        (leaves_a, masks_a, a), (leaves_b, masks_b, b) = parts
-        swap = a > b
+        (leaves_a, masks_a, key_a), (leaves_b, masks_b, key_b) = operands
+        swap = key_a > key_b
         if expr.kind == "and":
-            swap |= (a == b) & own[0] & ~own[1]
-            own = _exchange(swap, own[:1], own[1:])
-        merged = _exchange(swap, leaves_a, leaves_b), _exchange(swap, masks_a, masks_b)
+            swap |= (key_a == key_b) & gate_masks[0] & ~gate_masks[1]
+            gate_masks = _exchange(swap, gate_masks[:1], gate_masks[1:])
+        tree_leaves = _exchange(swap, leaves_a, leaves_b)
+        tree_masks = _exchange(swap, masks_a, masks_b)
     else:
-        merged = [x for part in parts for x in part[0]], [x for part in parts for x in part[1]]
-    key = np.zeros(len(merged[0][0]), np.int64)
-    for mask in [*merged[1], *own][-62:]:  # of more, the last: the order is then less complete
+        tree_leaves = [column for operand in operands for column in operand[0]]
+        tree_masks = [column for operand in operands for column in operand[1]]
+    tree_masks = [*tree_masks, *gate_masks]
+    key = np.zeros(len(tree_leaves[0]), np.int64)
+    # Of more masks, the key has the last ones: the order is then less complete.
+    for mask in tree_masks[-_KEY_BITS:]:
         key = key << 1 | mask
-    return merged[0], [*merged[1], *own], key
+    return tree_leaves, tree_masks, key
 
 
 def _exchange(swap: Bools, a: list[Any], b: list[Any]) -> list[Any]:
-    """Columns a and then b, exchanged in the rows where `swap` holds."""
+    """Return the columns of a, then those of b, exchanged in the rows in which `swap` holds."""
     pairs = list(zip(a, b, strict=True))
     return [*(np.where(swap, y, x) for x, y in pairs), *(np.where(swap, x, y) for x, y in pairs)]
 
 
-def _cones(group: ConeGroup, rows: Ints, plane: Planes) -> ConeStep:
-    leaves, out = plane[group.leaves[rows]], plane[group.roots[rows]]
-    masks = group.masks[rows]
-    return ConeStep(group.expr, leaves, masks, out, (1, 1, 1), _NOWHERE, _NOWHERE, _ONCE)
+def _tree_step(group: ConeGroup, rows: Ints, plane: Planes) -> ConeStep:
+    """Return the step that evaluates some `rows` of a group."""
+    return ConeStep(
+        group.expr,
+        plane[group.leaves[rows]],
+        group.masks[rows],
+        plane[group.roots[rows]],
+        _SINGLE_POSITION,
+        _NO_ADVANCE,
+        _NO_ADVANCE,
+        _NO_SHIFT,
+    )

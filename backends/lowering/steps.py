@@ -1,6 +1,7 @@
 """Steps: what a plan is made of. Each is one template applied to a table of rows over planes.
 
-A plane holds one bit of every sample of a batch block. Nothing here depends on a target.
+A plane holds one bit of every sample of a batch block. Nothing here depends on a target: a backend
+says how each kind of step is evaluated, and what it costs.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from lgir.backends.lowering.cones import ConeExpr
 from lgir.ir.graph import Graph
 
 ZERO_PLANE: Final = 0
+"""The plane of False."""
 ONE_PLANE: Final = 1
+"""The plane of True."""
 DUMP_PLANE: Final = 2
-"""Written by rows whose result nobody wants, and never read."""
+"""The plane of results that nothing reads."""
 FIRST_FREE_PLANE: Final = 3
 BUFFER: Final = 0b10
 """The one-input table that copies."""
@@ -27,8 +30,16 @@ Planes = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PackStep:
-    """Samples to planes. Bit (feature f, level l) is `x[f] > levels[l, f]` and goes to
-    `planes[l, f]`; a bit input has one level and bit `x[f] != 0`.
+    """Packs samples into planes.
+
+    Bit (feature f, level l) is `x[f] > levels[l, f]` and goes to `planes[l, f]`. An input of bits
+    has one level, and its bit is `x[f] != 0`.
+
+    Attributes:
+        input: the index of the graph input.
+        dtype: the dtype of the graph input.
+        levels: (L, features), or None for an input of bits.
+        planes: (L, features).
     """
 
     input: int
@@ -39,9 +50,13 @@ class PackStep:
 
 @dataclass(frozen=True)
 class GateStep:
-    """Independent gates of one table: row (operand planes..., output plane).
+    """Evaluates independent gates of one table.
 
-    `table` is None for wide gates (fan-in 4 to 6), whose tables are data: `tables` (n,) uint64.
+    Attributes:
+        fanin: the number of inputs of each gate, 1 to 6.
+        table: the table of all gates; None for wide gates (fan-in 4 to 6), whose tables are data.
+        rows: (n, fanin + 1) the operand planes, then the output plane.
+        tables: (n,) the tables of wide gates; None for others.
     """
 
     fanin: int
@@ -52,11 +67,14 @@ class GateStep:
 
 @dataclass(frozen=True)
 class ChainStep:
-    """Two-input gates in an order where each shares an operand with the row before.
+    """Evaluates two-input gates in an order in which each shares an operand with the row before.
 
-    Row (current plane, output plane) computes `table(previous row's current, current)`; tables (n,)
-    are 0..15. Rows run in order: an output may replace a plane that a row before has read. A row
-    that begins a trail writes DUMP_PLANE.
+    A row computes `table(plane of the previous row, own plane)`. Rows run in order: an output may
+    replace a plane that an earlier row has read. A row that begins a trail writes DUMP_PLANE.
+
+    Attributes:
+        rows: (n, 2) the plane that the row reads, then the output plane.
+        tables: (n,) the tables, 0 to 15.
     """
 
     rows: Planes
@@ -65,12 +83,15 @@ class ChainStep:
 
 @dataclass(frozen=True)
 class FusedStep:
-    """A chain over gates that are evaluated on the way, of two levels in all.
+    """Evaluates two levels: a chain whose operands are gates evaluated on the way.
 
-    Row (plane a, plane b, output plane) computes `current = inner(a, b)` and
-    `outer(previous row's current, current)`; tables (n, 2) are inner and outer ones, 0..15, and
-    depend on both inputs. A row that begins a trail has an AND as its outer gate and writes
-    DUMP_PLANE. Otherwise as a ChainStep.
+    A row (plane a, plane b, output plane) computes `current = inner(a, b)` and
+    `outer(current of the previous row, current)`. A row that begins a trail has an AND as its outer
+    gate and writes DUMP_PLANE. In all other respects this is a ChainStep.
+
+    Attributes:
+        rows: (n, 3) the two planes that the row reads, then the output plane.
+        tables: (n, 2) the inner and the outer table, 0 to 15, which depend on both inputs.
     """
 
     rows: Planes
@@ -79,14 +100,18 @@ class FusedStep:
 
 @dataclass(frozen=True)
 class ConeStep:
-    """Cones of one template at every position of a space (n0, n1, n2).
+    """Evaluates cones of one template at every position of a space of three axes.
 
     Attributes:
-        leaves: (n, L) planes of the leaves at position 0, `masks` (n, M + 1) as in `ConeGroup`.
-        out: (n,) planes of the result at position 0.
-        in_step, out_step: planes to advance per position along each axis; "cut" leaves advance
-            as the output does.
-        shifts: (m,) planes to add to tap leaves for each copy that is ORed; (0,) for none.
+        expr: the template.
+        leaves: (n, L) the planes of the leaves at position 0.
+        masks: (n, M + 1) the masks, as in `ConeGroup`.
+        out: (n,) the planes of the results at position 0.
+        space: the number of positions along each axis.
+        in_step: the planes to advance per position along each axis, for "tap" leaves.
+        out_step: the planes to advance for results, and for "cut" leaves, which are results too.
+        shifts: (m,) the planes to add to "tap" leaves for each of the copies that are ORed; (0,)
+            if there is one copy.
         stage: steps that follow one another and have the same stage do not depend on one another;
             None makes no such promise.
     """
@@ -104,10 +129,12 @@ class ConeStep:
 
 @dataclass(frozen=True)
 class CountStep:
-    """Bit-sliced counts of groups of planes, taken while the planes are still in a cache.
+    """Counts groups of planes, bit-sliced, while the planes are still in a cache.
 
-    `counts` (groups, width) are the planes of the results, plane i being worth 2**i: the counts
-    `initial` (groups, width) plus the number of True bits in `planes` (groups, bits).
+    Attributes:
+        initial: (groups, width) the planes of the counts so far; plane i is worth 2**i.
+        planes: (groups, bits) the planes whose True bits are added.
+        counts: (groups, width) the planes of the resulting counts.
     """
 
     initial: Planes
@@ -117,8 +144,13 @@ class CountStep:
 
 @dataclass(frozen=True)
 class SumStep:
-    """Class scores of one output: `planes` (groups, bits) are counted, on from `initial` (groups,
-    width), a bit-sliced count, if there is one.
+    """Computes the scores `(count + beta) / tau` of one output.
+
+    Attributes:
+        output: the index of the graph output.
+        planes: (groups, bits) the planes to count.
+        tau, beta: the parameters of the GroupSum.
+        initial: (groups, width) the planes of a count of other bits to begin with, or None.
     """
 
     output: int
@@ -130,7 +162,12 @@ class SumStep:
 
 @dataclass(frozen=True)
 class ExportStep:
-    """Bits of one output, as they are: `planes` (elements,)."""
+    """Hands out the bits of one output.
+
+    Attributes:
+        output: the index of the graph output.
+        planes: (elements,) the plane of each element, in row-major order.
+    """
 
     output: int
     planes: Planes
@@ -141,12 +178,25 @@ Step = PackStep | GateStep | ChainStep | FusedStep | ConeStep | CountStep | SumS
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in order and the number of planes they use. Planes 0 and 1 hold False and True; every
-    other plane must be False before the first block, and halos then stay so.
+    """The steps of a graph, in order.
+
+    Planes 0 and 1 hold False and True. Every other plane must be False before the first block;
+    halos then stay so, since no step writes them.
+
+    Attributes:
+        graph: the graph that the steps evaluate, legalized and split into channel groups.
+        steps: the steps in order.
+        num_planes: the number of planes that the steps use, the constants included.
+        gates: the gates evaluated per sample: the gates of every body times its positions.
     """
 
     graph: Graph
     steps: tuple[Step, ...]
     num_planes: int
     gates: int
-    """Gates evaluated per sample: gates of every body times its positions."""
+
+
+def copy_steps(source: Planes, target: Planes) -> list[Step]:
+    """Return the step that copies the planes `source` to `target`, of equal shape, if any."""
+    rows = np.stack([source.ravel(), target.ravel()], axis=1)
+    return [GateStep(1, BUFFER, rows)] if len(rows) else []

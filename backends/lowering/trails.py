@@ -1,84 +1,108 @@
-"""Trails: two-input gates in an order where neighbours share an operand, and where results go.
+"""Trails: two-input gates in an order in which neighbors share an operand, and where results go.
 
-Gates are taken as edges between the nets they read; pairing the ends that meet at a net, as in
-Hierholzer's algorithm (1873), decomposes them into trails, along which each gate needs one operand
-more than the gate before has left. Results take the places of operands that nobody reads again, the
-latest first, since those are still in the nearest cache.
+Gates are taken as edges between the nets that they read. Pairing the edges that meet at a net, as
+in Hierholzer's algorithm (1873), decomposes them into trails, along which each gate needs one
+operand more than the gate before has left. Results take the places of operands that nothing reads
+again, the latest first, since those are still in the nearest cache.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_UNPAIRED: Final = -1
 
 
 @dataclass(frozen=True)
 class Trails:
-    """Gates in an order where each but the first of a trail shares an operand with the one before.
+    """Gates in an order in which each but the first of a trail shares an operand with the last.
 
-    `gates` (n,) indices, `reverse` (n,) whether the gate is entered by its second operand, `starts`
-    (n,) whether it begins a trail, `count` the number of trails.
+    Attributes:
+        gates: (n,) the indices of the gates.
+        reverse: (n,) whether the gate is entered by its second operand.
+        starts: (n,) whether the gate begins a trail.
+        count: the number of trails.
     """
 
     gates: Ints
-    reverse: npt.NDArray[np.bool_]
-    starts: npt.NDArray[np.bool_]
+    reverse: Bools
+    starts: Bools
     count: int
 
     @property
     def rows(self) -> int:
-        """Operands in order: a trail reads one before its first gate, and each gate one more."""
+        """The number of operands read: one before the first gate of a trail, then one per gate."""
         return len(self.gates) + self.count
 
+    def operands(self, fanin: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
+        """Return the nets by which gates are entered and left, (n,) each.
 
-def find_trails(ends: Ints) -> Trails:
-    """Decompose gates, seen as edges (n, 2) between the nets they read, into trails.
+        `fanin` (num_gates, 2 or more) are the operands of all gates of the body.
+        """
+        pairs = fanin[self.gates, :2].astype(np.int64)
+        entered = np.where(self.reverse, pairs[:, 1], pairs[:, 0])
+        left = np.where(self.reverse, pairs[:, 0], pairs[:, 1])
+        return entered, left
 
-    At every net the ends that meet there are paired two by two, without joining the circuits that
-    result; following the pairs gives trails, which begin and end at nets of odd degree, and closed
-    ones.
+
+def find_trails(pairs: Ints) -> Trails:
+    """Decompose gates, seen as edges `pairs` (n, 2) between the nets they read, into trails.
+
+    At every net, the ends of edges that meet there are paired two by two, without joining the
+    circuits that result. Following the pairs gives trails, which begin and end at nets of odd
+    degree, and closed ones.
     """
-    n = len(ends)
-    flat = ends.ravel()
-    order = np.argsort(flat, kind="stable")
-    nets = flat[order]
-    first = np.concatenate([[True], nets[1:] != nets[:-1]]) if n else np.zeros(0, bool)
-    start = np.maximum.accumulate(np.where(first, np.arange(2 * n), 0))
-    even = (np.arange(2 * n) - start) % 2 == 0
-    left = np.flatnonzero(even[:-1] & ~first[1:]) if n else np.zeros(0, np.int64)
-    partner = np.full(2 * n, -1, np.int64)
+    n = len(pairs)
+    net = pairs.ravel()  # End i of an edge belongs to gate i // 2.
+    order = np.argsort(net, kind="stable")
+    nets = net[order]
+    is_first = np.concatenate([[True], nets[1:] != nets[:-1]]) if n else np.zeros(0, bool)
+    start = np.maximum.accumulate(np.where(is_first, np.arange(2 * n), 0))
+    is_even = (np.arange(2 * n) - start) % 2 == 0
+    left = np.flatnonzero(is_even[:-1] & ~is_first[1:]) if n else np.zeros(0, np.int64)
+    partner = np.full(2 * n, _UNPAIRED, np.int64)
     partner[order[left]], partner[order[left + 1]] = order[left + 1], order[left]
-    follow = partner.tolist()
-    seen = bytearray(n)
+    next_end = partner.tolist()
+    visited = bytearray(n)
     path: list[int] = []
     starts: list[int] = []
-    for entry in itertools.chain(np.flatnonzero(partner < 0).tolist(), range(0, 2 * n, 2)):
-        if seen[entry >> 1]:
+    unpaired = np.flatnonzero(partner == _UNPAIRED).tolist()
+    for entry in itertools.chain(unpaired, range(0, 2 * n, 2)):
+        if visited[entry >> 1]:
             continue
         starts.append(len(path))
         end = entry
-        while end >= 0 and not seen[end >> 1]:
-            seen[end >> 1] = 1
+        while end != _UNPAIRED and not visited[end >> 1]:
+            visited[end >> 1] = 1
             path.append(end)
-            end = follow[end ^ 1]
+            end = next_end[end ^ 1]
     entered = np.array(path, np.int64)
     begins = np.zeros(n, bool)
     begins[starts] = True
     return Trails(entered >> 1, (entered & 1).astype(bool), begins, len(starts))
 
 
-def latest_place(freed: Ints, wanted: Ints) -> Ints:
-    """(w,) for each row of `wanted`, ascending, the index in `freed` of the place it takes: of
-    those free by then, the one freed last; -1 where none is left.
+def latest_places(freed: Ints, wanted: Ints) -> tuple[Bools, Ints]:
+    """Match rows that want a place with the places that were freed last.
 
-    `freed` (p,), ascending, are the rows at which places become free, for that row already. It is a
-    stack, so that freeing and taking pair up as parentheses do: neighbours among those that cross
-    one depth.
+    Args:
+        freed: (p,) the row at which each place becomes free, ascending; it is free for that row
+            already.
+        wanted: (w,) the rows that want a place, ascending.
+
+    Returns:
+        Which rows get a place, (w,) bool, and for these the index of their place in `freed`.
+
+    Free places form a stack, so that freeing and taking pair up as parentheses do: those that are
+    neighbors among all that cross one depth.
     """
     order = np.argsort(np.concatenate([freed, wanted]), kind="stable")
     frees = order < len(freed)
@@ -87,6 +111,8 @@ def latest_place(freed: Ints, wanted: Ints) -> Ints:
     by_depth = np.argsort(crossed, kind="stable")
     frees, crossed, order = frees[by_depth], crossed[by_depth], order[by_depth]
     pairs = np.flatnonzero(frees[:-1] & ~frees[1:] & (crossed[:-1] == crossed[1:]))
-    found = np.full(len(wanted), -1, np.int64)
-    found[order[pairs + 1] - len(freed)] = order[pairs]
-    return found
+    has_place = np.zeros(len(wanted), bool)
+    place = np.zeros(len(wanted), np.int64)
+    rows = order[pairs + 1] - len(freed)
+    has_place[rows], place[rows] = True, order[pairs]
+    return has_place, place[has_place]

@@ -13,7 +13,7 @@ import pytest
 import lgir
 from c_library import Library, assert_matches, needs_cc
 from lgir.backends.llvm.options import LOWERING_OPTIONS
-from lgir.backends.lowering import chunked_popcount, schedule
+from lgir.backends.lowering import chunked_popcount, level_schedule
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ChainStep, CountStep, FusedStep, Plan, SumStep
@@ -29,7 +29,7 @@ TARGETS = ("native", "avx512", "avx2", "generic")
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def use(size: int) -> None:
         monkeypatch.setattr(chunked_popcount, "CHUNK", size)
-        monkeypatch.setattr(schedule, "MIN_CHUNKS", 1)
+        monkeypatch.setattr(level_schedule, "MIN_CHUNKS", 1)
 
     return use
 
@@ -118,9 +118,9 @@ def test_every_chunk_but_the_last_is_full_and_is_all_that_results_take(
 
 def test_few_results_are_not_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, _ = lgir.optimize(dense_net(3, 1000, inputs=100), verify=None)
-    monkeypatch.setattr(chunked_popcount, "CHUNK", 1000 // schedule.MIN_CHUNKS + 1)
+    monkeypatch.setattr(chunked_popcount, "CHUNK", 1000 // level_schedule.MIN_CHUNKS + 1)
     assert not is_counted(make_plan(graph, LOWERING_OPTIONS))
-    monkeypatch.setattr(chunked_popcount, "CHUNK", 1000 // schedule.MIN_CHUNKS)
+    monkeypatch.setattr(chunked_popcount, "CHUNK", 1000 // level_schedule.MIN_CHUNKS)
     assert is_counted(make_plan(graph, LOWERING_OPTIONS))
 
 

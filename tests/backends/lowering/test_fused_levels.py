@@ -13,9 +13,9 @@ from lgir.backends.llvm.options import LOWERING_OPTIONS
 from lgir.backends.llvm.steps.fused import fused_rows
 from lgir.backends.lowering.fused_levels import find_fused_levels
 from lgir.backends.lowering.plan import make_plan
-from lgir.backends.lowering.schedule import table_keys
 from lgir.backends.lowering.steps import FusedStep
-from lgir.backends.lowering.trails import latest_place
+from lgir.backends.lowering.table_keys import table_keys
+from lgir.backends.lowering.trails import latest_places
 from lgir.zoo import dense_net
 from random_graphs import PROPER, layered_graph
 
@@ -102,14 +102,17 @@ def test_results_take_the_place_freed_last(seed: int) -> None:
         stack += np.flatnonzero(freed == row).tolist()
         if row in wanted:
             expected.append(stack.pop() if stack else -1)
-    assert latest_place(freed, wanted).tolist() == expected
+    has_place, place = latest_places(freed, wanted)
+    found = np.full(len(wanted), -1)
+    found[has_place] = place
+    assert found.tolist() == expected
 
 
 def test_inner_gates_have_no_other_readers_and_do_not_read_one_another() -> None:
     for seed in range(20):
         body = layered_graph(seed).nodes[0].op.body
         levels = body.gates_by_level()
-        fused = find_fused_levels(body, levels, table_keys(body).two)
+        fused = find_fused_levels(body, levels, table_keys(body).pair_tables)
         inner = body.first_gate + np.concatenate([f.inner for f in fused])
         assert len(np.unique(inner)) == len(inner)
         assert not np.isin(body.outputs, inner).any()

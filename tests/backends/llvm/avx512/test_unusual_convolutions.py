@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.lowering.cones import ConeCutter
+from lgir.backends.lowering.cone_cutter import ConeCutter
 from lgir.backends.lowering.pools import MAX_LEAVES
 from lgir.ir.body import Body
 from lgir.ir.nodes import Logic
