@@ -25,7 +25,8 @@ a pass does inside a body therefore holds at every position of its iteration spa
     cancel.py        cancel: complements that one class counts become constants
     unroll.py        unroll: convolutions become dense nodes
     kernels/         what they share: normalization, facts, cuts, covers, structures, resynthesis
-    rules.py         rewrite rules of one's own; pipeline/, report.py, bisect.py, loader.py run them
+    rules/           rewrite rules of one's own
+    pipeline/        runs passes; report.py tells what they did, bisect.py which one broke the graph
 
 docs/design/passes.md explains the algorithms and the order of the named pipelines.
 """
