@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from lgir.backends.lowering.steps import ConeStep, GateStep, Step
 from lgir.ir.truth_tables import TABLE_TO_NAME, UNARY_NAMES
 
 
-class LoopWriter:
+class RowLoopWriter:
     """Write gate and tree steps as calls of loops, with the loops and the tables that they need.
 
     Args:
@@ -43,7 +44,7 @@ class LoopWriter:
             assert step.tables is not None
             tables = self._constants.add_table("tables", "uint64_t", step.tables)
             return f"wide_gates(p, {rows}, {tables}, {n}, {step.fanin});"
-        name = gate_name(step.fanin, step.table)
+        name = gate_function_name(step.fanin, step.table)
         if name not in self._functions:
             self._functions[name] = gate_function(step.fanin, step.table)
         return f"{name}(p, {rows}, {n});"
@@ -65,7 +66,7 @@ class LoopWriter:
         return f"{name}(p, {rows}, {masks}, {len(step.leaves)}, &{space});"
 
 
-def gate_name(fanin: int, table: int) -> str:
+def gate_function_name(fanin: int, table: int) -> str:
     """Return the name of the function that `gate_function` writes."""
     name = UNARY_NAMES[table] if fanin == 1 else TABLE_TO_NAME[table] if fanin == 2 else None
     return f"gates{fanin}_{re.sub('[^a-z0-9]', '_', name) if name else f'{table:02x}'}"
@@ -78,7 +79,7 @@ def gate_function(fanin: int, table: int) -> str:
     """
     inputs = [f"p[row[{i}]]" for i in range(fanin)]
     return (
-        f"static void {gate_name(fanin, table)}(word *p, const plane *row, long n)\n"
+        f"static void {gate_function_name(fanin, table)}(word *p, const plane *row, long n)\n"
         "{\n"
         f"    for (; n > 0; n--, row += {fanin + 1})\n"
         f"        p[row[{fanin}]] = {gate_expression(table, inputs)};\n"
@@ -125,31 +126,26 @@ static void {name}(word *p, const plane *row, const uint8_t *mask, long n, const
 
 
 def _tree_statements(root: ConeExpr) -> tuple[list[str], str]:
-    """Return statements that evaluate a tree from its leaves x0, x1, ... and its root's variable.
-
-    Leaves and masks are used up in the order of `ConeExpr.num_masks`.
-    """
+    """Return statements that evaluate a tree with leaves x0, x1, ..., and the root's variable."""
     lines: list[str] = []
-    leaves = masks = values = 0
+    numbers = itertools.count()
 
-    def walk(expr: ConeExpr) -> str:
-        nonlocal leaves, masks, values
-        if not expr.args:
-            leaves += 1
-            return f"x{leaves - 1}"
-        args = [walk(a) for a in expr.args]
-        first_mask, number = masks, values
-        masks += expr.masks
-        values += 1
+    def leaf(number: int, _: ConeExpr) -> str:
+        return f"x{number}"
+
+    def gate(expr: ConeExpr, operands: list[str], masks: range) -> str:
+        number = next(numbers)
         if expr.kind == "xor":
-            value = " ^ ".join(args)
+            value = " ^ ".join(operands)
         elif expr.kind == "and":
-            a, b = args
-            value = f"({a} & ({b} ^ m[{first_mask}])) ^ ({b} & m[{first_mask + 1}])"
+            a, b = operands
+            m, n = masks
+            value = f"({a} & ({b} ^ m[{m}])) ^ ({b} & m[{n}])"
         else:
-            lines.append(f"const word a{number}[] = {{{', '.join(args)}}};")
-            value = f"mux(m + {first_mask}, a{number}, {len(args)})"
+            lines.append(f"const word a{number}[] = {{{', '.join(operands)}}};")
+            value = f"mux(m + {masks.start}, a{number}, {len(operands)})"
         lines.append(f"const word v{number} = {value};")
         return f"v{number}"
 
-    return lines, walk(root)
+    root_variable = root.fold(leaf, gate)
+    return lines, root_variable

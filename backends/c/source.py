@@ -12,7 +12,7 @@ from typing import Final
 
 from lgir.backends.c.constants import ConstantPool
 from lgir.backends.c.interface import ABI_VERSION, Entry, Interface
-from lgir.backends.c.loops import LoopWriter
+from lgir.backends.c.loops import RowLoopWriter
 from lgir.backends.c.statements import gate_statements
 from lgir.backends.c.templates import FUNCTIONS
 from lgir.backends.c.text import comment, float_literal, needed_pieces, string_literal
@@ -99,7 +99,7 @@ class CSource:
 
     def _write_gates(self, style: str) -> dict[int, str]:
         """Write a function for each run of steps that evaluate gates; return the calls by run."""
-        loops = LoopWriter(self._constants, self._functions)
+        loops = RowLoopWriter(self._constants, self._functions)
         calls = {}
         for i, run in enumerate(self._runs):
             if not _evaluates_gates(run[0]):

@@ -78,7 +78,7 @@ class GateLowering:
             size,
         )
         note = f"{num_gates:,} gates of {fanin} inputs, {len(steps)} operations"
-        kernel = gate_kernel(fanin, self._tables[fanin])
+        kernel = quad_gate_kernel(fanin, self._tables[fanin])
         self._builder.launch(kernel, LaunchShape.ROWS, size, args, note)
 
     def _add_wide(self, fanin: int, steps: Sequence[GateStep]) -> None:
@@ -109,7 +109,7 @@ def widened(table: int, fanin: int, to: int) -> int:
     return int(widen_table(np.array([table], np.uint8), fanin, to)[0])
 
 
-def gate_kernel(fanin: int, tables: Iterable[int]) -> CudaKernel:
+def quad_gate_kernel(fanin: int, tables: Iterable[int]) -> CudaKernel:
     """Return the kernel of gates of two or three inputs.
 
     A row holds `GATES_PER_THREAD` gates of one truth table.

@@ -48,7 +48,7 @@ def prototypes(prefix: str) -> dict[str, str]:
     }
 
 
-def declarations(prefix: str) -> list[str]:
+def function_declarations(prefix: str) -> list[str]:
     """Return the lines that declare the functions."""
     lines = [f"typedef struct {prefix}_network {prefix}_network;"]
     for prototype in prototypes(prefix).values():
@@ -97,5 +97,5 @@ def header(program: LaunchProgram, prefix: str | None) -> str:
         "\n".join(about),
         interface.macro("CUDA_H"),
         [*includes, "", *interface.size_macros()],
-        declarations(interface.prefix),
+        function_declarations(interface.prefix),
     )

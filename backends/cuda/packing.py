@@ -30,14 +30,14 @@ def add_packing(builder: ProgramBuilder, step: PackStep) -> None:
             args += [builder.table("levels", "int16_t", byte_levels(step.levels)), num_levels]
         else:
             args += [builder.table("levels", "float", step.levels), num_levels]
-    kernel = pack_kernel(step.dtype)
+    kernel = packing_kernel(step.dtype)
     builder.use(kernel)
     note = f"input {step.input}: {features:,} elements, {num_levels} bits each"
     count = num_levels * features
     source = PackedSamplesArgument(step.input, builder.packed_planes[step.input])
     builder.packed_planes[step.input] += count
     placing = Launch(
-        builder.use(place_kernel()),
+        builder.use(placing_kernel()),
         LaunchShape.ROWS,
         count,
         (source, ChunkSize.PACKED_WORDS, rows, count),
@@ -46,7 +46,7 @@ def add_packing(builder: ProgramBuilder, step: PackStep) -> None:
     builder.launch(kernel, LaunchShape.TILES, features, tuple(args), note, packed=placing)
 
 
-def pack_kernel(dtype: str) -> CudaKernel:
+def packing_kernel(dtype: str) -> CudaKernel:
     """Return the kernel that packs samples (n, features) of `dtype` "bit", "u8" or "f32"."""
     element = {"bit": "uint8_t", "u8": "uint8_t", "f32": "float"}[dtype]
     level = {"u8": "int16_t", "f32": "float"}.get(dtype)
@@ -92,7 +92,7 @@ $threshold
     )
 
 
-def place_kernel() -> CudaKernel:
+def placing_kernel() -> CudaKernel:
     """Return the kernel that copies packed samples to the planes where the network reads them."""
     return CudaKernel(
         "place",

@@ -17,7 +17,7 @@ from lgir.backends.cuda.kernel import CudaKernel
 from lgir.backends.cuda.launch import ConstantTable, Launch
 from lgir.backends.cuda.packing import add_packing
 from lgir.backends.cuda.scoring import add_export, add_scores
-from lgir.backends.cuda.trees import TreeLowering, TreeTemplate
+from lgir.backends.cuda.trees import TreeLowering, TreeShape
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import ConeStep, ExportStep, GateStep, PackStep, Plan, SumStep
@@ -41,7 +41,7 @@ class LaunchProgram:
     plane_dtype: np.dtype[Any]
     kernels: tuple[CudaKernel, ...]
     tables: tuple[ConstantTable, ...]
-    trees: tuple[TreeTemplate, ...]
+    trees: tuple[TreeShape, ...]
     launches: tuple[Launch, ...]
     packed_planes: tuple[int, ...]
 
@@ -77,7 +77,7 @@ def build_program(graph: Graph) -> LaunchProgram:
         builder.plane_dtype,
         tuple(builder.kernels.values()),
         tuple(builder.tables),
-        tuple(trees.templates.values()),
+        tuple(trees.shapes.values()),
         tuple(builder.launches),
         tuple(builder.packed_planes),
     )

@@ -32,7 +32,7 @@ def add_scores(builder: ProgramBuilder, step: SumStep) -> None:
         float(np.float32(step.beta)),
     )
     note = f"output {step.output}: {groups:,} groups of {bits:,} bits"
-    builder.launch(sum_kernel(bits.bit_length()), LaunchShape.GROUPS, groups, args, note)
+    builder.launch(scoring_kernel(bits.bit_length()), LaunchShape.GROUPS, groups, args, note)
 
 
 def add_export(builder: ProgramBuilder, step: ExportStep) -> None:
@@ -45,10 +45,10 @@ def add_export(builder: ProgramBuilder, step: ExportStep) -> None:
         builder.table("bit_rows", "plane_t", step.planes),
     )
     note = f"output {step.output}: {count:,} bits"
-    builder.launch(export_kernel(), LaunchShape.TILES, count, args, note)
+    builder.launch(unpacking_kernel(), LaunchShape.TILES, count, args, note)
 
 
-def sum_kernel(bits: int) -> CudaKernel:
+def scoring_kernel(bits: int) -> CudaKernel:
     """Return the kernel that scores groups whose counts take `bits` bits."""
     return CudaKernel(
         f"sum{bits}",
@@ -108,7 +108,7 @@ for (unsigned part = threadIdx.y; part < 32; part += 8) {
     )
 
 
-def export_kernel() -> CudaKernel:
+def unpacking_kernel() -> CudaKernel:
     """Return the kernel that spreads planes to bytes."""
     return CudaKernel(
         "bits",

@@ -16,7 +16,7 @@ from lgir.backends.cuda.host_templates import ENVIRONMENT, HOST, SHAPE_FUNCTIONS
 from lgir.backends.cuda.interface import (
     MANUAL,
     array_descriptions,
-    declarations,
+    function_declarations,
     prototypes,
     title,
 )
@@ -112,7 +112,7 @@ def _opening_comment(program: LaunchProgram, prefix: str) -> str:
         "",
         "Your program declares:",
         "",
-        *(f"  {line}" for line in declarations(prefix)),
+        *(f"  {line}" for line in function_declarations(prefix)),
         *(line for text in MANUAL for line in ["", *textwrap.wrap(text, _COMMENT_COLUMNS)]),
     ]
     return "\n".join(f"// {line}".rstrip() for line in lines) + "\n"

@@ -30,7 +30,7 @@ two it has 128, which hold any tree of two-input gates.
 
 
 @dataclass(frozen=True)
-class TreeTemplate:
+class TreeShape:
     """A shape of trees with its number in the program."""
 
     number: int
@@ -68,17 +68,17 @@ class TreeLowering:
         steps: all tree steps of the program, whose shapes the kernels distinguish.
 
     Attributes:
-        templates: the shapes, numbered in order of first use.
+        shapes: the shapes, numbered in order of first use.
     """
 
     def __init__(self, builder: ProgramBuilder, steps: Sequence[ConeStep]) -> None:
         self._builder = builder
-        self.templates: dict[ConeExpr, TreeTemplate] = {}
-        self._by_kernel: dict[str, dict[ConeExpr, TreeTemplate]] = {}
+        self.shapes: dict[ConeExpr, TreeShape] = {}
+        self._by_kernel: dict[str, dict[ConeExpr, TreeShape]] = {}
         for step in steps:
-            template = TreeTemplate(len(self.templates), step.expr)
-            template = self.templates.setdefault(step.expr, template)
-            self._by_kernel.setdefault(_kernel_name(step), {})[step.expr] = template
+            shape = TreeShape(len(self.shapes), step.expr)
+            shape = self.shapes.setdefault(step.expr, shape)
+            self._by_kernel.setdefault(_kernel_name(step), {})[step.expr] = shape
 
     def add(self, steps: Sequence[ConeStep]) -> None:
         """Append the launches of independent steps over the same positions."""
@@ -95,7 +95,7 @@ class TreeLowering:
         for step in steps:
             planes, words = np.column_stack([step.leaves, step.out]), _mask_words(step.masks)
             index = np.arange(len(planes))[:, None]
-            number = np.full((len(index), 1), self.templates[step.expr].number)
+            number = np.full((len(index), 1), self.shapes[step.expr].number)
             starts = (first_plane + index * planes.shape[1], first_mask + index * words.shape[1])
             heads.append(np.concatenate([number, *starts, 0 * index], axis=1))
             rows.append(planes.ravel())
@@ -115,7 +115,7 @@ class TreeLowering:
         if len(shifts) > 1:
             args += [int(shift) & 0xFFFF_FFFF for shift in shifts]
             note += f", pooled over {len(shifts)}"
-        kernel = tree_kernel(name, len(shifts), list(self._by_kernel[name].values()))
+        kernel = position_tree_kernel(name, len(shifts), list(self._by_kernel[name].values()))
         self._builder.launch(
             kernel, LaunchShape.POSITIONS, trees, tuple(args), note, positions=positions
         )
@@ -140,14 +140,14 @@ def _size_class(expr: ConeExpr) -> int:
     return next(limit for limit in RESIDENT_BLOCKS if leaves <= limit)
 
 
-def tree_kernel(name: str, copies: int, templates: Sequence[TreeTemplate]) -> CudaKernel:
+def position_tree_kernel(name: str, copies: int, shapes: Sequence[TreeShape]) -> CudaKernel:
     """Return the kernel that evaluates trees at every position.
 
     Args:
         copies: copies of a tree in a pool's window, or 1.
-        templates: the shapes that it distinguishes.
+        shapes: the shapes that it distinguishes.
     """
-    size = max(_size_class(t.expr) for t in templates)
+    size = max(_size_class(t.expr) for t in shapes)
     shifts = ", ".join(f"shift{i}" for i in range(copies)) if copies > 1 else "0u"
     args = "planes, stride, w, row, bits, positions, count, shift"
     lines = [
@@ -158,7 +158,7 @@ def tree_kernel(name: str, copies: int, templates: Sequence[TreeTemplate]) -> Cu
         "const word *bits = masks + cone.masks;",
         f"const unsigned shift[] = {{{shifts}}};",
         "switch (cone.tree) {",
-        *(f"case {t.number}: walk<Tree{t.number}>({args}); break;" for t in templates),
+        *(f"case {t.number}: walk<Tree{t.number}>({args}); break;" for t in shapes),
         "}",
     ]
     parameters = "const Cone *cones, const plane_t *rows, const uint32_t *masks, "
@@ -177,41 +177,30 @@ def tree_kernel(name: str, copies: int, templates: Sequence[TreeTemplate]) -> Cu
 
 
 def _tree_statements(root: ConeExpr) -> tuple[list[str], str]:
-    """Return statements that evaluate a tree, and the variable of its root.
-
-    Leaves and masks are used up in the order of `ConeExpr.num_masks`.
-    """
+    """Return statements that evaluate a tree, and the variable of its root."""
     lines: list[str] = []
-    leaves = masks = values = 0
 
     def let(expression: str) -> str:
-        nonlocal values
-        lines.append(f"const word v{values} = {expression};")
-        values += 1
-        return f"v{values - 1}"
+        name = f"v{len(lines)}"
+        lines.append(f"const word {name} = {expression};")
+        return name
 
-    def next_mask() -> str:
-        nonlocal masks
-        masks += 1
-        return f"m[{masks - 1}]"
+    def leaf(number: int, expr: ConeExpr) -> str:
+        return let(f"load(planes, x[{number}] + {expr.kind})")
 
-    def walk(expr: ConeExpr) -> str:
-        nonlocal leaves
-        if not expr.args:
-            leaves += 1
-            return let(f"load(planes, x[{leaves - 1}] + {expr.kind})")
-        inputs = [walk(a) for a in expr.args]
+    def gate(expr: ConeExpr, operands: list[str], masks: range) -> str:
         if expr.kind == "xor":
-            return let(f"{inputs[0]} ^ {inputs[1]}")
+            return let(" ^ ".join(operands))
         if expr.kind == "and":
-            a, b = inputs
-            m, n = next_mask(), next_mask()
-            return let(f"gate({a}, {b}, {m}, {n})")
-        layer = [next_mask() for _ in range(1 << len(inputs))]
-        for x in reversed(inputs):
+            a, b = operands
+            m, n = masks
+            return let(f"gate({a}, {b}, m[{m}], m[{n}])")
+        layer = [f"m[{i}]" for i in masks]
+        for x in reversed(operands):
             layer = [
                 let(f"lop3<0xca>({x}, {layer[i + 1]}, {layer[i]})") for i in range(0, len(layer), 2)
             ]
         return layer[0]
 
-    return lines, walk(root)
+    root_variable = root.fold(leaf, gate)
+    return lines, root_variable

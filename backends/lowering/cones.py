@@ -9,13 +9,17 @@ the model. `cone_cutter` finds the cones of a body.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,31 @@ class ConeExpr:
         Masks are in the order of the gates: operands first, from left to right, then the gate.
         """
         return self.masks + sum(arg.num_masks() for arg in self.args)
+
+    def fold(
+        self,
+        leaf: Callable[[int, ConeExpr], T],
+        gate: Callable[[ConeExpr, list[T], range], T],
+    ) -> T:
+        """Combine the tree bottom up, with leaves and masks numbered in the order of `num_masks`.
+
+        Args:
+            leaf: takes the number of a leaf, and the leaf.
+            gate: takes a node, the values of its operands, and the numbers of its masks.
+        """
+        num_leaves = num_masks = 0
+
+        def visit(expr: ConeExpr) -> T:
+            nonlocal num_leaves, num_masks
+            if not expr.args:
+                num_leaves += 1
+                return leaf(num_leaves - 1, expr)
+            operands = [visit(arg) for arg in expr.args]
+            masks = range(num_masks, num_masks + expr.masks)
+            num_masks = masks.stop
+            return gate(expr, operands, masks)
+
+        return visit(self)
 
 
 @dataclass(frozen=True)
