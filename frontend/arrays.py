@@ -1,4 +1,4 @@
-"""from_arrays: a graph from plain arrays, for models trained in JAX, numpy or anything else."""
+"""`from_arrays`: a graph from plain arrays, for models trained in JAX, numpy or anything else."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy.typing as npt
 
 from lgir.errors import LiftError
 from lgir.frontend.core.decode import Tables, pack_tables, raw_tables
-from lgir.frontend.core.stack import Stack, with_thresholds
+from lgir.frontend.core.stack import LayerStack, with_thresholds
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import OP_TABLES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gates:
-    """What gates compute, in one of four ways; G is (N,) or (kernels, gates).
+    """The functions of gates, given in one of four ways; G is (N,) or (kernels, gates).
 
     Attributes:
-        ops: (*G) int, difflogic's operation numbers 0..15, two inputs.
-        logits: (*G, 16) float, the largest chooses the operation, the first on ties.
+        ops: (*G) int, operation numbers 0..15 of difflogic, for two inputs.
+        logits: (*G, 16) float; the largest chooses the operation, and the first one wins a tie.
         truth: (*G, 2**k) bool, entry i = f(i).
         tables: (*G) unsigned, bit i = f(i).
-        first_input: how inputs make i: "most" significant first, as lgir and difflogic count, or
-            "least", as weightless networks do. For truth and tables.
+        first_input: the order of inputs in i, for `truth` and `tables`: "most" if the first input
+            is the most significant, as in lgir and difflogic, or "least", as in weightless
+            networks.
     """
 
     ops: npt.ArrayLike | None = None
@@ -47,8 +48,8 @@ class TreeConv(Gates):
     """Kernels that are complete trees of k-input gates over cells of a window.
 
     `leaves` (kernels, k**depth, 1 + axes) are rows (channel, offsets within the window). Gates are
-    given (kernels, gates), level by level from the leaves; gate j of a level reads nets j*k ...
-    j*k + k-1 of the one below.
+    given as (kernels, gates), level by level from the leaves; gate j of a level reads nets j*k to
+    j*k + k-1 of the level below.
     """
 
     leaves: npt.ArrayLike
@@ -60,7 +61,7 @@ class TreeConv(Gates):
 
 @dataclass(frozen=True)
 class OrPool:
-    """Logical OR over windows; stride is the window's where None."""
+    """A logical OR over windows; a stride of None is the size of the window."""
 
     window: tuple[int, ...]
     stride: tuple[int, ...] | None = None
@@ -69,7 +70,7 @@ class OrPool:
 
 @dataclass(frozen=True)
 class Flatten:
-    """Row-major, as numpy's reshape."""
+    """A reshape to one axis in row-major order."""
 
 
 ArrayLayer = Dense | TreeConv | OrPool | Flatten
@@ -87,30 +88,30 @@ def from_arrays(
     name: str = "model",
     metadata: Mapping[str, str] | None = None,
 ) -> Graph:
-    """A graph from arrays.
+    """Build a graph from arrays.
 
     >>> xor = Dense(indices=[[0, 1]], ops=[6])
     >>> graph = from_arrays([xor], input_shape=(2,))
 
     Args:
-        layers: in order.
-        input_shape: of the bits of one sample: (N,) or N, or (channels, height, width).
-        groups: classes of a final GroupSum, score = (count + beta) / tau; None leaves bits.
-        tau, beta: see groups.
-        thresholds: (L,) or (C, L): the graph takes numbers and computes the bits x > t.
-        threshold_dtype: what it takes then, "u8" or "f32".
-        name, metadata: of the graph.
+        layers: the layers in order.
+        input_shape: shape of the bits of one sample: (N,) or N, or (channels, height, width).
+        groups: classes of a final GroupSum, score = (count + beta) / tau; None outputs bits.
+        tau, beta: numbers of the GroupSum.
+        thresholds: (L,) or (C, L); the graph then takes numbers and computes the bits x > t.
+        threshold_dtype: dtype of these numbers, "u8" or "f32".
+        name, metadata: name and metadata of the graph.
 
     Raises:
-        LiftError: arrays of wrong shapes, wires out of range, layers that do not fit, a tau or beta
-            without groups.
+        LiftError: an array has a wrong shape, a wire is out of range, a layer does not fit, or tau
+            or beta is given without groups.
     """
     if groups is None and (tau, beta) != (1.0, 0.0):
         raise LiftError(
             "tau and beta belong to a GroupSum; give groups, how many classes it counts"
         )
     shape = (input_shape,) if isinstance(input_shape, int) else input_shape
-    stack = Stack(name, shape, "bit", {"source": "arrays", **(metadata or {})})
+    stack = LayerStack(name, shape, "bit", {"source": "arrays", **(metadata or {})})
     for number, layer in enumerate(layers):
         where = f"layer {number} ({type(layer).__name__})"
         try:
@@ -125,7 +126,7 @@ def from_arrays(
     return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
 
 
-def _add(stack: Stack, layer: ArrayLayer, where: str) -> None:
+def _add(stack: LayerStack, layer: ArrayLayer, where: str) -> None:
     if isinstance(layer, Dense):
         indices = _integers(layer.indices, f"{where}: indices", 2)
         table = _tables(layer, indices.shape[1], 1, where)
@@ -164,13 +165,13 @@ def _integers(array: npt.ArrayLike, what: str, ndim: int) -> npt.NDArray[np.inte
 
 
 def _tables(gates: Gates, fanin: int, ndim: int, where: str) -> Tables:
-    """Truth tables (N,) or (kernels, gates) of `fanin` inputs."""
+    """Return truth tables (N,) or (kernels, gates) of `fanin` inputs."""
     ways = ("ops", "logits", "truth", "tables")
-    given = [way for way in ways if getattr(gates, way) is not None]
-    if len(given) != 1 or gates.first_input not in ("most", "least"):
+    chosen = [way for way in ways if getattr(gates, way) is not None]
+    if len(chosen) != 1 or gates.first_input not in ("most", "least"):
         raise LiftError(f"{where}: give one of {', '.join(ways)}, and first_input as most or least")
-    if given[0] in ("ops", "logits") and (fanin != 2 or gates.first_input == "least"):
-        raise LiftError(f"{where}: {given[0]} are of two inputs, the first most significant")
+    if chosen[0] in ("ops", "logits") and (fanin != 2 or gates.first_input == "least"):
+        raise LiftError(f"{where}: {chosen[0]} are of two inputs, the first most significant")
     table: Tables
     if gates.ops is not None:
         ops = _integers(gates.ops, f"{where}: ops", ndim)
@@ -190,5 +191,5 @@ def _tables(gates: Gates, fanin: int, ndim: int, where: str) -> Tables:
     else:
         table = _integers(np.asarray(gates.tables), f"{where}: tables", ndim).astype(np.uint64)
     if table.ndim != ndim:
-        raise LiftError(f"{where}: {given[0]} must have {ndim} axes of gates, not {table.ndim}")
+        raise LiftError(f"{where}: {chosen[0]} must have {ndim} axes of gates, not {table.ndim}")
     return table

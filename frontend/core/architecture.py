@@ -1,4 +1,4 @@
-"""Architecture descriptions: what a state_dict leaves out, as a small dict or JSON file.
+"""Architecture descriptions: the facts that a state_dict lacks, as a small dict or JSON file.
 
     {"framework": "torchlogix",
      "input": {"shape": [1, 28, 28]},
@@ -6,9 +6,9 @@
                 "OrPooling2d(2, 2, 0)", "Flatten()", "LogicDense(2592, 3000)",
                 {"type": "GroupSum", "k": 10, "tau": 10.0}]}
 
-A layer is a dict of constructor arguments or the constructor call as text, which is read and never
-run. `key` is its prefix in the state_dict; without one it is the layer's number, as in
-nn.Sequential.
+A layer is a dict of constructor arguments, or the constructor call as text, which is parsed and
+never run. `key` is the prefix of its tensors in the state_dict; by default it is the number of the
+layer, as in nn.Sequential.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lgir.errors import FormatError, LiftError
-from lgir.frontend.core.layerwise import Entry
+from lgir.frontend.core.checkpoint import Source
+from lgir.frontend.core.layerwise import Entry, numbered, placed, unwrapped
 
 _CONV: Final = (
     "in_dim",
@@ -33,7 +34,7 @@ _CONV: Final = (
     "padding",
 )
 _POOL: Final = ("kernel_size", "stride", "padding")
-_BINARISATION: Final = ("thresholds", "feature_dim")
+_BINARIZATION: Final = ("thresholds", "feature_dim")
 
 _POSITIONAL: Final[Mapping[str, Sequence[str]]] = {
     "LogicLayer": ("in_dim", "out_dim"),
@@ -44,9 +45,9 @@ _POSITIONAL: Final[Mapping[str, Sequence[str]]] = {
     "LogicConvTranspose3d": _CONV,
     "OrPooling2d": _POOL,
     "OrPooling3d": _POOL,
-    "FixedBinarization": _BINARISATION,
+    "FixedBinarization": _BINARIZATION,
     "SoftBinarization": ("thresholds", "temperature", "feature_dim"),
-    "LearnableBinarization": _BINARISATION,
+    "LearnableBinarization": _BINARIZATION,
     "ConvLogicLayer": ("in_channels", "out_channels", "stride", "padding", "kernel", "groups"),
     "TreeLogicLayer": ("channels", "input_bits"),
     "PoolLogicLayer": ("kernel", "stride"),
@@ -66,12 +67,12 @@ _DEFAULTS: Final[Mapping[str, Entry]] = {
     "LogicConvTranspose3d": _GATES,
     "LearnableBinarization": {"temperature_softplus": 0.1},
 }
-"""Defaults that a call written as text stands for, where the state_dict cannot tell."""
+"""Defaults of constructor calls written as text, for arguments that the state_dict lacks."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A description that was read: `input_shape` and `input_dtype` are None where not said."""
+    """A parsed description; `input_shape` and `input_dtype` are None if it lacks them."""
 
     framework: str | None
     layers: list[Entry]
@@ -84,48 +85,75 @@ Description = Mapping[str, Any] | Sequence[Any] | str | Path
 
 
 def complete(
-    given: Description | None,
+    description: Description | None,
     drafted: list[Entry],
     input_shape: Sequence[int] | int | None,
     groups: int | None,
     tau: float | None,
 ) -> Architecture:
-    """The layers of a state_dict: as a description gives them, else `drafted` from its keys with
-    a GroupSum of `groups` and `tau` at the end. An input_shape of the caller's comes first.
+    """Return the layers of a state_dict: those of a description, or those drafted from its keys.
 
-    Raises LiftError where groups or tau would be ignored.
+    Args:
+        description: the architecture; None takes `drafted`.
+        drafted: entries found in the keys of the state_dict.
+        input_shape: shape of one sample; it replaces that of the description.
+        groups: classes of a GroupSum that is added after the drafted layers; None adds none.
+        tau: divisor of that GroupSum, 1 if None.
+
+    Raises:
+        LiftError: `groups` or `tau` would be ignored.
     """
-    if given is not None:
+    if description is not None:
         if groups is not None or tau is not None:
             raise LiftError("groups and tau are the architecture's GroupSum; leave them out")
-        found = read_architecture(given)
+        architecture = read_architecture(description)
     else:
         if groups is None and tau is not None:
             raise LiftError("tau divides the sums of classes; give groups, their number, as well")
         tau = 1.0 if tau is None else tau
-        end = [] if groups is None else [{"type": "GroupSum", "k": groups, "tau": tau}]
-        found = Architecture(None, [*drafted, *end], None, None)
+        score = [] if groups is None else [{"type": "GroupSum", "k": groups, "tau": tau}]
+        architecture = Architecture(None, [*drafted, *score], None, None)
     if input_shape is None:
-        return found
+        return architecture
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    return replace(found, input_shape=shape)
+    return replace(architecture, input_shape=shape)
 
 
-def read_architecture(given: Description) -> Architecture:
-    """A description from a dict, a list of layers, or the path of a JSON file.
+def file_layers(
+    source: Source,
+    kind: str,
+    tensor: str,
+    architecture: Description | None,
+    input_shape: Sequence[int] | int | None,
+    groups: int | None,
+    tau: float | None,
+) -> tuple[Architecture, dict[str, Any]]:
+    """Return the layers of a state_dict, and its tensors by their keys.
 
-    Raises FormatError where the file cannot be read, LiftError where the description is wrong.
+    Without a description, every key `<key>.<tensor>` is a layer of type `kind`. The other arguments
+    and the errors are those of `complete`.
+    """
+    keys = numbered(unwrapped(source.state), tensor)
+    drafted = [{"type": kind, "key": key} for key in keys]
+    network = complete(architecture, drafted, input_shape, groups, tau)
+    return network, placed(source.state, network.layers, source.label)
+
+
+def read_architecture(source: Description) -> Architecture:
+    """Parse a description from a dict, a list of layers, or the path of a JSON file.
+
+    Raises FormatError if the file cannot be read, and LiftError if the description is wrong.
     """
     label = "architecture"
-    if isinstance(given, str | Path):
-        label = str(given)
+    if isinstance(source, str | Path):
+        label = str(source)
         try:
-            given = json.loads(Path(given).read_text(encoding="utf-8"))
+            source = json.loads(Path(source).read_text(encoding="utf-8"))
         except OSError as error:
             raise FormatError(f"{label}: cannot be read ({error.strerror})") from error
         except (ValueError, RecursionError) as error:
             raise FormatError(f"{label}: not JSON ({error})") from error
-    description = given if isinstance(given, Mapping) else {"layers": given}
+    description = source if isinstance(source, Mapping) else {"layers": source}
     layers = description.get("layers")
     if not isinstance(layers, Sequence) or isinstance(layers, str) or not layers:
         raise LiftError(f'{label}: needs "layers", a list of layers')
@@ -135,7 +163,7 @@ def read_architecture(given: Description) -> Architecture:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
             raise LiftError(f'{label}: layer {number} must be a dict with a "type", or a call')
         entries.append({"key": str(number), **entry})
-    # Files of other tools say in words what the input is; only a dict is understood.
+    # Files of other tools describe the input in words; only a dict is understood.
     data = description.get("input")
     data = data if isinstance(data, Mapping) else {}
     shape, dtype = data.get("shape"), data.get("dtype")
@@ -152,13 +180,13 @@ def read_architecture(given: Description) -> Architecture:
 
 
 _IN_STATE: Final = ("thresholds", "selection", "mapping", "device")
-"""Arguments that need not be literals: the state_dict has them, or they do not matter."""
+"""Arguments that need not be literals, since the state_dict holds them or they do not matter."""
 
 
 def parse_call(text: str, label: str) -> Entry:
-    """`LogicDense(2592, 3000, parametrization="warp")` as an entry. Nothing is run.
+    """Parse a call such as `LogicDense(2592, 3000, parametrization="warp")`; nothing is run.
 
-    Raises LiftError where it is no call with literal arguments.
+    Raises LiftError if the text is no call with literal arguments.
     """
     try:
         call = ast.parse(text.strip(), mode="eval").body
@@ -168,9 +196,9 @@ def parse_call(text: str, label: str) -> Entry:
         names = _POSITIONAL.get(name, ())
         if len(call.args) > len(names):
             raise LiftError(f"{label}: {text!r} has {len(call.args)} arguments; name them")
-        given = dict(zip(names, call.args, strict=False))
-        given |= {str(keyword.arg): keyword.value for keyword in call.keywords}
-        entry = {key: _literal(key, value) for key, value in given.items()}
+        arguments = dict(zip(names, call.args, strict=False))
+        arguments |= {str(keyword.arg): keyword.value for keyword in call.keywords}
+        entry = {key: _literal(key, value) for key, value in arguments.items()}
     except LiftError:
         raise
     except (SyntaxError, ValueError, AttributeError, RecursionError) as error:

@@ -1,8 +1,8 @@
-"""Layer by layer: what all frontends of feed-forward models share.
+"""Lifting layer by layer, which all frontends of feed-forward models share.
 
-A model is a list of entries (a layer's type and constructor arguments, as a dict) beside a
-state_dict. A frontend is a table from type to handler; a live module is walked into the same
-entries, so that modules and files take one path.
+A model is a list of entries, each with the type of a layer and its constructor arguments, beside a
+state_dict. A frontend is a table from layer types to handlers. A live module is turned into the
+same entries, so that modules and files are lifted by the same code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lgir.errors import GraphError, LgirError, LiftError, unknown_name
 from lgir.frontend.core.checkpoint import Source
-from lgir.frontend.core.stack import Stack
+from lgir.frontend.core.stack import LayerStack
 from lgir.ir.graph import Graph
 from lgir.ir.types import Shape
 
@@ -34,18 +34,25 @@ _NO_TENSORS: Final = (
     "OrPooling3d",
     "PoolLogicLayer",
 )
-"""Layers that leave no trace in a state_dict."""
+"""Layers without tensors in a state_dict."""
 
 _TRAINING_ONLY: Final = ("torch.nn.modules.loss", "torchmetrics.")
-"""Where classes come from that a LightningModule keeps beside its network."""
+"""Modules of the losses and metrics that a LightningModule keeps beside its network."""
 
 
 _KINDS: Final = {"f": ("f", "floats"), "i": ("iu", "integers"), "n": ("fiu", "numbers")}
-"""numpy's kinds of dtype, and what messages call them."""
+"""The kinds of dtype that a letter accepts, and their name in messages."""
 
 
-class Layer:
-    """One entry and its tensors, with errors that name the layer."""
+class LayerEntry:
+    """One entry and its tensors; errors name the layer.
+
+    Attributes:
+        entry: type and constructor arguments.
+        type: name of the layer's class.
+        key: the prefix of the layer's tensors in the state_dict.
+        where: name of the layer in errors.
+    """
 
     def __init__(self, label: str, entry: Entry, state: Mapping[str, Any]) -> None:
         self.entry, self._state = entry, state
@@ -54,19 +61,28 @@ class Layer:
         self.where = f"{label}: {self.type} {self.key!r}" if self.key else f"{label}: {self.type}"
 
     def name(self, tensor: str) -> str:
+        """Return the key of a tensor of this layer in the state_dict."""
         return f"{self.key}.{tensor}" if self.key else tensor
 
     def has(self, tensor: str) -> bool:
+        """Return whether the state_dict holds this tensor of the layer."""
         return isinstance(self._state.get(self.name(tensor)), np.ndarray)
 
     def ndim(self, tensor: str) -> int:
+        """Return the number of axes of a tensor, 0 if it is missing."""
         value = self._state.get(self.name(tensor))
         return value.ndim if isinstance(value, np.ndarray) else 0
 
     def tensor(self, name: str, kind: str, shape: Sequence[int | None]) -> npt.NDArray[Any]:
-        """The layer's tensor, of this shape (None fits any length).
+        """Return a tensor of the layer.
 
-        kind is "f" for floats, "i" for integers, "n" for either.
+        Args:
+            name: its name within the layer.
+            kind: "f" for floats, "i" for integers, "n" for either.
+            shape: the expected shape; None fits any length.
+
+        Raises:
+            LiftError: the tensor is missing, or has another dtype or shape.
         """
         if not self.has(name):
             first = ", ".join(list(self._state)[:3])
@@ -78,36 +94,40 @@ class Layer:
         fits = array.ndim == len(shape) and all(
             want in (None, have) for want, have in zip(shape, array.shape, strict=True)
         )
-        kinds, called = _KINDS[kind]
+        kinds, kind_name = _KINDS[kind]
         if not fits or array.dtype.kind not in kinds:
             want = ", ".join("?" if n is None else str(n) for n in shape)
             raise LiftError(
                 f"{self.where}: {self.name(name)} is {array.dtype}{list(array.shape)}, expected "
-                f"{called} [{want}]"
+                f"{kind_name} [{want}]"
             )
         return array
 
     def get(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A constructor argument; LiftError where it is needed and absent."""
+        """Return a constructor argument; raise LiftError if it is missing and has no default."""
         value = self.entry.get(name, default)
-        if value is _REQUIRED or (value is None and name in self.entry):  # null: a draft's blank
+        if value is _REQUIRED or (
+            value is None and name in self.entry
+        ):  # null is a blank in a drafted description
             raise LiftError(f"{self.where}: the architecture must give {name}")
         return value
 
     def integer(self, name: str, default: Any = _REQUIRED) -> int:
+        """Return an argument that is a non-negative integer."""
         return self.integers(name, 1, default)[0]
 
     def integers(self, name: str, count: int, default: Any = _REQUIRED) -> Shape:
-        """`count` non-negative integers; one stands for all."""
+        """Return an argument of `count` non-negative integers; a single one stands for all."""
         value = self.get(name, default)
-        many = tuple(value) if isinstance(value, list | tuple) else (value,) * count
-        whole = all(isinstance(n, int | np.integer) and n >= 0 for n in many)
-        if len(many) != count or not whole:
+        numbers = tuple(value) if isinstance(value, list | tuple) else (value,) * count
+        whole = all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
+        if len(numbers) != count or not whole:
             what = "a whole number" if count == 1 else f"{count} whole numbers"
             raise LiftError(f"{self.where}: {name}={value!r} must be {what}")
-        return tuple(int(n) for n in many)
+        return tuple(int(n) for n in numbers)
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
+        """Return an argument that is a number."""
         value = self.get(name, default)
         try:
             return float(value)
@@ -115,20 +135,20 @@ class Layer:
             raise LiftError(f"{self.where}: {name}={value!r} must be a number") from None
 
 
-def check_inputs(stack: Stack, layer: Layer, argument: str = "in_dim") -> None:
-    """Raises LiftError where the layer was made for another width than it now reads.
+def check_inputs(stack: LayerStack, layer: LayerEntry, argument: str = "in_dim") -> None:
+    """Raise LiftError if the layer was built for another width than it reads here.
 
-    Its wires may fit all the same, since they need not use the highest input.
+    The indices of its wiring may fit nevertheless, since they need not use the last input.
     """
-    given = layer.get(argument, stack.value.size)
-    if given is not None and layer.integer(argument, given) != stack.value.size:
+    width = layer.get(argument, stack.value.size)
+    if width is not None and layer.integer(argument, width) != stack.value.size:
         raise LiftError(
             f"{layer.where}: {argument} is {layer.integer(argument)}, the layer before gives "
             f"{stack.value.type}"
         )
 
 
-Handler = Callable[[Stack, Layer], None]
+Handler = Callable[[LayerStack, LayerEntry], None]
 
 
 def lift_layers(
@@ -142,12 +162,12 @@ def lift_layers(
     shape: Sequence[int] | int,
     dtype: str = "bit",
 ) -> Graph:
-    """The graph of these layers in order. Raises LiftError naming the one that does not fit."""
+    """Build the graph of `entries` in order; a LiftError names the layer that does not fit."""
     label, known = source.label, {**COMMON_HANDLERS, **handlers}
     metadata = {"source": framework, **{f"training.{k}": v for k, v in source.notes.items()}}
-    stack = Stack(name, (shape,) if isinstance(shape, int) else shape, dtype, metadata)
+    stack = LayerStack(name, (shape,) if isinstance(shape, int) else shape, dtype, metadata)
     for entry in entries:
-        layer = Layer(label, entry, state)
+        layer = LayerEntry(label, entry, state)
         if layer.type in _NO_OPS:
             continue
         if layer.type not in known:
@@ -164,10 +184,10 @@ def lift_layers(
 
 
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` without the path that wrappers put before an nn.Sequential's numbers.
+    """Return `state` without the path that wrappers put before the numbers of an nn.Sequential.
 
-    Lightning, torch.compile and DataParallel make `model.network.0.weights` of `0.weights`.
-    Anything else, and keys that do not all share one path, stay as they are.
+    Lightning, torch.compile and DataParallel turn `0.weights` into `model.network.0.weights`. Keys
+    that do not all share one path stay as they are.
     """
     paths = [key.split(".") for key in state]
     depth = 0
@@ -181,19 +201,19 @@ def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> dict[str, Any]:
-    """`state` under the one path where an architecture's layers have their tensors.
+    """Return the part of `state` that holds the tensors of an architecture's layers.
 
-    Beside the network a checkpoint may hold more: `loss.weight` beside `net.0.weight`. Raises
-    LiftError where two paths fit alike.
+    A checkpoint may hold more than the network, for example `loss.weight` beside `net.0.weight`.
+    Raises LiftError if the layers fit two paths.
     """
     keys = [f"{e['key']}." for e in entries if e["type"] not in _NO_TENSORS and e["key"]]
     if not keys:
         return unwrapped(state)
-    heads = dict.fromkeys(head for name in state for head in _heads(name))
-    under = {h: {name[len(h) :] for name in state if name.startswith(h)} for h in heads}
+    prefixes = dict.fromkeys(prefix for name in state for prefix in _path_prefixes(name))
+    under = {p: {name[len(p) :] for name in state if name.startswith(p)} for p in prefixes}
     fitting = [
-        head
-        for head, names in under.items()
+        prefix
+        for prefix, names in under.items()
         if all(any(name.startswith(key) for name in names) for key in keys)
     ]
     if not fitting:
@@ -203,38 +223,39 @@ def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> di
             f"{label}: the layers could be those under {fitting[0]!r} or {fitting[1]!r}; put that "
             'before each "key" of the architecture'
         )
-    head = "" if "" in fitting else fitting[0]
-    _warn_of_siblings(under[head], keys, label)
-    return {name[len(head) :]: value for name, value in state.items() if name.startswith(head)}
+    prefix = "" if "" in fitting else fitting[0]
+    _warn_of_siblings(under[prefix], keys, label)
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _warn_of_siblings(names: Iterable[str], keys: Sequence[str], label: str) -> None:
-    """Warns where numbered modules beside those of `keys` have tensors, for one may be missing."""
+    """Warn if numbered modules beside those of `keys` have tensors, since one may be missing."""
     parents = {key[:-1].rpartition(".")[0] for key in keys}
-    left = [
+    unused = [
         name
         for name in names
         if not name.startswith(tuple(keys))
         for parent in parents
         if name.startswith(parent) and name[len(parent) :].lstrip(".").split(".")[0].isdigit()
     ]
-    if left:
+    if unused:
         warnings.warn(
-            f"{label}: the architecture has no layer for {', '.join(sorted(left)[:3])}; is one "
+            f"{label}: the architecture has no layer for {', '.join(sorted(unused)[:3])}; is one "
             "missing?",
             stacklevel=5,
         )
 
 
-def _heads(name: str) -> list[str]:
-    """The paths "", "a.", "a.b." that `a.b.weight` lies under."""
-    return ["", *(name[: at + 1] for at, letter in enumerate(name) if letter == ".")]
+def _path_prefixes(name: str) -> list[str]:
+    """Return the paths "", "a.", "a.b." that lead to `a.b.weight`."""
+    return ["", *(name[: end + 1] for end, letter in enumerate(name) if letter == ".")]
 
 
 def in_order(keys: Iterable[str]) -> list[str]:
-    """Layer keys by the numbers in them: stores such as safetensors sort "10" before "2".
+    """Sort the keys of layers by the numbers in them, since safetensors sorts "10" before "2".
 
-    Names stand where they first appear, for "features.0" comes before "classifier.0".
+    Names keep the order in which they first appear, so that "features.0" stays before
+    "classifier.0".
     """
     paths = [key.split(".") for key in keys]
     first: dict[str, int] = {}
@@ -248,32 +269,32 @@ def in_order(keys: Iterable[str]) -> list[str]:
 
 
 def numbered(state: Mapping[str, Any], suffix: str) -> list[str]:
-    """Prefixes of the keys `<prefix>.<suffix>`, in order."""
+    """Return the prefixes of the keys `<prefix>.<suffix>`, in the order of their numbers."""
     return in_order(k.removesuffix(f".{suffix}") for k in state if k.endswith(f".{suffix}"))
 
 
 def class_names(module: Any) -> list[str]:
-    """The module's class and those that it derives from."""
+    """Return the names of the module's class and of its base classes."""
     return [kind.__name__ for kind in type(module).__mro__]
 
 
 def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, str, Any]]:
-    """(key, layer type, module) of the layers inside `module`, in order of registration.
+    """Return (key, layer type, module) of the layers inside `module`, in order of registration.
 
-    A container's forward is not read: `lgir.lift` runs module and graph against each other.
-    A subclass of a layer counts as that layer, losses and metrics as nothing. Raises LiftError at
-    a leaf that is no layer of gates.
+    The forward method of a container is not read; `lgir.lift` compares the module with the graph. A
+    subclass of a layer counts as that layer; losses and metrics are left out. Raises LiftError at a
+    module without children that is no layer of gates.
     """
     names = {*known, *COMMON_HANDLERS, *_NO_OPS}
-    found: list[tuple[str, str, Any]] = []
+    layers: list[tuple[str, str, Any]] = []
     pending = [("", module)]
     while pending:
         key, current = pending.pop()
         kind = next((name for name in class_names(current) if name in names), None)
-        # Not named_children(), which tells a module that stands in two places only once.
+        # named_children() would list a module that is registered twice only once.
         children = [(n, m) for n, m in current._modules.items() if m is not None]
         if kind is not None:
-            found.append((key, kind, current))
+            layers.append((key, kind, current))
         elif type(current).__module__.startswith(_TRAINING_ONLY):
             continue
         elif children:
@@ -285,11 +306,11 @@ def walk(module: Any, label: str, known: Iterable[str]) -> list[tuple[str, str, 
                 f"(at {key!r}); lift the part of the model that is gates, such as "
                 "nn.Sequential(*model[:n]), and run the rest in torch"
             )
-    return found
+    return layers
 
 
 def entry_of(key: str, kind: str, module: Any, arguments: Iterable[str]) -> Entry:
-    """The entry of a live layer: its type and those of `arguments` it has as attributes."""
+    """Return the entry of a live layer: its type, and those of `arguments` that it has."""
     entry: Entry = {"type": kind, "key": key}
     for name in (*arguments, *_COMMON_ARGUMENTS.get(kind, ())):
         if hasattr(module, name):
@@ -297,13 +318,13 @@ def entry_of(key: str, kind: str, module: Any, arguments: Iterable[str]) -> Entr
     return entry
 
 
-def _flatten(stack: Stack, layer: Layer) -> None:
+def _flatten(stack: LayerStack, layer: LayerEntry) -> None:
     if (layer.get("start_dim", 1), layer.get("end_dim", -1)) != (1, -1):
         raise LiftError(f"{layer.where}: only Flatten(1, -1) can be lifted")
     stack.flatten()
 
 
-def _group_sum(stack: Stack, layer: Layer) -> None:
+def _group_sum(stack: LayerStack, layer: LayerEntry) -> None:
     k, tau, beta = layer.integer("k"), layer.number("tau", 1.0), layer.number("beta", 0.0)
     stack.group_sum(k, tau, beta, layer.where)
 

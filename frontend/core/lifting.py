@@ -31,7 +31,7 @@ class Frontend(abc.ABC):
     """
 
     @abc.abstractmethod
-    def recognise(self, source: Source) -> bool:
+    def recognize(self, source: Source) -> bool:
         """Whether the module or the state_dict's keys are of this framework, complete or not."""
 
     @abc.abstractmethod
@@ -74,7 +74,7 @@ def lift_model(
         if not isinstance(value, bool):  # any other word would be taken for True
             raise LiftError(f"{switch}={value!r} must be True or False")
     source = source_of(model, allow_pickle=allow_pickle)
-    name = framework or _recognise(source)
+    name = framework or _recognize(source)
     frontend: Frontend = FRONTENDS.get(name)()
     known = [
         p.name
@@ -90,8 +90,8 @@ def lift_model(
     return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
 
 
-def _recognise(source: Source) -> str:
-    found = [name for name, frontend in FRONTENDS.items() if frontend().recognise(source)]
+def _recognize(source: Source) -> str:
+    found = [name for name, frontend in FRONTENDS.items() if frontend().recognize(source)]
     if len(found) == 1:
         return found[0]
     if found:

@@ -1,7 +1,7 @@
-"""Stack: build a graph layer upon layer, as feed-forward models are written.
+"""LayerStack: build a graph layer by layer, in the order of a feed-forward model.
 
-The helper all frontends share: it turns (indices, tables) into bodies, inserts the reshapes that
-frameworks leave implicit, names the nodes, and reports a misfit with the layer's own name.
+All frontends share it. It turns wiring and truth tables into bodies, inserts the reshapes that
+frameworks leave implicit, names the nodes, and reports a layer that does not fit by its name.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ Indices = npt.NDArray[np.integer]
 _INPUT_NAMES: Final = {"bit": "x", "u8": "image", "f32": "x"}
 
 
-class Stack:
-    """A chain of layers over one input; `value` is the last layer's output."""
+class LayerStack:
+    """A chain of layers over one input.
+
+    Each method that adds a layer takes `where`, the name of the layer in errors, and raises
+    LiftError if the layer does not fit the output of the layer before it.
+
+    Attributes:
+        value: the output of the last layer, or the input of the graph.
+    """
 
     def __init__(
         self,
@@ -38,7 +45,7 @@ class Stack:
     ) -> None:
         if not shape or any(not isinstance(n, int | np.integer) or n < 1 for n in shape):
             raise LiftError(f"input_shape {tuple(shape)} must hold positive integers")
-        if dtype not in tuple(_INPUT_NAMES):  # it may be anything, unhashable too
+        if dtype not in tuple(_INPUT_NAMES):  # a tuple, since `dtype` may be unhashable
             raise LiftError(f"input_dtype {dtype!r} is not one of {', '.join(_INPUT_NAMES)}")
         self._builder = GraphBuilder(name, metadata)
         self.value = self._builder.input(_INPUT_NAMES[dtype], dtype, tuple(map(int, shape)))
@@ -49,7 +56,7 @@ class Stack:
         return f"{kind}{self._counts[kind]}"
 
     def threshold(self, levels: npt.ArrayLike, where: str) -> None:
-        """Thermometer bits, feature major."""
+        """Compare numbers with `levels`, (L,) or (C, L); the bits are feature-major."""
         if self.value.dtype == "bit":
             raise LiftError(
                 f"{where}: thresholds read numbers, and the layer before gives {self.value.type}; "
@@ -58,11 +65,11 @@ class Stack:
         self.value = self._builder.threshold(self.value, levels, "bits")
 
     def dense(self, indices: Indices, table: Tables, where: str) -> None:
-        """Gates on a flat input: indices (N, k), table (N,)."""
+        """Add N gates on a flat input: input numbers `indices` (N, k) and truth tables (N,)."""
         if indices.ndim != 2 or len(indices) != len(table):
             raise LiftError(
                 f"{where}: {len(table)} gates, but wiring of shape {indices.shape}; expected one "
-                "row of input numbers a gate"
+                "row of input numbers per gate"
             )
         self._check_flat(where)
         self.check_range(indices, self.value.size, "input", where)
@@ -80,10 +87,14 @@ class Stack:
         fanin: int = 2,
         where: str,
     ) -> None:
-        """Tree convolution, any number of axes.
+        """Add a convolution whose kernels are trees of gates, over any number of axes.
 
-        leaves (kernels, fanin**depth, 1 + rank) rows (channel, offsets within the window), table
-        (kernels, gates) level by level from the leaves.
+        Args:
+            leaves: (kernels, fanin**depth, 1 + rank) rows (channel, offsets within the window).
+            table: (kernels, gates) truth tables, level by level from the leaves.
+            window, stride, padding: one number per axis.
+            fanin: inputs of each gate.
+            where: name of the layer in errors.
         """
         space = self._space(window, stride, padding, where)
         taps = leaves.astype(np.int64)
@@ -100,7 +111,7 @@ class Stack:
         fanin: int = 2,
         where: str,
     ) -> None:
-        """`conv` with the positions given: taps' offsets are from position times stride."""
+        """Add trees at given positions; the offsets of `taps` count from position times stride."""
         self.check_range(taps[..., 0], self.value.shape[0], "channel", where)
         rows = np.concatenate([np.zeros_like(taps[..., :1]), taps], axis=-1)
         body = tree_body(rows, table, fanin)
@@ -109,10 +120,14 @@ class Stack:
     def unrolled(
         self, index: Indices, table: Tables, space: Shape, *, fanin: int = 2, where: str
     ) -> None:
-        """Trees that read a place of their own at each position, as one flat layer.
+        """Add trees whose leaves differ from position to position, as one flat layer.
 
-        index (kernels, positions, fanin**depth) are element numbers of the input, -1 for False;
-        table (kernels, gates) as in `conv`. The output has shape (kernels, *space).
+        Args:
+            index: (kernels, positions, fanin**depth) element numbers of the input; -1 is False.
+            table: (kernels, gates) truth tables as in `conv`.
+            space: shape of the positions; the output has shape (kernels, *space).
+            fanin: inputs of each gate.
+            where: name of the layer in errors.
         """
         kernels, positions, width = index.shape
         self.flatten()
@@ -123,7 +138,7 @@ class Stack:
             np.repeat(table, positions, axis=0),
             fanin,
         )
-        # The trees' own taps become taps of the input, each read once, or the constant.
+        # Replace the taps of the trees by taps of the input, each read once, or by False.
         channels = np.arange(inputs)
         taps = np.stack([np.zeros_like(channels), channels], axis=1)
         read = np.where(index.ravel() < 0, FALSE, FIRST_TAP + index.ravel())
@@ -134,7 +149,7 @@ class Stack:
         self.reshape((kernels, *space))
 
     def select(self, index: Indices, where: str) -> None:
-        """Bits of a flat input by number, -1 for False, in this order. Costs nothing."""
+        """Reorder the bits of a flat input: `index` holds their numbers, -1 for False."""
         self._check_flat(where)
         self.check_range(np.maximum(index, 0)[:, None], self.value.size, "input", where)
         channels = np.arange(self.value.size)
@@ -144,32 +159,36 @@ class Stack:
         self.value = self._builder.logic([self.value], body, name=self._name("select"))
 
     def or_pool(self, kernel: Shape, stride: Shape, padding: Shape, where: str) -> None:
-        """Logical OR over windows, False outside."""
+        """Add a logical OR over windows; cells outside the input are False."""
         self._space(kernel, stride, padding, where)
         self.value = self._builder.or_pool(
             self.value, kernel, stride, padding, name=self._name("pool")
         )
 
     def flatten(self) -> None:
+        """Reshape the value to one axis, in row-major order."""
         self.value = self._builder.flatten(self.value)
 
     def reshape(self, shape: Shape) -> None:
+        """Give the value another shape with as many elements."""
         self.value = self._builder.reshape(self.value, shape)
 
     def group_sum(self, groups: int, tau: float, beta: float, where: str) -> None:
+        """Add class scores (count + beta) / tau over contiguous groups of a flat input."""
         self._check_flat(where)
         self.value = self._builder.group_sum(self.value, groups, tau, beta, name="score")
 
     def build(self) -> Graph:
+        """Return the graph whose output is the last layer's."""
         return self._builder.build(self.value)
 
     def check_range(self, index: Indices, limit: int, what: str, where: str) -> None:
-        """Raises LiftError at a wire that leaves 0 <= index < limit."""
-        bad = (index < 0) | (index >= limit)
-        if bad.any():
-            at = np.argwhere(bad)[0]
+        """Raise LiftError if an index is outside 0 <= index < limit; `what` is what it counts."""
+        outside = (index < 0) | (index >= limit)
+        if outside.any():
+            first = np.argwhere(outside)[0]
             raise LiftError(
-                f"{where}: gate {int(at[0])} is wired to {what} {int(index[tuple(at)])}; the "
+                f"{where}: gate {int(first[0])} is wired to {what} {int(index[tuple(first)])}; the "
                 f"layer before gives {self.value.type}: {what}s 0..{limit - 1}"
             )
 
@@ -199,21 +218,26 @@ class Stack:
 
 
 def with_thresholds(graph: Graph, thresholds: npt.ArrayLike, dtype: str = "u8") -> Graph:
-    """`graph`, whose input is bits, behind a thermometer: it then takes numbers of `dtype`.
+    """Put thresholds before a graph of bits, so that it takes numbers of `dtype`.
 
-    thresholds are (L,) for all channels or (C, L); an input of bit[C*L, ...] becomes [C, ...].
-    Raises LiftError where the bits do not split that way.
+    Args:
+        graph: a graph with one input, bit[C*L, ...], which becomes [C, ...].
+        thresholds: (L,) for all channels, or (C, L).
+        dtype: "u8" or "f32".
+
+    Raises:
+        LiftError: the bits do not split into channels and thresholds, or the graph takes numbers.
     """
     if len(graph.inputs) != 1 or graph.inputs[0].dtype != "bit":
         raise LiftError("thresholds go before bits, and this model takes numbers already")
     if dtype not in ("u8", "f32"):
-        raise LiftError(f"input_dtype is u8 or f32 where thresholds are given, not {dtype!r}")
+        raise LiftError(f"input_dtype is u8 or f32 if thresholds are given, not {dtype!r}")
     try:
         levels = np.atleast_1d(np.asarray(thresholds, np.float32))
     except (ValueError, TypeError):
         raise LiftError(f"thresholds are numbers, (L,) or (C, L), not {thresholds!r}") from None
     if levels.size == 0:
-        raise LiftError("thresholds are empty; leave them out where the model takes bits")
+        raise LiftError("thresholds are empty; leave them out if the model takes bits")
     (bits,) = graph.inputs
     channels, rest = divmod(bits.shape[0], levels.shape[-1])
     if rest or levels.ndim > 2 or (levels.ndim == 2 and len(levels) != channels):
@@ -222,6 +246,6 @@ def with_thresholds(graph: Graph, thresholds: npt.ArrayLike, dtype: str = "u8") 
             "give (L,) or (C, L) with C*L channels"
         )
     name = next(n for n in ("image", "sample", "samples") if n not in graph.values)
-    first = Node(Threshold(levels), (name,), bits.name)
-    given = Value(name, dtype, (channels, *bits.shape[1:]))
-    return replace(graph, inputs=(given,), nodes=(first, *graph.nodes))
+    threshold = Node(Threshold(levels), (name,), bits.name)
+    numbers = Value(name, dtype, (channels, *bits.shape[1:]))
+    return replace(graph, inputs=(numbers,), nodes=(threshold, *graph.nodes))

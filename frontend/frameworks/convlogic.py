@@ -1,8 +1,8 @@
 """The `convlogic` frontend (lkorinek/convlogic): its modules and Lightning checkpoints.
 
-A ConvLogicLayer keeps `selection` (C, 8), each leaf packed as channel<<16 | row<<8 | column, and
-`weights` (C, 7, 16) for a complete tree with its 2x2 pool, or (C, 4, 16) for the first level alone;
-a LogicLayer keeps its wiring in `indices_0` and `indices_1`.
+A ConvLogicLayer holds `selection` (C, 8), with each leaf packed as channel<<16 | row<<8 | column,
+and `weights`: (C, 7, 16) for a complete tree with its 2x2 pool, or (C, 4, 16) for the first level
+alone. A LogicLayer holds its wiring in `indices_0` and `indices_1`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from typing import Any, Final
 import numpy as np
 
 from lgir.errors import LiftError
-from lgir.frontend.core.architecture import Description, complete
+from lgir.frontend.core.architecture import Description, file_layers
 from lgir.frontend.core.checkpoint import Source
 from lgir.frontend.core.decode import raw_tables
+from lgir.frontend.core.draft import ArchitectureDraft
 from lgir.frontend.core.layerwise import (
     Entry,
-    Layer,
+    LayerEntry,
     check_inputs,
     entry_of,
     lift_layers,
-    numbered,
-    placed,
-    unwrapped,
     walk,
 )
 from lgir.frontend.core.lifting import Frontend
-from lgir.frontend.core.stack import Stack
+from lgir.frontend.core.stack import LayerStack
 from lgir.ir.graph import Graph
 from lgir.registry import register_frontend
 
@@ -40,9 +38,9 @@ _NO_SIZES: Final = (
 
 @register_frontend("convlogic")
 class ConvlogicFrontend(Frontend):
-    """ConvLogicLayer, TreeLogicLayer, PoolLogicLayer, LogicLayer, GroupSum, Flatten."""
+    """Lift ConvLogicLayer, TreeLogicLayer, PoolLogicLayer, LogicLayer, GroupSum and Flatten."""
 
-    def recognise(self, source: Source) -> bool:
+    def recognize(self, source: Source) -> bool:
         if source.module is not None:
             return any(
                 type(m).__name__ == "ConvLogicLayer" or hasattr(m, "indices_0")
@@ -60,28 +58,28 @@ class ConvlogicFrontend(Frontend):
         tau: float | None = None,
         name: str = "model",
     ) -> Graph:
-        """The graph of a convlogic network.
+        """Build the graph of a convlogic network.
 
         Args:
-            source: a module, or a state_dict or .ckpt with one.
-            architecture: what these leave out; a dense network needs just `groups` and `tau`.
+            source: a module, a state_dict, or a .ckpt file with one.
+            architecture: the facts that a state_dict lacks; a dense network needs only `groups` and
+                `tau`.
             input_shape: (channels, height, width), needed before a convolution.
-            groups: classes of the final GroupSum, where no architecture tells. None: bits out.
-            tau: GroupSum's divisor, 1 where None.
-            name: the graph's name.
+            groups: classes of the final GroupSum if no architecture is given; None outputs bits.
+            tau: divisor of the GroupSum, 1 if None.
+            name: name of the graph.
         """
         if source.module is not None:
             state = dict(source.state)
             layers = walk(source.module, source.label, _HANDLERS)
             entries = [entry_of(*layer, _ARGUMENTS) for layer in layers]
         else:
-            state = unwrapped(source.state)
-            if architecture is None and any(k.endswith(".selection") for k in state):
+            if architecture is None and any(k.endswith(".selection") for k in source.state):
                 raise LiftError(f"{source.label}: {_NO_SIZES}")
-            drafted = [{"type": "LogicLayer", "key": k} for k in numbered(state, "indices_0")]
-            network = complete(architecture, drafted, input_shape, groups, tau)
+            network, state = file_layers(
+                source, "LogicLayer", "indices_0", architecture, input_shape, groups, tau
+            )
             entries, input_shape = network.layers, network.input_shape
-            state = placed(source.state, entries, source.label)
         _check_bits(entries, source.label)
         return lift_layers(
             source,
@@ -94,15 +92,52 @@ class ConvlogicFrontend(Frontend):
         )
 
 
+def describe_layer(
+    draft: ArchitectureDraft, key: str, tensors: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Add a layer of convlogic to a draft."""
+    if "selection" in tensors:
+        _describe_conv(draft, key, tensors["selection"], tensors["weights"])
+    elif "indices_0" in tensors:
+        wires = [state[f"{key}.indices_{i}" if key else f"indices_{i}"] for i in range(2)]
+        known = draft.before_dense(key, int(max(w.max() for w in wires)) + 1)
+        draft.add_dense("LogicLayer", key, len(tensors["weights"]), **known)
+    else:
+        draft.add("TreeLogicLayer", key, draft.shape)
+
+
+def _describe_conv(draft: ArchitectureDraft, key: str, selection: Any, weights: Any) -> None:
+    window = (int((selection >> 8 & 0xFF).max()) + 1, int((selection & 0xFF).max()) + 1)
+    padding = [1 if n == 3 else 0 for n in window]
+    complete = weights.shape[1] == 7
+    draft.check.append(
+        f"layer {key!r}: stride 1 and padding {padding} are guesses; the window is the smallest "
+        "that holds its leaves"
+    )
+    sizes = zip(draft.shape[1:], padding, window, strict=False)
+    space = [n + 2 * p - w + 1 for n, p, w in sizes]
+    pooled = [n // 2 for n in space] if complete else space
+    shape = (len(selection), *pooled) if len(pooled) == 2 else ()
+    draft.add(
+        "ConvLogicLayer",
+        key,
+        shape,
+        kernel=list(window),
+        stride=[1, 1],
+        padding=padding,
+        complete=complete,
+    )
+
+
 def _check_bits(entries: Sequence[Entry], label: str) -> None:
-    """An incomplete convolution gives 4 bits a channel; TreeLogicLayers must join them first."""
+    """Raise LiftError unless TreeLogicLayers join the 4 bits per channel of a first-level layer."""
     bits = 1
     for entry in entries:
         if entry["type"] == "TreeLogicLayer":
             bits //= 2
         elif bits != 1:
             raise LiftError(
-                f"{label}: {entry['type']} {entry['key']!r} reads {bits} bits a channel; "
+                f"{label}: {entry['type']} {entry['key']!r} reads {bits} bits per channel; "
                 "TreeLogicLayers must come before it"
             )
         if entry["type"] == "ConvLogicLayer" and not entry.get("complete", False):
@@ -113,12 +148,12 @@ def _width(entries: Sequence[Entry], state: Mapping[str, Any], label: str) -> in
     first = next((e for e in entries if e["type"] in _HANDLERS), None)
     if first is None or first["type"] != "LogicLayer":
         raise LiftError(f"{label}: input_shape=(channels, height, width) is needed")
-    layer = Layer(label, first, state)
+    layer = LayerEntry(label, first, state)
     wires = [layer.tensor(f"indices_{i}", "i", (None,)) for i in range(2)]
     return int(first.get("in_dim") or np.max(wires) + 1)
 
 
-def _conv(stack: Stack, layer: Layer) -> None:
+def _conv(stack: LayerStack, layer: LayerEntry) -> None:
     selection = layer.tensor("selection", "i", (None, 8))
     gates = 7 if layer.get("complete", False) else 4
     weights = layer.tensor("weights", "f", (len(selection), gates, 16))
@@ -130,7 +165,7 @@ def _conv(stack: Stack, layer: Layer) -> None:
             f"{layer.where}: its leaves reach cell {leaves[..., 1:].max(axis=(0, 1)).tolist()}, "
             f"outside kernel={list(kernel)}; check the architecture"
         )
-    if gates == 4:  # four gates a channel side by side
+    if gates == 4:  # four gates per channel, side by side
         leaves, table = leaves.reshape(-1, 2, 3), table.reshape(-1, 1)
     stack.conv(
         leaves,
@@ -144,7 +179,7 @@ def _conv(stack: Stack, layer: Layer) -> None:
         stack.or_pool((2, 2), (2, 2), (0, 0), layer.where)
 
 
-def _tree(stack: Stack, layer: Layer) -> None:
+def _tree(stack: LayerStack, layer: LayerEntry) -> None:
     weights = layer.tensor("weights", "f", (None, None, 16))
     table = raw_tables(weights, layer.name("weights")).reshape(-1, 1)
     leaves = np.zeros((len(table), 2, 3), np.int64)
@@ -152,12 +187,12 @@ def _tree(stack: Stack, layer: Layer) -> None:
     stack.conv(leaves, table, window=(1, 1), stride=(1, 1), padding=(0, 0), where=layer.where)
 
 
-def _pool(stack: Stack, layer: Layer) -> None:
+def _pool(stack: LayerStack, layer: LayerEntry) -> None:
     kernel, stride = layer.integers("kernel", 2, 2), layer.integers("stride", 2, 2)
     stack.or_pool(kernel, stride, (0, 0), layer.where)
 
 
-def _dense(stack: Stack, layer: Layer) -> None:
+def _dense(stack: LayerStack, layer: LayerEntry) -> None:
     check_inputs(stack, layer)
     weights = layer.tensor("weights", "f", (None, 16))
     wires = [layer.tensor(f"indices_{i}", "i", (len(weights),)) for i in range(2)]

@@ -1,7 +1,7 @@
 """The `difflogic` frontend: dense networks of Petersen et al. 2022, without importing difflogic.
 
-A state_dict of theirs holds `<i>.weights` (out, 16) and nothing else: the wiring is a plain
-attribute of each LogicLayer, and GroupSum leaves no trace. What the file lacks must be given.
+A state_dict of difflogic holds `<i>.weights` (out, 16) and nothing else: the wiring is a plain
+attribute of each LogicLayer, and GroupSum has no tensors. The caller must give what the file lacks.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
-from lgir.frontend.core.architecture import Description, complete
+from lgir.frontend.core.architecture import Description, file_layers
 from lgir.frontend.core.checkpoint import Source, array_of, read_checkpoint
 from lgir.frontend.core.decode import raw_tables
+from lgir.frontend.core.draft import ArchitectureDraft
 from lgir.frontend.core.layerwise import (
     Entry,
-    Layer,
+    LayerEntry,
     check_inputs,
     class_names,
     entry_of,
     lift_layers,
-    numbered,
-    placed,
-    unwrapped,
     walk,
 )
 from lgir.frontend.core.lifting import Frontend
-from lgir.frontend.core.stack import Stack
+from lgir.frontend.core.stack import LayerStack
 from lgir.ir.graph import Graph
 from lgir.registry import register_frontend
 
@@ -46,12 +44,12 @@ Wiring = npt.NDArray[np.integer]
 
 @register_frontend("difflogic")
 class DifflogicFrontend(Frontend):
-    """LogicLayer, GroupSum and Flatten; modules, or state_dicts with `indices`."""
+    """Lift LogicLayer, GroupSum and Flatten, from modules or from state_dicts with `indices`."""
 
-    def recognise(self, source: Source) -> bool:
+    def recognize(self, source: Source) -> bool:
         if source.module is not None:
             return any(_is_logic_layer(m) for m in source.module.modules())
-        # "light" variants add a grad_mask; buffers of other names belong to other frameworks.
+        # "light" variants add a grad_mask; other buffers belong to other frameworks.
         keys = [k for k in source.state if not k.endswith(".grad_mask")]
         return bool(keys) and all(k.endswith(".weights") for k in keys)
 
@@ -69,32 +67,32 @@ class DifflogicFrontend(Frontend):
         tau: float | None = None,
         name: str = "model",
     ) -> Graph:
-        """The graph of a difflogic network.
+        """Build the graph of a difflogic network.
 
         Args:
-            source: a module needs no further options.
+            source: a module, which needs no options, or a state_dict.
             indices: a pair (a, b) of (out,) input numbers per LogicLayer, or a file of them.
-            seed: instead of indices: what `torch.manual_seed` was given right before the layers
-                were made. Needs input_shape. A wrong seed cannot be noticed: check the accuracy.
+            seed: the argument of `torch.manual_seed` right before the layers were constructed.
+                It replaces `indices` and needs `input_shape`. A wrong seed cannot be detected, so
+                check the accuracy.
             connections: how the layers of that seed were wired, "random" or "unique".
-            seed_device: where they were made: "cuda" draws weights from another generator.
-            architecture: the layers of the network, see `lgir.frontend.core.architecture`; or say
-            what
-                matters with the following two.
-            input_shape: of one sample; the first layer's width or highest wire where None.
-            groups: classes of the final GroupSum; a state_dict does not tell. None: bits out.
-            tau: GroupSum's divisor, 1 where None.
-            name: the graph's name.
+            seed_device: where they were constructed; "cuda" draws weights from another generator.
+            architecture: the layers of the network (see `lgir.frontend.core.architecture`); the
+                next three options can replace it.
+            input_shape: shape of one sample; None takes the width or the highest wire of the first
+                layer.
+            groups: classes of the final GroupSum, which a state_dict lacks; None outputs bits.
+            tau: divisor of the GroupSum, 1 if None.
+            name: name of the graph.
         """
         if source.module is not None:
             state = dict(source.state)
             entries = _entries_of_module(source, state)
         else:
-            state = unwrapped(source.state)
-            drafted = [{"type": "LogicLayer", "key": key} for key in numbered(state, "weights")]
-            network = complete(architecture, drafted, input_shape, groups, tau)
+            network, state = file_layers(
+                source, "LogicLayer", "weights", architecture, input_shape, groups, tau
+            )
             entries, input_shape = network.layers, network.input_shape
-            state = placed(source.state, entries, source.label)
             if seed is not None:
                 indices = _seeded(
                     source, state, entries, input_shape, seed, connections, seed_device
@@ -111,10 +109,20 @@ class DifflogicFrontend(Frontend):
         )
 
 
+def describe_layer(
+    draft: ArchitectureDraft, key: str, tensors: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Add a layer of difflogic to a draft."""
+    if not draft.layers:
+        draft.check.append("the wiring: pass indices=[(a, b), ...], one pair per LogicLayer")
+    draft.before_dense(key, 0)
+    draft.add_dense("LogicLayer", key, len(tensors["weights"]))
+
+
 def _is_logic_layer(module: Any) -> bool:
-    # convlogic's layer of the same name keeps its wiring in buffers.
-    named = "LogicLayer" in class_names(module) and hasattr(module, "weights")
-    return named and not hasattr(module, "indices_0")
+    # The layer of the same name in convlogic holds its wiring in buffers.
+    has_name = "LogicLayer" in class_names(module) and hasattr(module, "weights")
+    return has_name and not hasattr(module, "indices_0")
 
 
 def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
@@ -137,7 +145,7 @@ def _seeded(
     connections: str,
     seed_device: str,
 ) -> list[tuple[Any, Any]]:
-    """The wiring that difflogic draws after `torch.manual_seed(seed)`, layer by layer."""
+    """Return the wiring that difflogic draws after `torch.manual_seed(seed)`, layer by layer."""
     try:
         import torch
     except ImportError as error:
@@ -156,8 +164,8 @@ def _seeded(
         outputs = len(state.get(f"{key}.weights", ()))
         if 2 * outputs < inputs:
             raise LiftError(
-                f"{source.label}: LogicLayer {key!r} has {outputs} gates; difflogic makes none for "
-                f"{inputs} inputs, check input_shape"
+                f"{source.label}: LogicLayer {key!r} has {outputs} gates; difflogic builds none "
+                f"for {inputs} inputs, check input_shape"
             )
         if seed_device == "cpu":
             torch.randn(outputs, 16, generator=generator)  # the initial weights come first
@@ -174,19 +182,21 @@ def _seeded(
 
 
 def _unique_pairs(inputs: int, outputs: int, label: str) -> tuple[Any, Any]:
-    """difflogic's enumeration of distinct pairs: (0, 1), (2, 3) ...; (1, 2), (3, 4) ...; then all
-    at distance 2, 3 and on, until there are enough.
+    """Return distinct pairs of inputs in the order in which difflogic enumerates them.
+
+    They are (0, 1), (2, 3), ...; (1, 2), (3, 4), ...; then all pairs at distance 2, 3 and so on,
+    until there are `outputs` pairs.
     """
     import torch
 
     all_ = torch.arange(inputs)
     even = inputs // 2
-    # Its two lists are cut to one length, so an odd count loses the last start.
+    # difflogic cuts its two lists to one length, so an odd count loses the last start.
     a, b = [all_[0 : 2 * even : 2]], [all_[1 : 2 * even : 2]]
     if even < outputs:
-        odd = (inputs - 1) // 2
-        a.append(all_[1 : 2 * odd : 2])
-        b.append(all_[2 : 2 * odd + 1 : 2])
+        half = (inputs - 1) // 2
+        a.append(all_[1 : 2 * half : 2])
+        b.append(all_[2 : 2 * half + 1 : 2])
     count, distance = sum(map(len, a)), 2
     while outputs > count > distance:
         a.append(all_[:-distance])
@@ -214,14 +224,14 @@ def _add_wiring(
         count = len(pairs) if isinstance(pairs, Sequence) else f"a {type(pairs).__name__}"
         raise LiftError(
             f"{source.label}: indices hold {count}, the network has {len(keys)} LogicLayers "
-            f"({', '.join(keys)}); give one pair (a, b) a layer"
+            f"({', '.join(keys)}); give one pair (a, b) per layer"
         )
     for key, pair in zip(keys, pairs, strict=True):
         state[f"{key}.indices"] = _pair(pair, f"{source.label}: indices of layer {key!r}")
 
 
 def _pair(pair: Any, where: str) -> Wiring:
-    """(out, 2) input numbers from a pair of equally long integer vectors."""
+    """Return (out, 2) input numbers from a pair of integer vectors of equal length."""
     if pair is None:
         raise LiftError(f"{where}: has no indices")
     try:
@@ -231,18 +241,18 @@ def _pair(pair: Any, where: str) -> Wiring:
     if a.shape != b.shape or a.ndim != 1 or a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
         raise LiftError(
             f"{where}: a is {a.dtype}{list(a.shape)}, b is {b.dtype}{list(b.shape)}; expected two "
-            "integer vectors, one entry a gate"
+            "integer vectors, one entry per gate"
         )
     return np.stack([a, b], axis=1)
 
 
-def _logic_layer(stack: Stack, layer: Layer) -> None:
+def _logic_layer(stack: LayerStack, layer: LayerEntry) -> None:
     check_inputs(stack, layer)
     weights = layer.tensor("weights", "f", (None, None))
     if weights.shape[1] == 4:
         raise LiftError(
-            f"{layer.where}: has four weights a gate, as difflogic-iwp's input-wise layers, whose "
-            "activation decides; give lgir.frontend.from_arrays the truth tables, such as "
+            f"{layer.where}: has four weights per gate, as the input-wise layers of "
+            "difflogic-iwp, whose activation decides; give lgir.frontend.from_arrays the truth tables, such as "
             "Dense(indices=..., truth=weights > 0) for the sigmoid"
         )
     indices = layer.tensor("indices", "i", (None, 2))
@@ -250,7 +260,7 @@ def _logic_layer(stack: Stack, layer: Layer) -> None:
 
 
 def _width(entries: Sequence[Entry], state: Mapping[str, Any]) -> int:
-    """The first layer's width, or its highest wire where only the state_dict is at hand."""
+    """Return the width of the first layer, or its highest wire plus one if the width is unknown."""
     first = next(e for e in entries if e["type"] == "LogicLayer")
     key = f"{first['key']}.indices" if first["key"] else "indices"
     return int(first.get("in_dim") or state[key].max() + 1)

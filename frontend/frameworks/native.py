@@ -1,4 +1,4 @@
-"""The `lgir` frontend: networks trained with `lgir.frontend.layers`, from the state_dict alone."""
+"""The `lgir` frontend: networks of `lgir.frontend.layers`, from their state_dict alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from lgir.errors import LiftError
 from lgir.frontend.core.checkpoint import Source, source_of
 from lgir.frontend.core.decode import raw_tables
-from lgir.frontend.core.layerwise import Layer, lift_layers
+from lgir.frontend.core.layerwise import LayerEntry, lift_layers
 from lgir.frontend.core.lifting import Frontend
-from lgir.frontend.core.stack import Stack
+from lgir.frontend.core.stack import LayerStack
 from lgir.ir.graph import Graph
 from lgir.registry import register_frontend
 
@@ -26,14 +26,19 @@ _MAGIC: Final = b'{"lgir_architecture":'
 
 @register_frontend("lgir")
 class LgirFrontend(Frontend):
-    """LogicNet modules and their checkpoints."""
+    """Lift LogicNet modules and their checkpoints."""
 
-    def recognise(self, source: Source) -> bool:
-        own_layers = (type(m).__module__ == "lgir.frontend.layers" for m in _modules(source))
-        return _architecture_key(source.state) is not None or any(own_layers)
+    def recognize(self, source: Source) -> bool:
+        layers = (type(m).__module__ == "lgir.frontend.layers" for m in _modules(source))
+        return _architecture_key(source.state) is not None or any(layers)
 
     def lift(self, source: Source, *, name: str = "model") -> Graph:
-        """The graph of a LogicNet; `name` becomes the graph's name."""
+        """Build the graph of a LogicNet.
+
+        Args:
+            source: a module, or a state_dict, which holds the architecture.
+            name: name of the graph.
+        """
         key = _architecture_key(source.state)
         if key is None:
             raise LiftError(
@@ -62,9 +67,9 @@ class LgirFrontend(Frontend):
 
 
 def architecture_of(model: Any | str | Path) -> dict[str, Any]:
-    """The architecture stored in a LogicNet's checkpoint, for `layers.build_model`.
+    """Return the architecture in the checkpoint of a LogicNet, for `layers.build_model`.
 
-    Raises LiftError where there is none, FormatError where the file cannot be read.
+    Raises LiftError if there is none, and FormatError if the file cannot be read.
     """
     source = source_of(model)
     key = _architecture_key(source.state)
@@ -78,7 +83,7 @@ def _modules(source: Source) -> list[Any]:
 
 
 def _architecture_key(state: Mapping[str, Any]) -> str | None:
-    """The key of the outermost LogicNet's architecture; wrappers may have put a prefix there."""
+    """Return the key of the outermost LogicNet's architecture, with the prefix of wrappers."""
     for key, value in state.items():
         tensor = isinstance(value, np.ndarray) and value.dtype == np.uint8
         if tensor and key.endswith(_KEY) and value.tobytes().startswith(_MAGIC):
@@ -100,14 +105,14 @@ def _decode(array: np.ndarray[Any, Any], label: str) -> dict[str, Any]:
     return architecture
 
 
-def _dense(stack: Stack, layer: Layer) -> None:
+def _dense(stack: LayerStack, layer: LayerEntry) -> None:
     gates = layer.integer("out_features")
     weight = layer.tensor("weight", "f", (gates, 16))
     indices = layer.tensor("indices", "i", (2, gates))
     stack.dense(indices.T, raw_tables(weight, layer.name("weight")), layer.where)
 
 
-def _conv(stack: Stack, layer: Layer) -> None:
+def _conv(stack: LayerStack, layer: LayerEntry) -> None:
     kernels, leaves = layer.integer("out_channels"), 1 << min(layer.integer("depth"), 32)
     weight = layer.tensor("weight", "f", (kernels, leaves - 1, 16))
     stack.conv(
@@ -120,12 +125,12 @@ def _conv(stack: Stack, layer: Layer) -> None:
     )
 
 
-def _or_pool(stack: Stack, layer: Layer) -> None:
+def _or_pool(stack: LayerStack, layer: LayerEntry) -> None:
     kernel, stride = layer.integers("kernel_size", 2), layer.integers("stride", 2)
     stack.or_pool(kernel, stride, (0, 0), layer.where)
 
 
-def _thermometer(stack: Stack, layer: Layer) -> None:
+def _thermometer(stack: LayerStack, layer: LayerEntry) -> None:
     stack.threshold(layer.tensor("levels", "f", layer.get("shape")), layer.where)
 
 

@@ -1,8 +1,8 @@
 """The `torch-dwn` frontend: differentiable weightless networks (Bacellar et al., ICML 2024).
 
-A LUTLayer keeps `mapping` (out, n) int32, or `mapping.weights` (in, out*n) whose columns choose by
-argmax, and `luts` (out, 2**n): a bit is true where its entry is positive, and the first input is
-the least significant of the entry's number.
+A LUTLayer holds `mapping` (out, n) int32, or `mapping.weights` (in, out*n) whose columns choose by
+argmax, and `luts` (out, 2**n). A bit is True if its entry is positive. The first input is the least
+significant bit of the number of the entry.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from typing import Any, Final
 import numpy as np
 
 from lgir.errors import LiftError
-from lgir.frontend.core.architecture import Description, complete
+from lgir.frontend.core.architecture import Description, file_layers
 from lgir.frontend.core.checkpoint import Source, array_of
 from lgir.frontend.core.decode import check_finite, pack_tables
+from lgir.frontend.core.draft import ArchitectureDraft
 from lgir.frontend.core.layerwise import (
     Entry,
-    Layer,
+    LayerEntry,
     check_inputs,
     entry_of,
     lift_layers,
-    numbered,
-    placed,
-    unwrapped,
     walk,
 )
 from lgir.frontend.core.lifting import Frontend
-from lgir.frontend.core.stack import Indices, Stack
+from lgir.frontend.core.stack import Indices, LayerStack
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import MAX_FANIN
 from lgir.registry import register_frontend
@@ -36,9 +34,9 @@ from lgir.registry import register_frontend
 
 @register_frontend("torch-dwn")
 class TorchDwnFrontend(Frontend):
-    """LUTLayer and GroupSum."""
+    """Lift LUTLayer and GroupSum of torch-dwn."""
 
-    def recognise(self, source: Source) -> bool:
+    def recognize(self, source: Source) -> bool:
         if source.module is not None:
             return any(type(m).__name__ == "LUTLayer" for m in source.module.modules())
         return any(k.endswith(".luts") for k in source.state)
@@ -53,26 +51,26 @@ class TorchDwnFrontend(Frontend):
         tau: float | None = None,
         name: str = "model",
     ) -> Graph:
-        """The graph of a weightless network.
+        """Build the graph of a weightless network.
 
         Args:
             source: a module, or a state_dict of LUTLayers in order.
-            architecture: the layers in order, or say what a state_dict lacks with the following.
-            input_shape: of one sample; the first layer's width or highest wire where None.
-            groups: classes of the final GroupSum; a state_dict does not tell. None: bits out.
-            tau: GroupSum's divisor, 1 where None.
-            name: the graph's name.
+            architecture: the layers in order; the next three options can replace it.
+            input_shape: shape of one sample; None takes the width or the highest wire of the first
+                layer.
+            groups: classes of the final GroupSum, which a state_dict lacks; None outputs bits.
+            tau: divisor of the GroupSum, 1 if None.
+            name: name of the graph.
         """
         if source.module is not None:
             state = dict(source.state)
             layers = walk(source.module, source.label, _HANDLERS)
             entries = [_entry(*layer, state) for layer in layers]
         else:
-            state = unwrapped(source.state)
-            drafted = [{"type": "LUTLayer", "key": key} for key in numbered(state, "luts")]
-            network = complete(architecture, drafted, input_shape, groups, tau)
+            network, state = file_layers(
+                source, "LUTLayer", "luts", architecture, input_shape, groups, tau
+            )
             entries, input_shape = network.layers, network.input_shape
-            state = placed(source.state, entries, source.label)
         return lift_layers(
             source,
             entries,
@@ -82,6 +80,13 @@ class TorchDwnFrontend(Frontend):
             name=name,
             shape=_width(entries, state, source.label) if input_shape is None else input_shape,
         )
+
+
+def describe_layer(
+    draft: ArchitectureDraft, key: str, tensors: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Add a layer of torch-dwn to a draft."""
+    draft.add_dense("LUTLayer", key, len(tensors["luts"]))
 
 
 def _entry(key: str, kind: str, module: Any, state: dict[str, Any]) -> Entry:
@@ -96,14 +101,14 @@ def _width(entries: Sequence[Entry], state: Mapping[str, Any], label: str) -> in
     first = next((e for e in entries if e["type"] == "LUTLayer"), None)
     if first is None:
         raise LiftError(f"{label}: has no LUTLayer")
-    layer = Layer(label, first, state)
+    layer = LayerEntry(label, first, state)
     if layer.has("mapping.weights"):
         return len(layer.tensor("mapping.weights", "f", (None, None)))
     known = first.get("input_size")
     return int(known or layer.tensor("mapping", "i", (None, None)).max() + 1)
 
 
-def _mapping(layer: Layer, gates: int, inputs: int) -> Indices:
+def _mapping(layer: LayerEntry, gates: int, inputs: int) -> Indices:
     if not layer.has("mapping.weights"):
         return layer.tensor("mapping", "i", (gates, inputs))
     weights = layer.tensor("mapping.weights", "f", (None, gates * inputs))
@@ -112,25 +117,25 @@ def _mapping(layer: Layer, gates: int, inputs: int) -> Indices:
     return chosen
 
 
-def _lut_layer(stack: Stack, layer: Layer) -> None:
+def _lut_layer(stack: LayerStack, layer: LayerEntry) -> None:
     check_inputs(stack, layer, "input_size")
     luts = layer.tensor("luts", "f", (None, None))
     inputs = luts.shape[1].bit_length() - 1
     if luts.shape[1] != 1 << inputs or not 1 <= inputs <= MAX_FANIN:
         raise LiftError(
-            f"{layer.where}: {layer.name('luts')} has {luts.shape[1]} entries a table; 2 to "
+            f"{layer.where}: {layer.name('luts')} has {luts.shape[1]} entries per table; 2 to "
             f"{1 << MAX_FANIN}, a power of two, can be lifted"
         )
     if not layer.get("ste", True):
-        raise LiftError(f"{layer.where}: ste=False gives real numbers, which are no gates")
+        raise LiftError(f"{layer.where}: ste=False gives real numbers, which are not bits")
     check_finite(luts, layer.name("luts"))
     mapping = _mapping(layer, len(luts), inputs)
-    # Reversed, the first input becomes the least significant.
+    # The last column becomes the first, most significant input.
     stack.dense(mapping[:, ::-1], pack_tables(luts > 0), layer.where)
 
 
-def _group_sum(stack: Stack, layer: Layer) -> None:
-    """torch-dwn's may shuffle its inputs first, and pads them with zeros to equal groups."""
+def _group_sum(stack: LayerStack, layer: LayerEntry) -> None:
+    """Lift a GroupSum that may shuffle its inputs and pads them with zeros to equal groups."""
     k, size = layer.integer("k"), stack.value.size
     order = np.arange(size)
     if layer.has("randperm"):

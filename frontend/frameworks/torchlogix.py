@@ -1,9 +1,9 @@
 """The `torchlogix` frontend (0.2.x), without importing torchlogix.
 
-Dense and convolutional gates of 2, 4 or 6 inputs in the raw, warp and light parametrizations,
-pools, binarisation. A module says all; a state_dict lacks strides, padding, pools and
-parametrizations, and needs an architecture (`lgir.frontend.core.architecture`, drafted by
-`describe`).
+It lifts dense and convolutional gates of 2, 4 or 6 inputs in the raw, warp and light
+parametrizations, pools, and binarization. A module holds all facts. A state_dict lacks strides,
+padding, pools and parametrizations, and needs an architecture (`lgir.frontend.core.architecture`,
+drafted by `describe`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from lgir.errors import LiftError
 from lgir.frontend.core.architecture import Description, complete
 from lgir.frontend.core.checkpoint import Source, array_of
 from lgir.frontend.core.decode import Tables, lut_tables
+from lgir.frontend.core.draft import ArchitectureDraft
 from lgir.frontend.core.layerwise import (
     Entry,
-    Layer,
+    LayerEntry,
     check_inputs,
     class_names,
     entry_of,
@@ -31,8 +32,8 @@ from lgir.frontend.core.layerwise import (
     walk,
 )
 from lgir.frontend.core.lifting import Frontend
-from lgir.frontend.core.stack import Indices, Stack
-from lgir.frontend.frameworks.binarization import binarise, levels_of
+from lgir.frontend.core.stack import Indices, LayerStack
+from lgir.frontend.frameworks.torchlogix_binarization import binarize, thresholds_of
 from lgir.ir.graph import Graph
 from lgir.ir.types import Shape
 from lgir.registry import register_frontend
@@ -51,9 +52,9 @@ _NO_WIRING: Final = (
 
 @register_frontend("torchlogix")
 class TorchlogixFrontend(Frontend):
-    """LogicDense, LogicConv2d/3d, LogicConvTranspose2d, OrPooling, GroupSum, binarisation."""
+    """Lift LogicDense, LogicConv, LogicConvTranspose, OrPooling, GroupSum and binarization."""
 
-    def recognise(self, source: Source) -> bool:
+    def recognize(self, source: Source) -> bool:
         if source.module is not None:
             return any(_is_torchlogix(m) for m in source.module.modules())
         return is_state(source.state)
@@ -67,14 +68,16 @@ class TorchlogixFrontend(Frontend):
         input_dtype: str | None = None,
         name: str = "model",
     ) -> Graph:
-        """The graph of a torchlogix network.
+        """Build the graph of a torchlogix network.
 
         Args:
-            source: a module needs no further options.
-            architecture: what a state_dict leaves out; a dict, a list of layers, or a JSON file.
-            input_shape: of one sample; found from the first layer where None.
-            input_dtype: what a network that starts with a binarisation takes, "f32" or "u8".
-            name: the graph's name.
+            source: a module, which needs no options, or a state_dict.
+            architecture: the facts that a state_dict lacks: a dict, a list of layers, or a JSON
+                file.
+            input_shape: shape of one sample; None finds it from the first layer.
+            input_dtype: dtype of the samples of a network that starts with a binarization, "f32"
+                or "u8".
+            name: name of the graph.
         """
         if source.module is not None:
             state = dict(source.state)
@@ -87,8 +90,8 @@ class TorchlogixFrontend(Frontend):
         else:
             _refuse_without_wiring(source)
             raise LiftError(f"{source.label}: {_NO_ARCHITECTURE}")
-        layers = [Layer(source.label, entry, state) for entry in entries]
-        binarised = any(layer.type in _BINARISATIONS for layer in layers)
+        layers = [LayerEntry(source.label, entry, state) for entry in entries]
+        binarized = any(layer.type in _BINARIZATIONS for layer in layers)
         return lift_layers(
             source,
             entries,
@@ -97,15 +100,89 @@ class TorchlogixFrontend(Frontend):
             framework="torchlogix",
             name=name,
             shape=_input_shape(layers, source.label) if input_shape is None else input_shape,
-            dtype=input_dtype or ("f32" if binarised else "bit"),
+            dtype=input_dtype or ("f32" if binarized else "bit"),
         )
+
+
+# Descriptions
+
+
+def describe_layer(
+    draft: ArchitectureDraft, key: str, tensors: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Add a layer of torchlogix to a draft."""
+    if "connections._indices_L0" in tensors:
+        _describe_conv(draft, key, tensors["connections._indices_L0"], state)
+    elif "thresholds" in tensors or "raw_diffs" in tensors:
+        _describe_binarization(draft, key, tensors)
+    elif "connections.indices" in tensors and "weight" in tensors:
+        indices, width = tensors["connections.indices"], tensors["weight"].shape[1]
+        rank, gates = indices.shape[-2:]
+        known = draft.before_dense(key, int(indices.max()) + 1)
+        name = _known_parametrization(draft, key, rank, width)
+        draft.add_dense("LogicDense", key, gates, **known, lut_rank=rank, parametrization=name)
+    else:
+        raise LiftError(
+            f"layer {key!r} has no connections.indices; torchlogix 0.1 saved no wiring, so this "
+            "state_dict cannot be lifted; lift the module that it is from"
+        )
+
+
+def _describe_conv(
+    draft: ArchitectureDraft, key: str, indices: Any, state: Mapping[str, Any]
+) -> None:
+    rank, kernels, positions, nodes, columns = indices.shape
+    axes = columns - 1
+    coords = indices.transpose(1, 2, 3, 0, 4).reshape(kernels, positions, -1, columns)
+    grid = lattice(coords)
+    if grid is None:
+        raise LiftError(f"layer {key!r} is wired differently at each position; lift the module")
+    space, stride = grid
+    reach = tuple(int(n) + 1 for n in coords[:, 0, :, :axes].max(axis=(0, 1)))
+    channels = int(coords[..., axes].max()) + 1
+    window, padding = draft.before_conv(key, channels, space, stride, reach)
+    width = state[f"{key}.tree_weights.0" if key else "tree_weights.0"].shape[-1]
+    name = _known_parametrization(draft, key, rank, width)
+    draft.add(
+        f"LogicConv{axes}d",
+        key,
+        (kernels, *space),
+        num_kernels=kernels,
+        tree_depth=round(math.log(nodes * rank, rank)),
+        receptive_field_size=list(window),
+        stride=list(stride),
+        padding=padding,
+        lut_rank=rank,
+        parametrization=name,
+    )
+
+
+def _known_parametrization(draft: ArchitectureDraft, key: str, rank: int, width: int) -> str | None:
+    """Return "raw" if the shape of the weights tells it, else None with an entry to check."""
+    if (rank, width) == (2, 16):
+        return "raw"
+    draft.check.append(f"layer {key!r}: parametrization is warp or light, alike in shape")
+    return None
+
+
+def _describe_binarization(draft: ArchitectureDraft, key: str, tensors: Mapping[str, Any]) -> None:
+    learned = "raw_diffs" in tensors
+    if learned:
+        draft.check.append(
+            f"layer {key!r}: temperature_softplus is not saved (default 0.1); of torchlogix "
+            '0.2.1, give "softplus": false instead'
+        )
+    bits = math.prod(tensors["raw_diffs" if learned else "thresholds"].shape[-1:])
+    kind = "LearnableBinarization" if learned else "FixedBinarization"
+    extra = {"temperature_softplus": None} if learned else {}
+    draft.add_binarization(kind, key, int(bits), **extra)
 
 
 # Modules and shapes
 
 
 def is_state(state: Mapping[str, Any]) -> bool:
-    """Whether these keys are torchlogix's; of 0.1 too, to say why they cannot be lifted."""
+    """Return whether the keys are of torchlogix, of 0.1 too, which the frontend refuses by name."""
     last = {key.rpartition(".")[2] for key in state}
     marked = any(".connections." in f".{key}" or ".tree_weights." in f".{key}" for key in state)
     bare = last <= {"weight", "thresholds"} and any(map(_is_lut_weight, state, state.values()))
@@ -115,7 +192,7 @@ def is_state(state: Mapping[str, Any]) -> bool:
 def _is_torchlogix(module: Any) -> bool:
     names = class_names(module)
     gates = not _GATES.keys().isdisjoint(names) and hasattr(module, "connections")
-    return gates or (not _BINARISATIONS.keys().isdisjoint(names) and hasattr(module, "thresholds"))
+    return gates or (not _BINARIZATIONS.keys().isdisjoint(names) and hasattr(module, "thresholds"))
 
 
 def _is_lut_weight(key: str, value: Any) -> bool:
@@ -133,7 +210,7 @@ def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
         if kind in _GATES:
             _add_unsaved_wiring(state, prefix, module.connections)
         if kind == "LearnableBinarization":
-            # The module's own sum: bit for bit what it compares with. 0.2.1's depends on the mode.
+            # The sum of the module itself is exact; that of 0.2.1 depends on the mode.
             was_training = module.training
             module.eval()
             state[f"{prefix}effective_thresholds"] = array_of(module.get_thresholds())
@@ -143,19 +220,19 @@ def _entries_of_module(source: Source, state: dict[str, Any]) -> list[Entry]:
 
 
 def _add_unsaved_wiring(state: dict[str, Any], prefix: str, connections: Any) -> None:
-    """The wiring that torchlogix 0.1 keeps in plain attributes, under 0.2's names."""
+    """Add the wiring that torchlogix 0.1 holds in plain attributes, under the names of 0.2."""
     wiring = getattr(connections, "indices", None)
-    if isinstance(wiring, list | tuple):  # a convolution's, level by level
-        found = {f"_indices_L{level}": array_of(part) for level, part in enumerate(wiring)}
+    if isinstance(wiring, list | tuple):  # that of a convolution, level by level
+        arrays = {f"_indices_L{level}": array_of(part) for level, part in enumerate(wiring)}
     else:
-        found = {"indices": array_of(wiring)}
-    for name, array in found.items():
+        arrays = {"indices": array_of(wiring)}
+    for name, array in arrays.items():
         state.setdefault(f"{prefix}connections.{name}", array)
 
 
-def _parametrization(given: Any, label: str) -> str:
-    """The name of a parametrization object such as WarpLUTParametrization, or the name itself."""
-    name = given if isinstance(given, str) else type(given).__name__.lower()
+def _parametrization(value: Any, label: str) -> str:
+    """Return the name of a parametrization, given as a name or as an object such as WarpLUT..."""
+    name = value if isinstance(value, str) else type(value).__name__.lower()
     for known in ("raw", "warp", "light"):
         if name.startswith(known):
             return known
@@ -174,13 +251,13 @@ def _refuse_without_wiring(source: Source) -> None:
             raise LiftError(f"{source.label}: layer {stem!r} {_NO_WIRING}")
 
 
-def _input_shape(layers: Sequence[Layer], label: str) -> Shape:
-    """The input's shape as the first gates tell it, through a binarisation before them."""
+def _input_shape(layers: Sequence[LayerEntry], label: str) -> Shape:
+    """Return the shape of the input by the first gates, through a binarization before them."""
     bits, flattened, by_shape = 1, False, False
     levels: npt.NDArray[Any] = np.zeros(1)
     for layer in layers:
-        if layer.type in _BINARISATIONS:
-            levels = levels_of(layer)
+        if layer.type in _BINARIZATIONS:
+            levels = thresholds_of(layer)
             bits = levels.shape[-1]
             by_shape = bits > 1 and int(layer.number("feature_dim", -2)) != -2
         elif layer.type == "Flatten":
@@ -205,20 +282,20 @@ def _input_shape(layers: Sequence[Layer], label: str) -> Shape:
 # Gates
 
 
-def _tables(layer: Layer, weight: npt.NDArray[Any], rank: int, name: str) -> Tables:
+def _tables(layer: LayerEntry, weight: npt.NDArray[Any], rank: int, name: str) -> Tables:
     parametrization = layer.get("parametrization", None)
     return lut_tables(weight, rank, parametrization, f"{layer.where}: {layer.name(name)}")
 
 
-def _dense(stack: Stack, layer: Layer) -> None:
+def _dense(stack: LayerStack, layer: LayerEntry) -> None:
     weight = layer.tensor("weight", "f", (None, None))
     indices = _dense_wiring(layer, len(weight))
     check_inputs(stack, layer)
     stack.dense(indices.T, _tables(layer, weight, len(indices), "weight"), layer.where)
 
 
-def _dense_wiring(layer: Layer, gates: int) -> Indices:
-    """(rank, gates) input numbers; learnable connections settle on their likeliest candidate."""
+def _dense_wiring(layer: LayerEntry, gates: int) -> Indices:
+    """Return (rank, gates) input numbers; learnable connections take their likeliest candidate."""
     if not layer.has("connections.indices"):
         raise LiftError(f"{layer.where}: {_NO_WIRING}")
     if not layer.has("connections.weights"):
@@ -231,7 +308,7 @@ def _dense_wiring(layer: Layer, gates: int) -> Indices:
     return chosen
 
 
-def _conv(stack: Stack, layer: Layer) -> None:
+def _conv(stack: LayerStack, layer: LayerEntry) -> None:
     coords, table, fanin = _trees(layer)
     axes = coords.shape[-1] - 1
     padding, size = layer.integers("padding", axes, 0), _size(stack, layer, axes)
@@ -241,11 +318,11 @@ def _conv(stack: Stack, layer: Layer) -> None:
             f"{layer.where}: its wiring reaches {coords[..., :axes].max(axis=(0, 1, 2)).tolist()}, "
             f"outside the padded input {list(padded)}; check padding and input_shape"
         )
-    found = lattice(coords)
-    if found is None:
+    grid = lattice(coords)
+    if grid is None:
         warnings.warn(
             f"{layer.where}: its wiring differs between positions, so it becomes one layer of "
-            "every position's own gates",
+            "separate gates per position",
             stacklevel=2,
         )
         stride, window = (
@@ -255,12 +332,12 @@ def _conv(stack: Stack, layer: Layer) -> None:
         space = _positions(padded, window, stride)
         _unroll(stack, layer, coords - (*padding, 0), table, space, fanin)
         return
-    space, stride = found
+    space, stride = grid
     _check_positions(layer, padded, space, stride)
     stack.trees(_taps(coords, padding), table, space, stride, fanin=fanin, where=layer.where)
 
 
-def _conv_transpose(stack: Stack, layer: Layer) -> None:
+def _conv_transpose(stack: LayerStack, layer: LayerEntry) -> None:
     """A stride-1 convolution over an input with stride-1 zeros between its elements.
 
     Which leaves meet a zero depends on the position's phase, so no body serves every position,
@@ -271,12 +348,12 @@ def _conv_transpose(stack: Stack, layer: Layer) -> None:
     _size(stack, layer, axes)
     field = layer.integers("receptive_field_size", axes)
     step = layer.integer("stride", 1)
-    # torchlogix takes the first axis's field for all.
+    # torchlogix takes the field of the first axis for all axes.
     padding = (field[0] - 1 - layer.integer("padding", 0),) * axes
-    found = lattice(coords)
-    if min(padding) < 0 or step < 1 or found is None:
-        raise LiftError(f"{layer.where}: its wiring is no transposed convolution's")
-    space, _ = found
+    grid = lattice(coords)
+    if min(padding) < 0 or step < 1 or grid is None:
+        raise LiftError(f"{layer.where}: its wiring is not that of a transposed convolution")
+    space, _ = grid
     if step == 1:
         stack.trees(
             _taps(coords, padding), table, space, (1,) * axes, fanin=fanin, where=layer.where
@@ -284,15 +361,17 @@ def _conv_transpose(stack: Stack, layer: Layer) -> None:
         return
     dilated = coords - (*padding, 0)
     place, phase = np.divmod(dilated[..., :axes], step)
-    # A read between two elements is one of a zero, as is any outside the input.
+    # A read between two elements gives zero, as does a read outside the input.
     place = np.where((phase == 0).all(axis=-1, keepdims=True), place, -1)
     coords = np.concatenate([place, coords[..., axes:]], axis=-1)
     _unroll(stack, layer, coords, table, space, fanin)
 
 
-def _trees(layer: Layer) -> tuple[Indices, Tables, int]:
-    """Leaves (kernels, positions, leaves, axes + 1) in padded coordinates, channel last; tables
-    (kernels, gates) level by level from the leaves; and the gates' fan-in.
+def _trees(layer: LayerEntry) -> tuple[Indices, Tables, int]:
+    """Return the leaves, the truth tables and the fan-in of a convolution's trees.
+
+    Leaves are (kernels, positions, leaves, axes + 1) in padded coordinates, with the channel last.
+    Tables are (kernels, gates), level by level from the leaves.
     """
     axes = 3 if layer.type.endswith("3d") else 2
     depth = sum(layer.has(f"tree_weights.{level}") for level in range(64))
@@ -313,7 +392,7 @@ def _trees(layer: Layer) -> tuple[Indices, Tables, int]:
         if not np.array_equal(children.T.ravel(), np.arange(fanin * width)):
             raise LiftError(
                 f"{layer.where}: {layer.name(f'connections._indices_L{level}')} is no complete "
-                "tree, where node j reads nodes j*r ... j*r + r-1"
+                "tree, in which node j reads nodes j*r ... j*r + r-1"
             )
     if nodes != fanin ** (depth - 1):
         raise LiftError(f"{layer.where}: {nodes} first-level nodes do not make {depth} levels")
@@ -322,7 +401,7 @@ def _trees(layer: Layer) -> tuple[Indices, Tables, int]:
 
 
 def lattice(coords: Indices) -> tuple[Shape, Shape] | None:
-    """(space, stride) where every tree moves along one row-major grid of positions, else None."""
+    """Return (space, stride) if all trees move along one row-major grid of positions, else None."""
     axes = coords.shape[-1] - 1
     moves = coords - coords[:, :1]
     grid = moves[0, :, 0]
@@ -336,15 +415,15 @@ def lattice(coords: Indices) -> tuple[Shape, Shape] | None:
 
 
 def _taps(coords: Indices, padding: Shape) -> Indices:
-    """Tap rows (channel, offsets) of each tree at position 0, which starts at padded 0."""
+    """Return tap rows (channel, offsets) of each tree at position 0, at the padded origin."""
     first = coords[:, 0] - (*padding, 0)
     return np.concatenate([first[..., -1:], first[..., :-1]], axis=-1)
 
 
 def _unroll(
-    stack: Stack, layer: Layer, coords: Indices, table: Tables, space: Shape, fanin: int
+    stack: LayerStack, layer: LayerEntry, coords: Indices, table: Tables, space: Shape, fanin: int
 ) -> None:
-    """Trees at places of their own, in input coordinates; outside is False."""
+    """Add trees whose leaves differ between positions, in input coordinates; outside is False."""
     shape = stack.value.shape
     axes = len(shape) - 1
     if coords.shape[1] != math.prod(space):
@@ -361,8 +440,8 @@ def _unroll(
     stack.unrolled(np.where(inside, flat, -1), table, space, fanin=fanin, where=layer.where)
 
 
-def _size(stack: Stack, layer: Layer, axes: int) -> Shape:
-    """The input's spatial shape, checked against what the layer was made for."""
+def _size(stack: LayerStack, layer: LayerEntry, axes: int) -> Shape:
+    """Return the spatial shape of the input; raise LiftError if the layer was built for another."""
     size = stack.value.shape[1:]
     if len(size) != axes:
         raise LiftError(f"{layer.where}: reads images of {axes} axes, not {stack.value.type}")
@@ -378,26 +457,26 @@ def _positions(padded: Shape, window: Shape, stride: Shape) -> Shape:
     return tuple((n - w) // max(s, 1) + 1 for n, w, s in zip(padded, window, stride, strict=True))
 
 
-def _check_positions(layer: Layer, padded: Shape, space: Shape, stride: Shape) -> None:
-    """Raises LiftError where the wiring disagrees with the sizes that the architecture gives."""
+def _check_positions(layer: LayerEntry, padded: Shape, space: Shape, stride: Shape) -> None:
+    """Raise LiftError if the wiring disagrees with the sizes that the architecture gives."""
     axes = len(space)
-    given = layer.integers("stride", axes, stride)
+    stated = layer.integers("stride", axes, stride)
     moving = [n > 1 for n in space]
-    if any(g != s for g, s, moves in zip(given, stride, moving, strict=True) if moves):
+    if any(a != b for a, b, moves in zip(stated, stride, moving, strict=True) if moves):
         raise LiftError(
-            f"{layer.where}: stride is {list(given)}, its wiring moves by {list(stride)}"
+            f"{layer.where}: stride is {list(stated)}, its wiring moves by {list(stride)}"
         )
     if layer.entry.get("receptive_field_size") is not None:
         window = layer.integers("receptive_field_size", axes)
-        if _positions(padded, window, given) != space:
+        if _positions(padded, window, stated) != space:
             raise LiftError(
                 f"{layer.where}: wired for {list(space)} positions, but a window of "
                 f"{list(window)} over the padded input {list(padded)} has "
-                f"{list(_positions(padded, window, given))}; check padding, stride and input_shape"
+                f"{list(_positions(padded, window, stated))}; check padding, stride and input_shape"
             )
 
 
-def _or_pool(stack: Stack, layer: Layer) -> None:
+def _or_pool(stack: LayerStack, layer: LayerEntry) -> None:
     axes = 3 if layer.type.endswith("3d") else 2
     kernel = layer.integers("kernel_size", axes)
     stride, padding = layer.integers("stride", axes, kernel), layer.integers("padding", axes, 0)
@@ -411,14 +490,14 @@ _GATES: Final = {
     "LogicConvTranspose2d": _conv_transpose,
     "LogicConvTranspose3d": _conv_transpose,
 }
-_BINARISATIONS: Final = {
-    "FixedBinarization": binarise,
-    "SoftBinarization": binarise,
-    "LearnableBinarization": binarise,
+_BINARIZATIONS: Final = {
+    "FixedBinarization": binarize,
+    "SoftBinarization": binarize,
+    "LearnableBinarization": binarize,
 }
 _HANDLERS: Final = {
     **_GATES,
-    **_BINARISATIONS,
+    **_BINARIZATIONS,
     "OrPooling2d": _or_pool,
     "OrPooling3d": _or_pool,
 }

@@ -121,7 +121,7 @@ def test_files_without_sizes_are_refused(options, message):
     ("number", "change", "message"),
     [
         (0, {"kernel": 3}, r"outside kernel=\[3, 3\]"),
-        (0, {"complete": False}, "reads 4 bits a channel"),
+        (0, {"complete": False}, "reads 4 bits per channel"),
         (1, {"padding": 2}, "in_dim is 54, the layer before gives"),
         (2, {"type": "Identity"}, "a Flatten is missing"),
         (3, {"key": "8"}, r"lacks the tensor 8\.weights"),

@@ -136,7 +136,7 @@ def test_layers_with_names_instead_of_numbers_lift():
 
 
 def test_light_variants_of_four_weights_are_refused(wiring):
-    with pytest.raises(LiftError, match=r"four weights a gate.*truth=weights > 0"):
+    with pytest.raises(LiftError, match=r"four weights per gate.*truth=weights > 0"):
         lgir.lift({"0.weights": torch.randn(60, 4)}, indices=wiring[:1])
 
 
@@ -223,7 +223,7 @@ def test_wiring_is_drawn_from_a_seed(widths, connections, device):
         ({}, "seed needs input_shape"),
         ({"input_shape": 48, "connections": "even"}, "random or unique"),
         ({"input_shape": 48, "seed_device": "tpu"}, "cpu or cuda"),
-        ({"input_shape": 480}, "60 gates; difflogic makes none for 480 inputs"),
+        ({"input_shape": 480}, "60 gates; difflogic builds none for 480 inputs"),
     ],
 )
 def test_wrong_seed_options_are_refused(model, options, message):

@@ -435,12 +435,12 @@ def test_warp_and_light_cannot_be_told_from_the_file(rank, parametrization):
 def test_sixteen_weights_are_raw_for_two_inputs_and_not_for_four():
     two = dense_state()
     lgir.lift(two, architecture=[{"type": "LogicDense"}], input_shape=20)
-    with pytest.raises(LiftError, match="16 weights a gate of 2 inputs, which no warp"):
+    with pytest.raises(LiftError, match="16 weights per gate of 2 inputs, which no warp"):
         lgir.lift(
             two, architecture=[{"type": "LogicDense", "parametrization": "warp"}], input_shape=20
         )
     four = dense_state(lut_rank=4, parametrization="light")
-    with pytest.raises(LiftError, match="16 weights a gate of 4 inputs, which no raw"):
+    with pytest.raises(LiftError, match="16 weights per gate of 4 inputs, which no raw"):
         lgir.lift(four, architecture=["LogicDense(20, 20)"])
 
 

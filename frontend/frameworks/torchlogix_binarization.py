@@ -1,7 +1,7 @@
-"""Thresholds of torchlogix's binarisation layers, and the bits that they make.
+"""Thresholds of the binarization layers of torchlogix, and the bits that they make.
 
-Fixed, soft and learnable binarisations keep their thresholds differently; lifted, each is x > t in
-float32, which decides every sample as the layer does in eval mode.
+Fixed, soft and learnable binarizations store their thresholds differently. Each is lifted to
+comparisons x > t in float32, which decide every sample as the layer does in eval mode.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
-from lgir.frontend.core.layerwise import Layer
-from lgir.frontend.core.stack import Stack
+from lgir.frontend.core.layerwise import LayerEntry
+from lgir.frontend.core.stack import LayerStack
 
 
-def binarise(stack: Stack, layer: Layer) -> None:
-    """Bits x > t, merged into `feature_dim` of (batch, *shape)."""
-    levels, shape = levels_of(layer), stack.value.shape
+def binarize(stack: LayerStack, layer: LayerEntry) -> None:
+    """Add the bits x > t, merged into axis `feature_dim` of (batch, *shape)."""
+    levels, shape = thresholds_of(layer), stack.value.shape
     feature = int(layer.number("feature_dim", -2))
     axis = feature - 1 if feature >= 0 else len(shape) + 1 + feature
-    if levels.ndim == 2 and len(shape) == 3:  # torchlogix gives rows to channels of images
+    if levels.ndim == 2 and len(shape) == 3:  # torchlogix has a row per channel of an image
         full = levels.reshape(-1, 1, 1, levels.shape[1])
     else:
         full = levels
@@ -39,7 +39,7 @@ def binarise(stack: Stack, layer: Layer) -> None:
     if axis == 0:
         stack.threshold(_shortest(full), layer.where)
         return
-    # Bits of every element side by side, moved behind the axis that grows; the last is in place.
+    # Put the bits of each element side by side, then move them behind the axis that grows.
     bits = full.shape[-1]
     stack.flatten()
     stack.threshold(_shortest(full.reshape(-1, bits)), layer.where)
@@ -49,8 +49,8 @@ def binarise(stack: Stack, layer: Layer) -> None:
     stack.reshape((*shape[:axis], shape[axis] * bits, *shape[axis + 1 :]))
 
 
-def levels_of(layer: Layer) -> npt.NDArray[np.float32]:
-    """The thresholds in effect, (L,) or (features, L)."""
+def thresholds_of(layer: LayerEntry) -> npt.NDArray[np.float32]:
+    """Return the thresholds in effect, (L,) or (features, L)."""
     if layer.type != "LearnableBinarization":
         name = "thresholds"
     elif layer.has("effective_thresholds"):
@@ -61,16 +61,15 @@ def levels_of(layer: Layer) -> npt.NDArray[np.float32]:
 
 
 def _float32_below(levels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """The largest float32 not above each threshold: every float32 x compares with it alike."""
+    """Return the largest float32 not above each threshold, which compares alike with float32 x."""
     with np.errstate(over="ignore"):
-        rounded = levels.astype(np.float32)
-    above = rounded.astype(np.float64) > levels
-    below = np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded)
-    return np.atleast_1d(below)
+        nearest = levels.astype(np.float32)
+    above = nearest.astype(np.float64) > levels
+    return np.atleast_1d(np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest))
 
 
-def _learned_levels(layer: Layer) -> npt.NDArray[Any]:
-    """Thresholds from their raw differences; the `thresholds` buffer is where they began."""
+def _learned_levels(layer: LayerEntry) -> npt.NDArray[Any]:
+    """Return thresholds from their raw differences; the `thresholds` buffer is stale."""
     raw = layer.tensor("raw_diffs", "f", (None,) * layer.ndim("raw_diffs"))
     steps = raw[..., 1:]
     if layer.get("softplus", True):
@@ -84,12 +83,12 @@ def _learned_levels(layer: Layer) -> npt.NDArray[Any]:
         scale = raw.dtype.type(layer.number("temperature_softplus") + 1e-6)
         steps = scale * _softplus(steps / scale)
     ordered = np.concatenate([raw[..., :1], steps], axis=-1)
-    # torch's running sums are of double precision, whatever it rounds them to.
+    # torch sums in double precision and rounds the result.
     return np.cumsum(ordered, axis=-1, dtype=np.float64).astype(raw.dtype)
 
 
 def _softplus(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """log(1 + exp(x)): torch's own where it is present, which rounds otherwise in the last bit."""
+    """Return log(1 + exp(x)), by torch if it is installed, since the last bit differs from numpy's."""
     try:
         import torch
     except ImportError:
@@ -100,7 +99,7 @@ def _softplus(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _shortest(levels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The same thresholds (*shape, L) without trailing axes that they do not depend on."""
+    """Return thresholds (*shape, L) without trailing axes on which they do not depend."""
     while levels.ndim > 1 and (levels == levels[..., :1, :]).all():
         levels = levels[..., 0, :]
     return np.ascontiguousarray(levels)
