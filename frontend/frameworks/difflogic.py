@@ -252,8 +252,8 @@ def _logic_layer(stack: LayerStack, layer: LayerEntry) -> None:
     if weights.shape[1] == 4:
         raise LiftError(
             f"{layer.where}: has four weights per gate, as the input-wise layers of "
-            "difflogic-iwp, whose activation decides; give lgir.frontend.from_arrays the truth tables, such as "
-            "Dense(indices=..., truth=weights > 0) for the sigmoid"
+            "difflogic-iwp, whose activation decides; give lgir.frontend.from_arrays the truth "
+            "tables, such as Dense(indices=..., truth=weights > 0) for the sigmoid"
         )
     indices = layer.tensor("indices", "i", (None, 2))
     stack.dense(indices, raw_tables(weights, layer.where), layer.where)

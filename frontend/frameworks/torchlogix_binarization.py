@@ -88,7 +88,7 @@ def _learned_levels(layer: LayerEntry) -> npt.NDArray[Any]:
 
 
 def _softplus(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return log(1 + exp(x)), by torch if it is installed, since the last bit differs from numpy's."""
+    """Return log(1 + exp(x)); torch, if installed, rounds its last bit as the layer does."""
     try:
         import torch
     except ImportError:
