@@ -13,9 +13,9 @@ import llvmlite.binding as llvm
 
 from lgir.backends.c.compiler import link_shared
 from lgir.backends.c.interface import Interface
+from lgir.backends.llvm.block_program import BlockProgram
 from lgir.backends.llvm.library import LibraryModule
 from lgir.backends.llvm.options import LOWERING_OPTIONS, AotOptions
-from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.static_archive import static_archive

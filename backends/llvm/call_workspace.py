@@ -1,8 +1,8 @@
-"""The memory of a C call: a workspace holds a mark and, after it, an area for each run loop.
+"""The memory of a C call: a workspace holds a mark and, after it, one area per run loop.
 
-What kernels never write is to be as they expect, such as planes that stay False. The first call
-that uses an area prepares it; the mark says for which model, and which of its areas are. A call
-without a workspace allocates one that has no area but its own.
+Kernels rely on the content of memory that they never write, such as planes that stay False. The
+first call that uses an area prepares it. The mark says for which model the workspace is prepared,
+and which of its areas are. A call without a workspace allocates one with no area but its own.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from lgir.backends.llvm.llvm_text import PLANE_BYTES
 
 MARK_BYTES: Final = 16
 _HEAD: Final = 2 * PLANE_BYTES
-"""A cache line for the mark, and room to align it."""
+"""A cache line for the mark, and one to align it."""
 
 
 @dataclass(frozen=True)
 class WorkspaceArea:
-    """What a run loop works in.
+    """The memory that a run loop works in.
 
     Attributes:
-        name: of the way.
-        run: the loop's name.
-        size: bytes.
-        ones: from where to where they are -1 at first; all others are 0.
+        name: the name of the path that samples take, "blocks" or "samples".
+        run: the name of the loop's function.
+        size: the area's bytes.
+        ones: the range of bytes that are -1 at first; all others are 0.
     """
 
     name: str
@@ -40,7 +40,7 @@ class WorkspaceArea:
 
     @property
     def function(self) -> str:
-        """The name of its function of `CallWorkspace.text`."""
+        """The name of its function in `CallWorkspace.text`."""
         return f"lgir_call_{self.name}"
 
 
@@ -48,7 +48,7 @@ class CallWorkspace:
     """Areas one after another, each on a cache line.
 
     Attributes:
-        size: bytes that a caller gives, aligned anyhow.
+        size: the bytes that a caller gives, at any alignment.
     """
 
     def __init__(self, areas: Sequence[WorkspaceArea]) -> None:
@@ -58,8 +58,12 @@ class CallWorkspace:
         self.size: int = self._starts[-1] + PLANE_BYTES
 
     def text(self, mark: bytes) -> str:
-        """A function for each area, `i32 (steps, count, context, n, workspace)`: prepares it, runs
-        the steps and gives the return code. `mark` is (MARK_BYTES,) of the model.
+        """Return one function per area, `i32 (steps, count, context, n, workspace)`.
+
+        It prepares the area, runs the steps and returns the code of the C interface.
+
+        Args:
+            mark: MARK_BYTES bytes that identify the model.
         """
         low, high = np.frombuffer(mark, np.int64).tolist()
         parts = [_DECLARATIONS]

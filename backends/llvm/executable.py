@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
+from lgir.backends.llvm.block_program import BlockProgram
 from lgir.backends.llvm.block_runner import BlockRunner
 from lgir.backends.llvm.call_arrays import empty_result, finished_result, sample_rows
 from lgir.backends.llvm.costs import step_costs
@@ -25,7 +26,6 @@ from lgir.backends.llvm.live_executables import LiveExecutables
 from lgir.backends.llvm.llvm_text import BLOCK
 from lgir.backends.llvm.options import LOWERING_OPTIONS, LlvmOptions
 from lgir.backends.llvm.probe import measure_machine
-from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
 from lgir.backends.llvm.single_sample.runner import SingleSampleRunner, sample_kind
 from lgir.backends.llvm.step_timer import time_records

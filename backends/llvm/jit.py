@@ -1,7 +1,6 @@
-"""From LLVM text to callable addresses, through llvmlite: targets, code generation, MCJIT.
+"""From LLVM text to callable addresses, through llvmlite: code generation and MCJIT.
 
-LLVM's middle-end passes are not run: kernels are written as they should be, and the passes took
-more than half of the compile time to change no measurable speed.
+LLVM's middle-end passes are not run; docs/design/llvm.md says why.
 """
 
 from __future__ import annotations
@@ -22,16 +21,19 @@ _OPT_LEVEL: Final = 2
 
 
 class CompiledFunctions:
-    """Compiled functions; keep it alive as long as their addresses are used.
+    """Compiled functions. Their addresses are valid as long as this object lives.
 
-    Each is object code by itself, from the cache or compiled and put there. Compiling in threads
-    does not pay: llvmlite holds a lock during every call.
+    Each function is object code by itself, taken from the cache or compiled and put there.
+    Compiling in threads does not pay, since llvmlite holds a lock during every call.
 
     Args:
         modules: LLVM text by the name of the function that it defines.
 
     Attributes:
-        compiled: names of those that the cache did not have.
+        compiled: the names of functions that the cache did not have.
+
+    Raises:
+        BackendError: LLVM rejects the text.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class CompiledFunctions:
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:
+        """Return the address of a function, by its name without quotes."""
         return int(self._engine.get_function_address(name))
 
 
 def assembly(text: str, target: Target) -> str:
-    """The machine's text of a module."""
+    """Return the assembly text of a module."""
     machine = _machine(target)
     return str(machine.emit_assembly(_parse(text, machine)))
 
@@ -80,7 +83,7 @@ def _parse(text: str, machine: Any) -> Any:
 
 
 def _key(text: str, target: Target) -> str:
-    """A hash of all that object code depends on."""
+    """Return a hash of all that object code depends on."""
     parts = [
         __version__,
         llvmlite.__version__,

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.c.interface import ABI_VERSION, BAD_ARGUMENT, Entry, Interface
+from lgir.backends.llvm.block_program import BlockProgram
 from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.call_workspace import MARK_BYTES, CallWorkspace, WorkspaceArea
 from lgir.backends.llvm.llvm_text import PLANE_BYTES
-from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.records import KERNEL_WORD, RECORD_WORDS, StepRecord
 from lgir.backends.llvm.single_sample.crossover import crossover
 from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES, declarations

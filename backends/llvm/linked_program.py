@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lgir.backends.llvm.avx512.executable_memory import ExecutableMemory
+from lgir.backends.llvm.block_program import BlockProgram
 from lgir.backends.llvm.jit import CompiledFunctions
 from lgir.backends.llvm.object_cache import ObjectCache
-from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.records import RecordArray, StepRecord, link_records
 from lgir.backends.llvm.run_loop import RunLoop
 from lgir.backends.llvm.steps.step_kind import CallForm

@@ -1,7 +1,7 @@
-"""Writing LLVM IR as text: a function under construction and the bit operations on planes.
+"""LLVM IR as text: a function under construction, and the bit operations on planes.
 
-Text is written directly because an object per instruction costs a kilobyte and a microsecond. A
-plane is `<8 x i64>`, 512 samples, on every target; LLVM splits it where registers are narrower.
+Text is written directly, since an object per instruction costs a kilobyte and a microsecond. A
+plane is `<8 x i64>`, 512 samples, on every target; LLVM splits it if registers are narrower.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Final
 
 PLANE_BYTES: Final = 64
-BLOCK: Final = 8 * PLANE_BYTES  # samples in a block
+BLOCK: Final = 8 * PLANE_BYTES
+"""Samples of a block: one bit of each makes a plane."""
 PLANE: Final = "<8 x i64>"
 _DWORDS: Final = "<16 x i32>"
 TERNARY_INTRINSIC: Final = "@llvm.x86.avx512.pternlog.d.512"
@@ -28,7 +29,7 @@ _DECLARATIONS: Final = (
 )
 ONES: Final = "splat (i64 -1)"
 
-# Three-input tables, index a<<2 | b<<1 | c.
+# Truth tables of three inputs, with index a<<2 | b<<1 | c.
 AND_OR: Final = 0xE0  # a & (b | c)
 AND_XOR: Final = 0x60  # a & (b ^ c)
 XOR_AND: Final = 0x78  # a ^ (b & c)
@@ -41,7 +42,10 @@ GREATER: Final = 0xB2  # a > b, or a == b and c
 
 
 class FunctionWriter:
-    """One function's text. Values are SSA names; `loop` opens and closes the blocks of a loop."""
+    """The text of one function under construction.
+
+    Methods write instructions and return the SSA names of their values.
+    """
 
     def __init__(self, name: str, params: str, *, ternary: bool, result: str = "void") -> None:
         self.head = f"define {result} @{name}({params}) #0 {{"
@@ -51,21 +55,26 @@ class FunctionWriter:
         self._count = 0
 
     def text(self) -> str:
+        """Return the function's definition."""
         return "\n".join([self.head, *self.lines, "}", ""])
 
     def fresh(self, base: str = "v") -> str:
+        """Return a name that is not used yet."""
         self._count += 1
         return f"%{base}{self._count}"
 
     def emit(self, line: str) -> None:
+        """Write an instruction."""
         self.lines.append("  " + line)
 
     def let(self, expression: str) -> str:
+        """Write an instruction and return the name of its value."""
         name = self.fresh()
         self.emit(f"{name} = {expression}")
         return name
 
     def label(self, name: str) -> None:
+        """Begin a basic block."""
         self.lines.append(f"{name}:")
         self._block = name
 
@@ -75,10 +84,11 @@ class FunctionWriter:
     def loop(
         self, stop: str, *carried: tuple[str, str], step: int | str = 1, start: str = "0"
     ) -> Iterator[LoopWriter]:
-        """`for i in range(start, stop, step)`, not entered where start >= stop.
+        """Write `for i in range(start, stop, step)`, whose body is the body of the `with`.
 
-        `carried` are (type, initial value) pairs; the body sets `loop.next` to their new values,
-        and after the loop `loop.result` names the final ones.
+        Args:
+            carried: (type, initial value) of values that rounds pass on. The body sets `loop.next`
+                to their new values; `loop.result` names the final ones after the loop.
         """
         n = self.fresh("L")[1:]
         head, body, done = f"{n}.head", f"{n}.body", f"{n}.done"
@@ -106,42 +116,49 @@ class FunctionWriter:
     # -- memory ----------------------------------------------------------------------------------
 
     def gep(self, base: str, offset: str) -> str:
-        """`base` plus `offset` bytes."""
+        """Write `base` plus `offset` bytes."""
         return self.let(f"getelementptr i8, ptr {base}, i64 {offset}")
 
     def load(self, kind: str, pointer: str, align: int) -> str:
+        """Write a load of a value of type `kind`."""
         return self.let(f"load {kind}, ptr {pointer}, align {align}")
 
     def store(self, kind: str, value: str, pointer: str, align: int) -> None:
+        """Write a store of a value of type `kind`."""
         self.emit(f"store {kind} {value}, ptr {pointer}, align {align}")
 
     def load_field(self, record: str, index: int, kind: str = "i64") -> str:
-        """Field `index` of a record of 8-byte fields."""
+        """Write a load of word `index` of a record of 8-byte words."""
         return self.load(kind, self.gep(record, str(8 * index)), 8)
 
     def load_u32(self, pointer: str) -> str:
+        """Write a load of a u32, extended to an i64."""
         return self.let(f"zext i32 {self.load('i32', pointer, 4)} to i64")
 
     def prefetch(self, pointer: str, level: int = 1) -> None:
-        """Brings the line at `pointer`, which may be any address, to a cache of level 1 or 2."""
+        """Write a prefetch of the line at any address to the cache of level 1 or 2."""
         self.emit(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {4 - level}, i32 1)")
 
     def load_plane(self, base: str, offset: str) -> str:
+        """Write a load of the plane at `base` plus `offset` bytes."""
         return self.load(PLANE, self.gep(base, offset), PLANE_BYTES)
 
     def store_plane(self, value: str, base: str, offset: str) -> None:
+        """Write a store of a plane to `base` plus `offset` bytes."""
         self.store(PLANE, value, self.gep(base, offset), PLANE_BYTES)
 
     # -- bits ------------------------------------------------------------------------------------
 
     def op(self, name: str, a: str, b: str) -> str:
+        """Write an LLVM operation on two planes."""
         return self.let(f"{name} {PLANE} {a}, {b}")
 
     def invert(self, a: str) -> str:
+        """Write the complement of a plane."""
         return self.op("xor", a, ONES)
 
     def broadcast(self, word: str, kind: str = "i32") -> str:
-        """A plane of copies of an integer, for masks of all zeros or all ones."""
+        """Write a plane of copies of an integer, for masks of all zeros or all ones."""
         count = 8 * PLANE_BYTES // int(kind[1:])
         vector = f"<{count} x {kind}>"
         one = self.let(f"insertelement {vector} poison, {kind} {word}, i64 0")
@@ -150,8 +167,10 @@ class FunctionWriter:
         return self.let(f"bitcast {vector} {copies} to {PLANE}")
 
     def splats(self, pointer: str, count: int) -> list[str]:
-        """Planes of copies of the first `count` of four i32, from 64 bytes that repeat the four:
-        one load and shuffles within lanes, where registers are that wide.
+        """Write planes of copies of the first `count` of four i32.
+
+        The 64 bytes at `pointer` repeat the four, so that 512-bit registers need one load and
+        shuffles within lanes.
         """
         if not self.ternary_instruction:
             return [
@@ -169,7 +188,7 @@ class FunctionWriter:
         return planes
 
     def ternary(self, a: str, b: str, c: str, table: int) -> str:
-        """Any function of three planes: one instruction on AVX-512, its formula elsewhere."""
+        """Write a function of three planes: one instruction on AVX-512, else its formula."""
         if self.ternary_instruction:
             # In 32-bit lanes, so that a mask broadcast from memory can be an operand.
             lanes = [self.let(f"bitcast {PLANE} {x} to {_DWORDS}") for x in (a, b, c)]
@@ -180,7 +199,7 @@ class FunctionWriter:
         return formula(self, a, b, c) if formula else self.lut(table, [a, b, c])
 
     def lut(self, table: int, inputs: list[str]) -> str:
-        """A function of up to three planes by its truth table, as a small expression."""
+        """Write a function of up to three planes, given by its truth table."""
         k = len(inputs)
         if k == 3 and self.ternary_instruction:
             return self.ternary(inputs[0], inputs[1], inputs[2], table)
@@ -205,14 +224,14 @@ class FunctionWriter:
         return self.select(x, self.lut(high, rest), self.lut(low, rest))
 
     def select(self, x: str, one: str, zero: str) -> str:
-        """x ? one : zero, bit by bit."""
+        """Write `x ? one : zero`, bit by bit."""
         if self.ternary_instruction:
             return self.ternary(x, one, zero, SELECT)
         return self.op("xor", zero, self.op("and", x, self.op("xor", one, zero)))
 
 
 class LoopWriter:
-    """The index and carried values of a loop; see `FunctionWriter.loop`."""
+    """The index and the carried values of a loop; see `FunctionWriter.loop`."""
 
     def __init__(self, index: str, carried: list[str]) -> None:
         self.index = index
@@ -221,7 +240,7 @@ class LoopWriter:
 
     @property
     def result(self) -> list[str]:
-        """Values after the loop: the head's phis."""
+        """The carried values after the loop, which are the phis of its head."""
         return self.carried
 
 
@@ -241,6 +260,6 @@ _FORMULAS: Final[dict[int, Callable[[FunctionWriter, str, str, str], str]]] = {
 
 
 def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
-    """Kernels with what they all declare, as LLVM text."""
+    """Return a module of kernels, with the declarations that any of them may need."""
     head = _DECLARATIONS + (_TERNARY_DECLARATION if ternary else "")
     return "\n".join([head, *kernels, _ATTRIBUTES])

@@ -1,8 +1,9 @@
 """A folder of object code that outlives the process, shared by all networks and processes.
 
-One entry a kernel, named by a hash of all that its code depends on, in 256 subfolders by the name's
-first byte, as git stores objects. An entry begins with its checksum: a damaged one is removed and
-counts as missing. Nothing here raises; a folder that cannot be used only makes compiling slower.
+There is one entry per kernel. It is named by a hash of all that its code depends on, and lies in
+one of 256 subfolders by the first byte of its name, as git stores objects. An entry begins with its
+checksum: a damaged one is removed and counts as missing. Nothing here raises; a folder that cannot
+be used only makes compiling slower.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from typing import Final
 from lgir.files import write_atomically
 
 LIMIT: Final = 256 << 20
-"""Bytes that a cache holds at most."""
+"""The most bytes that a cache holds."""
 _SHARDS: Final = 256
 _CHECKSUM_BYTES: Final = 32
 
 
 class ObjectCache:
-    """Object code by key, in `folder`, which is made when needed and private to the user.
+    """Object code by key, in a folder that is created when needed and private to the user.
 
-    The checksum finds damage, not malice: who may write to the folder can run code as its readers.
+    The checksum detects damage and not malice: whoever may write to the folder can run code as its
+    readers.
 
     Args:
-        limit: bytes; each subfolder drops its least recently used entries beyond its equal share.
+        folder: where entries lie.
+        limit: bytes. Each subfolder drops its least recently used entries beyond its equal share.
     """
 
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
@@ -37,23 +40,23 @@ class ObjectCache:
         self._writable = True
 
     def get(self, key: str) -> bytes | None:
-        """What was stored under `key`, a hexadecimal hash; None where it is not or is damaged."""
+        """Return what was stored under `key`, a hexadecimal hash; None if missing or damaged."""
         path = self._path(key)
         try:
             entry = path.read_bytes()
         except (OSError, ValueError):  # ValueError: a NUL in the folder's name
             return None
         data = entry[_CHECKSUM_BYTES:]
-        sound = entry[:_CHECKSUM_BYTES] == _checksum(key, data)
+        intact = entry[:_CHECKSUM_BYTES] == _checksum(key, data)
         with suppress(OSError):
-            if sound:
+            if intact:
                 os.utime(path)  # used now
             else:
                 path.unlink()
-        return data if sound else None
+        return data if intact else None
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data`, seen by others whole or not at all, where the folder takes it."""
+        """Store `data` if the folder takes it; other processes see it whole or not at all."""
         if not self._writable:
             return
         path = self._path(key)
@@ -70,8 +73,9 @@ class ObjectCache:
 
 
 def default_folder() -> Path | None:
-    """Where this user's cached files belong by the system's convention; None where there is no such
-    place or it is somebody else's, as under sudo.
+    """Return where this user's cached files belong by the system's convention.
+
+    The result is None if there is no such place or it belongs to somebody else, as under sudo.
     """
     try:
         if sys.platform == "win32":
@@ -79,18 +83,18 @@ def default_folder() -> Path | None:
         if sys.platform == "darwin":
             base = Path.home() / "Library" / "Caches"
         else:
-            named = os.environ.get("XDG_CACHE_HOME", "")
-            base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+            xdg = os.environ.get("XDG_CACHE_HOME", "")
+            base = Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache"
         folder = base / "lgir"
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        mine = nearest.stat().st_uid == os.geteuid()
-    except (KeyError, RuntimeError, OSError):  # no such variable, no home, not to be looked into
+        is_own = nearest.stat().st_uid == os.geteuid()
+    except (KeyError, RuntimeError, OSError):  # no such variable, no home, or no permission to look
         return None
-    return folder if mine else None
+    return folder if is_own else None
 
 
 def _checksum(key: str, data: bytes) -> bytes:
-    """Of the key too, so that an entry under another's name is found out."""
+    """Return the checksum of key and data: an entry under another name counts as damaged."""
     return hashlib.sha256(key.encode() + data).digest()
 
 

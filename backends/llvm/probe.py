@@ -1,7 +1,7 @@
 """Measured roofs of one thread: bandwidth of each cache and of memory, and logic in registers.
 
-As STREAM (McCalpin, 1995) does, loops over arrays that fit a level, written with the instructions
-that kernels use: whole planes loaded and stored, three-input functions.
+As in STREAM (McCalpin, 1995), loops run over arrays that fit a level. They are written with the
+instructions that kernels use: loads and stores of whole planes, and three-input functions.
 """
 
 from __future__ import annotations
@@ -24,23 +24,27 @@ from lgir.roofline import Level, Machine
 _PARAMS: Final = "ptr noalias %data, i64 %bytes, i64 %rounds"
 _Kernel = Callable[[int, int, int], None]
 _CALL: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-_AT_ONCE: Final = 8
-"""Planes in one round of a stream's loop."""
+_PLANES_PER_ROUND: Final = 8
+"""Planes per round of a stream's loop."""
+_TWO_ROUNDS_BYTES: Final = 2 * _PLANES_PER_ROUND * PLANE_BYTES
+"""Bytes of a round of a copy, which reads one half of an array and writes the other."""
 _CHAINS: Final = {True: 8, False: 2}
-"""Independent planes in registers, with AVX-512 and without: enough to hide the latency of an
-instruction, and, two or four registers a plane, few enough not to be spilled.
+"""Independent planes in registers, with AVX-512 and without.
+
+They are enough to hide the latency of an instruction, and few enough not to be spilled, at two or
+four registers per plane.
 """
-_LOGIC_AT_ONCE: Final = 8
-"""CompiledFunctions of a chain in one round of its loop."""
+_FUNCTIONS_PER_ROUND: Final = 8
+"""Functions per chain and round of the loop."""
 _REPEATS: Final = 9
 _SECONDS: Final = 0.004
 _SIZES: Final = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
-"""Where the system does not tell."""
+"""Bytes of the caches if the system does not tell them."""
 _LARGEST: Final = 256 << 20
 
 
 def measure_machine(target: Target) -> Machine:
-    """Medians of a few milliseconds each, of this thread's CPU time."""
+    """Return the roofs as medians of a few milliseconds each, of this thread's CPU time."""
     kernels = {
         "read": _read_kernel(ternary=target.ternary),
         "write": _write_kernel(ternary=target.ternary),
@@ -51,67 +55,68 @@ def measure_machine(target: Target) -> Machine:
     functions = CompiledFunctions(modules, target)
     call = {name: _CALL(functions.address(name)) for name in kernels}
     sizes = cache_sizes()
-    # A footprint well inside its level and well outside the one before.
+    # Each footprint is well inside its level and well outside the level before.
     footprints: dict[str, tuple[int | None, int]] = {
         name: (size, size // 2) for name, size in sizes.items()
     }
     footprints["memory"] = (None, min(4 * max(sizes.values()), _LARGEST))
-    room = np.ones(max(size for _, size in footprints.values()) + PLANE_BYTES, np.uint8)
-    data = -(-room.ctypes.data // PLANE_BYTES) * PLANE_BYTES
+    memory = np.ones(max(size for _, size in footprints.values()) + PLANE_BYTES, np.uint8)
+    data = -(-memory.ctypes.data // PLANE_BYTES) * PLANE_BYTES
     levels = []
     for name, (size, footprint) in footprints.items():
-        whole = footprint // (2 * _AT_ONCE * PLANE_BYTES) * (2 * _AT_ONCE * PLANE_BYTES)
+        whole = footprint // _TWO_ROUNDS_BYTES * _TWO_ROUNDS_BYTES
         read = whole / _seconds(call["read"], data, whole)
         write = whole / _seconds(call["write"], data, whole)
         copy = whole / 2 / _seconds(call["copy"], data, whole // 2)
         levels.append(Level(name, size, read, write, copy))
     instructions = (
-        CostTarget(target.ternary).three_inputs * _CHAINS[target.ternary] * _LOGIC_AT_ONCE
+        CostTarget(target.ternary).three_inputs * _CHAINS[target.ternary] * _FUNCTIONS_PER_ROUND
     )
     logic = instructions / _seconds(call["logic"], data, 0)
     return Machine(tuple(levels), logic)
 
 
 def cache_sizes() -> dict[str, int]:
-    """Bytes of the first core's data caches, by level."""
-    found = {}
+    """Return the bytes of the first core's data caches, by level."""
+    sizes = {}
     try:
         for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
             text = {name: (folder / name).read_text().strip() for name in ("level", "type", "size")}
             if text["type"] != "Instruction":
-                found[f"L{text['level']}"] = int(text["size"].removesuffix("K")) << 10
+                sizes[f"L{text['level']}"] = int(text["size"].removesuffix("K")) << 10
     except (OSError, ValueError):
         return dict(_SIZES)
-    return found or dict(_SIZES)
+    return sizes or dict(_SIZES)
 
 
 def _seconds(call: _Kernel, data: int, size: int) -> float:
-    """Of one round over `size` bytes."""
+    """Return the seconds of one round over `size` bytes."""
     rounds = 1
-    while (spent := _spent(call, data, size, rounds)) < _SECONDS:
+    while (elapsed := _elapsed(call, data, size, rounds)) < _SECONDS:
         rounds *= 2
     return statistics.median(
-        [spent, *(_spent(call, data, size, rounds) for _ in range(_REPEATS - 1))]
+        [elapsed, *(_elapsed(call, data, size, rounds) for _ in range(_REPEATS - 1))]
     ) / rounds  # fmt: skip
 
 
-def _spent(call: _Kernel, data: int, size: int, rounds: int) -> float:
-    began = time.thread_time()
+def _elapsed(call: _Kernel, data: int, size: int, rounds: int) -> float:
+    """Return the CPU seconds of some rounds over `size` bytes."""
+    start = time.thread_time()
     call(data, size, rounds)
-    return time.thread_time() - began
+    return time.thread_time() - start
 
 
 def _read_kernel(*, ternary: bool) -> str:
-    """Folds every plane into one, so that no load is idle."""
+    """Write a kernel that folds every plane into one, so that every load is used."""
     f = FunctionWriter("read", _PARAMS, ternary=ternary)
     zeros = [(PLANE, "zeroinitializer")] * _CHAINS[ternary]
     with f.loop("%rounds", *zeros) as outer:
         state = [(PLANE, name) for name in outer.carried]
-        with f.loop("%bytes", *state, step=_AT_ONCE * PLANE_BYTES) as loop:
-            at = f.gep("%data", loop.index)
+        with f.loop("%bytes", *state, step=_PLANES_PER_ROUND * PLANE_BYTES) as loop:
+            line = f.gep("%data", loop.index)
             sums = list(loop.carried)
-            for i in range(_AT_ONCE):
-                plane = f.load_plane(at, str(i * PLANE_BYTES))
+            for i in range(_PLANES_PER_ROUND):
+                plane = f.load_plane(line, str(i * PLANE_BYTES))
                 sums[i % len(sums)] = f.op("xor", sums[i % len(sums)], plane)
             loop.next = sums
         outer.next = loop.result
@@ -120,36 +125,38 @@ def _read_kernel(*, ternary: bool) -> str:
 
 
 def _write_kernel(*, ternary: bool) -> str:
+    """Write a kernel that stores one plane everywhere."""
     f = FunctionWriter("write", _PARAMS, ternary=ternary)
     value = f.load_plane("%data", "0")
-    with f.loop("%rounds"), f.loop("%bytes", step=_AT_ONCE * PLANE_BYTES) as loop:
-        at = f.gep("%data", loop.index)
-        for i in range(_AT_ONCE):
-            f.store_plane(value, at, str(i * PLANE_BYTES))
+    with f.loop("%rounds"), f.loop("%bytes", step=_PLANES_PER_ROUND * PLANE_BYTES) as loop:
+        line = f.gep("%data", loop.index)
+        for i in range(_PLANES_PER_ROUND):
+            f.store_plane(value, line, str(i * PLANE_BYTES))
     f.emit("ret void")
     return f.text()
 
 
 def _copy_kernel(*, ternary: bool) -> str:
-    """The first %bytes to the second."""
+    """Write a kernel that copies the first %bytes to the second."""
     f = FunctionWriter("copy", _PARAMS, ternary=ternary)
     second = f.gep("%data", "%bytes")
-    with f.loop("%rounds"), f.loop("%bytes", step=_AT_ONCE * PLANE_BYTES) as loop:
+    with f.loop("%rounds"), f.loop("%bytes", step=_PLANES_PER_ROUND * PLANE_BYTES) as loop:
         source, target = f.gep("%data", loop.index), f.gep(second, loop.index)
-        for i in range(_AT_ONCE):
+        for i in range(_PLANES_PER_ROUND):
             f.store_plane(f.load_plane(source, str(i * PLANE_BYTES)), target, str(i * PLANE_BYTES))
     f.emit("ret void")
     return f.text()
 
 
 def _logic_kernel(*, ternary: bool) -> str:
+    """Write a kernel of three-input functions on planes in registers."""
     f = FunctionWriter("logic", _PARAMS, ternary=ternary)
     a, b = (f.load_plane("%data", str(i * PLANE_BYTES)) for i in range(2))
     offsets = [str(i * PLANE_BYTES) for i in range(_CHAINS[ternary])]
     start = [(PLANE, f.load_plane("%data", offset)) for offset in offsets]
     with f.loop("%rounds", *start) as loop:
         values = loop.carried
-        for _ in range(_LOGIC_AT_ONCE):
+        for _ in range(_FUNCTIONS_PER_ROUND):
             values = [f.ternary(a, b, x, AND_XOR) for x in values]
             a, b = b, a
         loop.next = values
@@ -158,7 +165,7 @@ def _logic_kernel(*, ternary: bool) -> str:
 
 
 def _keep(f: FunctionWriter, planes: list[str]) -> None:
-    """Stores their sum, since what nobody reads may be left out."""
+    """Write a store of the planes' sum, since LLVM may leave out what nobody reads."""
     total = planes[0]
     for plane in planes[1:]:
         total = f.op("xor", total, plane)

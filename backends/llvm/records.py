@@ -112,13 +112,6 @@ class RecordLayout:
         return StepRecord(kernel, fields, tables, offsets)
 
 
-def fields_of(values: Mapping[int, int]) -> RecordArray:
-    """Return the words of a record, 0 where `values` has none."""
-    fields = np.zeros(RECORD_WORDS, np.int64)
-    fields[list(values)] = list(values.values())
-    return fields
-
-
 def link_records(
     steps: Sequence[StepRecord], address: Mapping[str, int], code: int = 0
 ) -> RecordArray:

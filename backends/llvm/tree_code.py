@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.llvm.avx512.tree_functions import tree_geometry, write_tree_functions
-from lgir.backends.llvm.kernel_set import KernelSet
+from lgir.backends.llvm.block_kernels import BlockKernels
 from lgir.backends.llvm.llvm_text import FunctionWriter
 from lgir.backends.llvm.records import KERNEL_PARAMS, POINTER, RecordLayout, StepRecord
 from lgir.backends.lowering.steps import ConeStep, Step
@@ -36,7 +36,7 @@ class TreeCode:
 NO_TREE_CODE: Final = TreeCode(np.zeros(0, np.uint8), {}, frozenset())
 
 
-def compile_trees(steps: Sequence[Step], kernels: KernelSet) -> TreeCode:
+def compile_trees(steps: Sequence[Step], kernels: BlockKernels) -> TreeCode:
     """Return machine code for all steps whose trees can have it."""
     runs = _tree_runs(steps)
     if not runs:

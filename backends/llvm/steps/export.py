@@ -14,7 +14,7 @@ from lgir.backends.lowering.steps import ExportStep
 from lgir.roofline import StepCost, Traffic
 from lgir.samples import Array
 
-RECORD: Final = RecordLayout(rows=POINTER, count=INTEGER, unused=(INTEGER, 4), slot=INTEGER)
+RECORD: Final = RecordLayout(rows=POINTER, count=INTEGER, slot=INTEGER)
 
 
 class ExportKind(StepKind[ExportStep]):

@@ -44,18 +44,14 @@ RECORD: Final = RecordLayout(
     features=INTEGER,
     levels=INTEGER,
     level_table=POINTER,
-    unused=INTEGER,
     slot=INTEGER,
     scratch=INTEGER,
     held_tiles=INTEGER,
 )
 WIDEN_RECORD: Final = RecordLayout(
-    rows=POINTER,
     sample_bytes=INTEGER,
-    unused=(INTEGER, 4),
     slot=INTEGER,
     scratch=INTEGER,
-    unused2=INTEGER,
     widened_slot=INTEGER,
 )
 

@@ -13,8 +13,8 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.llvm.block_kernels import BlockKernels
 from lgir.backends.llvm.call_context import ContextLayout
-from lgir.backends.llvm.kernel_set import KernelSet
 from lgir.backends.llvm.records import StepRecord
 from lgir.backends.llvm.steps.cost import CostTarget
 from lgir.roofline import StepCost
@@ -50,7 +50,7 @@ class ProgramContext:
         read_by_trees: (planes,) which planes trees of a forest have read so far.
     """
 
-    kernels: KernelSet
+    kernels: BlockKernels
     slots: ContextLayout
     scratch: int
     unread_plane: int

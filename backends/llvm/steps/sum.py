@@ -46,7 +46,6 @@ RECORD: Final = RecordLayout(
     bits=INTEGER,
     tau=FLOAT,
     beta=FLOAT,
-    unused=INTEGER,
     slot=INTEGER,
     scratch=INTEGER,
 )

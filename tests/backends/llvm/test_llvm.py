@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import lgir
+from lgir.backends.llvm.block_program import BlockProgram
 from lgir.backends.llvm.options import LOWERING_OPTIONS
-from lgir.backends.llvm.program import BlockProgram
 from lgir.backends.llvm.steps.pack import PackKind
 from lgir.backends.llvm.steps.step_kind import CallForm
 from lgir.backends.llvm.target import TARGETS
@@ -307,7 +307,7 @@ def test_planes_out_of_reach_leave_trees_their_tables(monkeypatch: pytest.Monkey
     expected = lgir.compile(graph, "reference")(x)
     planes = lgir.compile(graph, "llvm").plan.num_planes
     for most in (planes - 1, planes):
-        monkeypatch.setattr("lgir.backends.llvm.program.MAX_PLANES", most)
+        monkeypatch.setattr("lgir.backends.llvm.block_program.MAX_PLANES", most)
         exe = lgir.compile(graph, "llvm")
         assert bool(exe.asm["code"]) == (exe.target.ternary and planes <= most)
         np.testing.assert_array_equal(exe(x), expected)

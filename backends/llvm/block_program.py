@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from lgir.backends.llvm.avx512.register_allocation import MAX_PLANES
+from lgir.backends.llvm.block_kernels import BlockKernels
 from lgir.backends.llvm.call_context import ContextLayout
-from lgir.backends.llvm.kernel_set import KernelSet
 from lgir.backends.llvm.llvm_text import PLANE_BYTES
 from lgir.backends.llvm.records import StepRecord
 from lgir.backends.llvm.run_loop import run_loop_kernel
@@ -58,7 +58,7 @@ class BlockProgram:
             )
         self.plan = plan
         self.ternary = ternary
-        self.kernels = KernelSet(ternary=ternary)
+        self.kernels = BlockKernels(ternary=ternary)
         self.kernels.add("lgir_run", run_loop_kernel())
         self.slots = ContextLayout(len(plan.graph.inputs), len(plan.graph.outputs))
         # Behind the planes there is one that nothing reads, and then scratch memory.

@@ -8,7 +8,7 @@ from typing import Any
 from lgir.backends.llvm.llvm_text import module_text
 
 
-class KernelSet:
+class BlockKernels:
     """LLVM text of functions that do not call each other.
 
     A name is written as LLVM's text has it, some in quotes.
