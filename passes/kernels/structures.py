@@ -1,9 +1,12 @@
 """The smallest structures of two-input gates for every function of four inputs.
 
 Functions fall into 222 classes under permuted and complemented inputs and a complemented output
-(NPN). `_CHAINS` has gates for a representative of each class, in a few ways where there are. They
-were found by exhaustive search over chains of up to seven gates; classes by gates are as many as in
-Knuth, The Art of Computer Programming, volume 4A, section 7.1.2.
+(NPN classes). `lgir.passes.kernels.chains` holds minimal structures of a representative of each
+class, several if there are several. This module derives from them the structures of all 65,536
+functions.
+
+In this module and the kernels of rewriting, a function of four inputs is 16 bits, and input j is
+index bit j: the first input is the least significant, as in the tables of cuts.
 """
 
 from __future__ import annotations
@@ -15,143 +18,29 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-MOST_GATES: Final = 7
-MOST_FORMS: Final = 16
-"""Structures a class: those of `_CHAINS`, with inputs permuted where the function allows it."""
+from lgir.passes.kernels.chains import CHAINS, MAX_GATES, OPERATIONS
 
 Ints = npt.NDArray[np.int64]
 Chain = tuple[tuple[int, int, int], ...]
+"""The gates of a structure: two operands and the table of each, the last gate being the result."""
 
-_OPERATIONS: Final = {"&": 0b1000, ">": 0b0100, "<": 0b0010, "|": 0b1110, "^": 0b0110}
 _INPUTS: Final = (0xAAAA, 0xCCCC, 0xF0F0, 0xFF00)  # input j is index bit j, the least first
 _FALSE: Final = 11
-"""The operand of a gate that stands for False; 0 to 3 are the inputs, 4 + i is gate i."""
-
-# Three characters a gate: operands (0 to 3 inputs, then gates) and operation, > being a and not b.
-_CHAINS: Final = """
-23| 23^ 12|34| 12^34< 12&34| 12|34^ 23^14^ 01|24|35| 01^34<25< 23|01^45< 01&24|35| 01&23|45|
-01|24^35< 01|24&35| 12^04^35| 01^24>35| 01&24&35| 01|24|35^ 03|12|45^ 03|12|45& 13^23^45&
-13&12^45| 23&14>25^ 13>12|45< 23^14<35^ 23^01^45& 23&01^45< 01^24<35^ 01&24|35^ 01|34^25^
-23^01|45^ 23^04^15^ 02^12^35<46& 02^12^45&36< 02&34|01^56| 02&01^35|46| 02&01^45|36|
-12&04>15^36| 02&01<35|46| 12^04<25^36| 02>01|45<36| 02&01<45|36| 12^01|45<36| 01|24<15^36|
-02^12^45|36< 01^12|35^46< 02|34&01^56| 03^12|35^46& 12|34^04^56> 03&12|05^46| 03&12|45<06^
-12|34&04^56| 12|34&05>46^ 03^12|05<46> 12|04<35>06^ 03>01|25|46< 03>12|05|46< 03&12|05<46|
-12|34^05<36^ 02<01|35^46< 02<01|35&46| 23&04|15|36^ 23&01|35^46< 23&01|45|36^ 01|24>34^56<
-01|24|34<56> 23^14<05<36^ 23^01|45>36^ 23^01|45&26^ 23^12&14^56< 23^12&45|16^ 12&12|35&46|
-12^34<12|56< 12|02^35<46^ 13&24|03|56^ 13&03|25^46< 02^34<12|56< 02&12|35&46| 03>24>15|36^
-01>34|12|56^ 03>24^15|36^ 13^23^04^56> 23^01^25^46& 01^24^34^56> 23&12^05^46< 23&01^25^46<
-23&01^45|26^ 01^34>24^56< 23^01^45&36^ 01^34|24<56> 23^01^35>46> 01^34>25|36^ 23>01^25<46|
-13^04^25|36^ 01^34^25|36^ 01^34^25>46^ 02^14&23^56< 02>14&23^56< 02>14&35>26^ 23^01&25<46>
-01&24<35>26^ 13^04>25|36^ 02^12^45&36^ 12&04>13^56^ 02&01^45|36^ 12&04>15^36^ 12&04>35^16^
-02>01|35^46^ 02>01|45<36^ 23^12^05<46^ 12^04<25^36^ 01&34|12^06^57< 01&12^05^36<47<
-01^12^45<26^37| 01&34|01|26&57| 01&01|25&36|47| 02>12^05^46<37| 02>12^45|06^37| 23&23|04|16|57^
-23&01|35^26^47< 23&01|35^46|27^ 23&01|45<36^27^ 23&04|23|15|67& 23|23^15<06<47> 01|23^34^56&37^
-01|23^24^56>37^ 01>24^12|36^57< 13^01|35^24^67& 01|34^12^36^57& 01>24^13^46^57< 01>24^01|36&57|
-01>24^12|36&57| 01>24^12^36&57| 01|34&12^46^57| 23^14&04<36^57| 01>01|35&24>67| 13|24^01|36&57>
-13|01|35&26|47^ 23^02|35&14^67< 01|34&12^36^57< 13|01|35^26<47^ 01|24|12^36<57> 02|34^12^56>37^
-02|34^12^56&47^ 12&34|01|26|57^ 12&01|25|36^47< 12&34|12|06|57^ 12&12|05|36^47< 23|14&02|36&57|
-13|01|35&26|47& 13|01|35^26<47> 12&34|01|26|57& 12|02^34^15^67> 12^12|35^04^67> 01|34&12^06^57|
-12|34&12^06^57| 01^24>01|36^57< 01^24>01|36&57| 13^02^23^46&57< 23&12^02^46|57| 03&12^02^46|57|
-03^02<45>12^67> 02<34>05^12^67> 03>01|12^45<67| 03&12^01<46|57| 03&12^01<56|47| 03&01<12^46|57|
-01&24^01|36^57< 01&24^01|36&57| 13&12<01^56|47| 03>14&01|26|57< 13&12<04>16^57| 03>12<01|46<57|
-03&12<01<56|47| 13^04&12<15^67| 13^12<04<36^57| 01&24>01|36&57| 03&23^15<06^47< 03&23^15<46|07^
-23^14<35>05^67< 23^14<35>06>57^ 13&04|12^56|37^ 13&12^05|36^47< 13&12^05|46|37^ 13&12^45|06|37^
-13^23^05<46&37^ 23^04<12^56>37^ 23^12^05|46>37^ 23^12^05|46&27^ 01|02|35^45^67> 02|34^12^06<57>
-13^02|35^04|67& 02|34^14^06<57> 01|34&02|46^57| 01|02|35&46>57^ 01|34&12^06<57| 01|34&24^06<57|
-12|02^35|34^67& 12|02^45>34^67< 03|13^25|46&27^ 03|13^45>26|47^ 03|03>15>26|47^ 03>24^12>56|37^
-03>12>45|36^27^ 03>24^14>56|37^ 13&03>12^46|57^ 13&03>12^56^47| 23&03>25^14>67^ 13&03>15^26^47|
-02^14^12|35|67^ 03>23^12^56>47^ 23^14<02^36<57^ 12|12^05^36|47^ 02^14^35|12|67& 12&04^35<12|67<
-12|12^05^36|47& 23&02&13^56^47< 02&23&34|15|67^ 23&02&35|16^47< 23&02&35^16^47< 01^13^34<25<67|
-13^24<04^36<57| 02&14^35<12|67< 13&24|01^36<57> 13&01^35<26>47| 03>24>23^16&57^ 01&24&12|36^57<
-01&24&35|12|67^ 03>23^24>16>57^ 03>14>12^56|37^ 03>12^14^56|37^ 12|12^05>36|47^ 03>24^14^56|37^
-23^02|45<12^67| 03|23^45>12^67| 01|23^12^45>67| 01|12^34<16^57| 03>13>14^26|57^ 03>24|23^16&57^
-23^14<04>36|57^ 23^14<35^04>67| 23&02>35|14|67^ 23&02>35|16^47< 02>12<34|16^57< 02>12<35>46|17^
-13&01<12^56<47| 02>13>45<12|67< 03>13>14>26|57^ 02>14>35<12|67< 12^04&12|36^57< 12|12^05&36|47^
-03|23^12^56>47> 03|13^23^56&47> 12&04>35|12|67^ 13&03|12^46|57& 13&03|12^56&47| 23&03|14>26^57&
-12&04>35|12|67& 03>13^25&46|17^ 13|04>12|36&57| 01>34<12|36&57| 01>12|45^36<57^ 23&03|13^46<57>
-01^03>23^56|47& 01^03>25|36^47& 23&23|05<16^47| 23&14|23^06<57^ 23&23^05<16^47| 23&13^25^06^47|
-23&13^05^26^47| 23&12^05^46<37^ 13^04^25|35<67> 13^23^04^56>37^ 01^13|23^46&57> 23&12<01^56|47<
-23&12<05|16^47< 01^13>25>46>37^ 01^13>25^46>37^ 01<34|01^26<57^ 01^03>45|26<37^ 03>14>05^26<37^
-23&04>15&36^27^ 23&04>15&23^67^ 23&01&35^26^47< 23&01&35^46|27^ 01<12>35>46|27^ 01&13>23^46<57^
-01&13>25^46|37^ 23^04<25^16>47^ 01<01&25|34|67^ 01^23^12^46<57> 23^02^12^56&47> 03^23^12^46<57>
-01&24|01|36<57^ 01^13^45|26<37^ 03^13^45|26<37^ 13^24>12^06^57< 01^24^13^26>57> 01^13^25>46|27^
-01^24^13^46|57& 01&34&12^06^57< 13&24&12^06^57< 01&24>35>06^17^ 01^01&25>36>47^ 23^14>05>12^67^
-01^23^05>46|27^ 23^14>05>26^17^ 23^14>05>16^27^ 03&01&12^56|47^ 03&02&24^15>67^ 02&03&14>26^57^
-02&03&14>56^27^ 02&23^01^46|57^ 12&23^04>15^67^ 01^13^45<24<67| 01^12^35^46|27^ 01^13^25^46|27^
-01^13^25^46>57^ 12^02^35>46|07^ 01&01|25&46|37^ 12^04<12|36^57^ 03^24>14<05^67^
-12&34|01^12|57^68< 12&01^45|12|37^68< 12&01^12|36^47<58< 02&01^02|36&45|78| 02&01^02|36&47|58|
-02&34|02|56&01^78| 03>03|25^01|47<68> 02&01<02|45|36^78< 02&02|01<35^47<68< 02&02|01<35^67<48<
-03>03|25&01|47<68| 02&01<02|36&45|78| 02&01<02|36&47|58| 02&01<02|36&57|48| 03&23^12^56>07^48<
-03&23^12^56>47|08^ 01^34&13^26<47^58< 01^34&13^26<57|48^ 12&04^35<01|27|68< 12&04^35<12|07|68<
-12&34|12|36^07<58^ 12&04^12|36^57<38^ 01&24&35|02|17|68^ 01&24&02|16|37^58< 01&24&02|16|37&58|
-03|01|35&12^47^68< 03|12^01|36&57|48^ 01^23|12|36^47<58^ 01|12^24|05^37<68> 01^02>02|36&45>78|
-12<04^35<12|07|68< 02>14|02|36&05^78| 12<34|12|36^07<58^ 01^24&35|02|17|68^ 01^24&02|16|37^58<
-12<04^25>15|37^68< 01^24&02^16|37^58< 01^23|45&02|37&68| 01^23|02|36&47|58& 01^23|12|36^47<58>
-03|14^25&01|37&68| 12>12|35^02^47<68> 03^12>45|12|37^68& 12>04>25^12|37^68< 12>04|35^12|37^68&
-12>02^45<12|37&68| 12>04>12|36&25^78| 12>12|35&05^47<68| 12>04|12|36&56^78| 12^12|35^02^47<68>
-12^04|02^46<35^78< 12^04|23^46|35^78& 03^12^45|12|37^68& 12|34&02^12^67>58| 02^12^45>05|37&68|
-12|34&12^04^67<58| 12|34&12^06|47^58| 12&03^45|12|37^68& 12&04|35^12|37^68& 12&04|12|36^56^78>
-01&01|24|36^56^78> 01&01|35&25^47<68| 01&01|35&24|57^68| 12&04|12|36&57>68^ 01&01|24|36&56^78|
-02>12^45|12|36<78^ 02>14|12|25^37<68^ 13|02^35<12|67<48^ 12|02^15^34^36<78> 12|02^34^15^47&68>
-02^14^35<12|67<38^ 01^12>12|45|37<68^ 12>04>15^12|36<78^ 01^02>45|12|36<78^ 03>13>25^12>47|68^
-13&03|13|26^47<58> 13&03|13|26^57>48| 13&03|24|13|67^58> 23&03|23^14>67^58> 12^12|02^46>35^78<
-12|02^12^56<37|48^ 23&14|12^06<37|58^ 13&12^05&36|27^48< 03>03|25&24^17>68^ 12&02^45|36<12|78<
-12&04>25^36<12|78< 12|34&02^12^67<58| 01^23^02|46<45^78| 01^23^02|46<57|48^ 23&01^02|36|45<78>
-23&01^02|36|57<48| 23&02|35|16<07^48| 01&02|12|36&57^48< 01&02|12|36&47|58^ 01&34|02|12|57&68^
-23&14|13>26^07|58^ 01^24<12^46|35^78> 01^24<12^46|37<58^ 01^34>01&23^67^58< 01^34>01&36|27^58<
-03>02>24>35^16>78^ 03>02>24>15^67<38^ 03>02>24>16>37^58^ 03>02>24>16>57^38^ 01^23^45&02^37<68|
-03^24>23^16&57|08^ 01^23^45&05^37<68| 03>02>35>24^17>68^ 03>02>24^15^67<38^ 03>24^02^16^57<38^
-01^03>25^24^67<38^ 03^14^03>26^57|38^ 23&01^03>26^57|48< 23&01^45<12^37<68| 23&01^12^36<57|48<
-13^04^23^13|67<58| 03^14^03|26<37^58| 03|13^23^05^46>78| 13^04^23^12|67<58| 23&13^23|06&57^48|
-12&04^23^56<12|78^ 23&03^23|56&17^48| 23&23|05<26^17^48| 01^34|02>12>57>68^ 01^02>23^56|47<28^
-01^03>23^56|47<28^ 01^24<02>36|47|58< 03<03>23^15>47^68> 03<03>14^56<23^78< 03>03^23^14|57^68>
-13&01<04^26<35|78^ 01|24<02^16&35^78| 03^14>01|26<37^58| 01|24<05^16>35^78| 01^13>23>25^47>68^
-01<34|13^06^27|58^ 01^34^25>13>47>68^ 01<34|01^36^27|58^ 13&04^13|23^57&68> 03&03|25&14^67<38^
-13^04^13|23^57<68> 03<23&02&16>47^58| 23&03>02^15|67^48< 23&01^03>56>27^48< 23&01^03>56>47|28^
-23&01^03>45|67<28^ 02&14>02|23^57<68^ 01<34|02>12>57>68^ 03>14>02|23^57<68^ 02&03^23^16&47|58^
-23&12>12<06|57^48< 23&12>12<06|47<58^ 23&12>12<05^67|48< 23&12<05>12^67^48< 01<02>35>46|12>78^
-23&04>13|56<12>78^ 23&04>13|12>57^68> 23&13|12>06^47<58> 02>12>12|36<47|58^ 13<13>05>46^27|38^
-13<04^13>56>27|38^ 13^13>05|46^27|38^ 01&01|23^35<67|48< 01&01|35<26|37^48< 01^34<01&23^67<58|
-01&03>25<23^47<68| 01&03>23^45^67>58^ 01&03>23^45^67|48^ 01&03>23^46&56|78< 23&01^13^26^57|48<
-23&01^23|16^57|48< 23&01^23^06^57|48< 23&23|05^15^67|48< 03^14>23^03|67<58| 03^14>03|26<37^58|
-03^14>23^02|67<58| 02|03^34<26^15>78| 02&14>02|23^57<68> 23&23^15<02^47|68< 23&23^15<02^67<48|
-02|02^15&34<27^68| 01<34|13^06>27|58^ 01<34|15^06>27|58^ 13^04>25|04<37|68^ 03>02>35>14|67<28^
-03>02>35>16>47|28^ 03>02>35^16>47|28^ 03&14&25|01|37<68^ 02>34>02^16<57|28^ 23&13^12>05|47<68^
-23&13^12>05|67^48< 13^04>13|23^57<68^ 13^04>13|26^57<38^ 13|12^05&23^67<48^ 13^04>25|01|37<68^
-01&34^25<01|37<68^ 13^23^02^45|46^78> 02&14&23^01^67^58| 13^23^05>02^46|78^ 23^04>02^16^57<38^
-01&34^23^56>17^08^ 01^01&23^35^67<48^ 23&01^23^06>57|48^ 23&14^23^16>07>58^ 02^14^35>05^47|68<
-03^24>15|23^47&68^ 03^24>23^46&17^58| 12&34^03^56&12|78^ 03<03^15>12^47^68| 01^02>03^56|47<28^
-23<01^13^46|57<28^ 01^02>13^56|47<28^ 01^02>35>06^47<28^ 13^12<24>05^47^68| 13^12<24>05^67|48^
-12^23^02^45|67<18^ 01^12^23^56|47<28^ 01^01&25>13>67|48^ 23^02<45|16&02^78^ 02<34>25^16&02^78^
-01&13>12^46|57<08^ 01<24&03^12|67^58| 01<24&03^56<12|78^ 13&24&05|12|37^68^ 01<01&03^25|46<78^
-01<34>01&26|05^78^ 01<34>02^12>67>58^ 01<12>35^46<02^78^ 01&13^23^05^67|48^ 01&13^05^26>47|38^
-01&01|35^26>47|38^ 01^34^01&25>67|38^ 13&01^24^56&13^78^ 01<01^03^46<25<78^ 01<34>05^01^27<68^
-01<34>01^26<07^58^ 23<01^23>04>57|68^ 23<14>23>05>16^78^ 23<14>23>05>17^68^ 02&01^02|36<45|78^
-02&14>02|36<07^58^ 03&02&23>16^57<48^ 23&01&01|25|37|46|89^ 23&01&25|36|01|48|79&
-23&01>01<26^37^58<49| 23&01>23|16^07^58<49| 23&01>23|16^57|08^49| 23&01>23|56|17^08^49|
-23&01&45|01|37<28<69^ 23&01&01|36<27<58^49| 23&01&35^26^01|78<49| 23&01|23|16^07^58&49|
-23&01&04^23|17&56|89^ 03&12&45<12|37&08^69^ 03&12&45<12|37&06^89^ 03&12&45<12|37&68^09^
-12&03>45^12|37^08^69| 03^13^12>56|47&12|89^ 03^12>35>16^47&12|89^ 03<12&03>24^57<16>89^
-03<12&45|03>17>28^69^ 02&01^35|02|67&14|89^ 02&02|01^35<47^68|29^ 03<01^03>24>67^58|29^
-12&34^01^12|57<68|29^ 03<03>14>02^67|58<19^ 23<01^45^23^13^78|69< 23<01^13^23^67|58<49^
-23<14^13^23^67|08&59^ 23^04>23|02^16^58|79^ 23^04>23|02^17^58<69^ 23&03^45<23^07>18|69^
-12<02<04|36&12|58<79^ 12<02<12|04|37&68^59^ 12<02<04|36&57^12|89^ 23^12<45|06<12|38^79^
-03<03&25^16&02^48|79^ 03<03&14^26|15>08^79^ 03<03&14^26|15>07^89^ 03<03&14^26|15>78^09^
-"""
+"""The operand that stands for False; 0 to 3 are the inputs, and 4 + i is gate i."""
 
 
-class Library(NamedTuple):
-    """Classes and structures as arrays.
+class StructureLibrary(NamedTuple):
+    """NPN classes and structures as arrays.
 
     Attributes:
         kind: (65536,) the class of each function.
-        wiring, phases: (65536, 4) and (65536,) how a function f follows from its class's
-            representative: input j of that is input wiring[f, j], complemented where phases[f] has
-            bit j, and the result is complemented where it has bit 4.
-        start: (classes + 1,) where the structures of a class begin.
-        length: (S,) gates in a structure.
-        gates: (S, 7, 3) operands (0 to 3 inputs, then gates, 11 False) and table of each gate, the
-            last of which is the result; where there is none, the first operand is.
+        wiring, phases: (65536, 4) and (65536,) the transform of each function f from its class's
+            representative. Input j of the representative is input wiring[f, j], complemented if
+            phases[f] has bit j; the result is complemented if phases[f] has bit 4.
+        start: (classes + 1,) the first structure of each class.
+        length: (S,) the number of gates of each structure.
+        gates: (S, 7, 3) the two operands and the table of each gate. The last gate is the result;
+            if there is no gate, the first operand is.
     """
 
     kind: Ints
@@ -163,44 +52,52 @@ class Library(NamedTuple):
 
 
 @cache
-def library() -> Library:
-    """The library of all functions of four inputs."""
+def structure_library(max_structures: int = 16) -> StructureLibrary:
+    """Return the structures of all functions of four inputs, up to `max_structures` per class.
+
+    They are the chains of the class's representative, also with inputs moved in ways that leave
+    its function as it is.
+    """
     transforms = [(p, n) for p in permutations(range(4)) for n in range(16)]
     wirings = np.array([wiring for wiring, _ in transforms])
     masks = np.array([mask for _, mask in transforms])
     source = np.array([_source(wiring, mask) for wiring, mask in transforms])  # (768, 16)
     kind = np.full(1 << 16, -1, np.int64)
     wiring, phases = np.zeros((1 << 16, 4), np.int64), np.zeros(1 << 16, np.int64)
-    forms: list[list[Chain]] = []
+    structures: list[list[Chain]] = []
     for function, chains in _representatives().items():
         images = (function >> source & 1) @ (1 << np.arange(16))
-        for odd in (0, 1):
-            image = images ^ 0xFFFF * odd
-            kind[image], wiring[image], phases[image] = len(forms), wirings, masks | odd << 4
+        for complement in (0, 1):
+            image = images ^ 0xFFFF * complement
+            kind[image], wiring[image], phases[image] = (
+                len(structures),
+                wirings,
+                masks | complement << 4,
+            )
         same = np.flatnonzero((images == function) | (images == function ^ 0xFFFF))
         moves = [(*transforms[i], int(images[i] != function)) for i in same]
-        forms.append(_variants(chains, moves))
-    length = [len(chain) for chains in forms for chain in chains]
-    gates = np.zeros((len(length), MOST_GATES, 3), np.int64)
-    for row, chain in zip(gates, (chain for chains in forms for chain in chains), strict=True):
+        structures.append(_variants(chains, moves, max_structures))
+    length = [len(chain) for chains in structures for chain in chains]
+    gates = np.zeros((len(length), MAX_GATES, 3), np.int64)
+    for row, chain in zip(gates, (chain for chains in structures for chain in chains), strict=True):
         row[: len(chain)] = np.reshape(chain, (-1, 3))
     gates[0, 0], gates[1, 0] = (_FALSE, 0, 0), (0, 0, 0)  # the constants and the inputs
-    start = np.cumsum([0, *map(len, forms)])
-    return Library(kind, wiring, phases, start, np.array(length), gates)
+    start = np.cumsum([0, *map(len, structures)])
+    return StructureLibrary(kind, wiring, phases, start, np.array(length), gates)
 
 
 def _representatives() -> dict[int, list[Chain]]:
-    """The chains of each representative."""
-    found: dict[int, list[Chain]] = {0: [()], _INPUTS[0]: [()]}
-    for word in _CHAINS.split():
+    """Return the chains of each representative, by its function."""
+    chains: dict[int, list[Chain]] = {0: [()], _INPUTS[0]: [()]}
+    for word in CHAINS.split():
         gates = zip(word[::3], word[1::3], word[2::3], strict=True)
-        chain = tuple((int(a, 16), int(b, 16), _OPERATIONS[op]) for a, b, op in gates)
-        found.setdefault(chain_functions(chain)[-1], []).append(chain)
-    return found
+        chain = tuple((int(a, 16), int(b, 16), OPERATIONS[op]) for a, b, op in gates)
+        chains.setdefault(chain_functions(chain)[-1], []).append(chain)
+    return chains
 
 
 def chain_functions(chain: Chain) -> list[int]:
-    """The function of each gate of a chain, 16 bits."""
+    """Return the function of each gate of a chain, 16 bits each."""
     nets = list(_INPUTS)
     for a, b, table in chain:
         x, y = nets[a], nets[b]
@@ -210,26 +107,33 @@ def chain_functions(chain: Chain) -> list[int]:
 
 
 def _source(wiring: tuple[int, ...], mask: int) -> list[int]:
-    """Where each of 16 bits comes from if input j becomes input wiring[j], complemented by mask."""
+    """Return the bit that each of 16 bits comes from if input j becomes input wiring[j].
+
+    Input j is complemented if `mask` has bit j.
+    """
     move = list(enumerate(wiring))
     return [sum(((i >> w & 1) ^ (mask >> j & 1)) << j for j, w in move) for i in range(16)]
 
 
-def _variants(chains: list[Chain], moves: list[tuple[Any, int, int]]) -> list[Chain]:
-    """The chains with their inputs moved in ways that leave the function as it is."""
-    found: dict[tuple[int, ...], Chain] = {}
-    for wiring, mask, odd in moves:
+def _variants(chains: list[Chain], moves: list[tuple[Any, int, int]], limit: int) -> list[Chain]:
+    """Return the chains with their inputs moved in ways that leave the function as it is."""
+    variants: dict[tuple[int, ...], Chain] = {}
+    for wiring, mask, complement in moves:
         for chain in chains:
-            moved = _moved(chain, wiring, mask, odd)
-            # Two chains are the same where their gates compute the same up to complements.
+            moved = _moved(chain, wiring, mask, complement)
+            # Two chains are the same if their gates compute the same up to complements.
             key = tuple(sorted(min(f, f ^ 0xFFFF) for f in chain_functions(moved)))
-            found.setdefault(key, moved)
-            if len(found) == MOST_FORMS:
-                return list(found.values())
-    return list(found.values())
+            variants.setdefault(key, moved)
+            if len(variants) == limit:
+                return list(variants.values())
+    return list(variants.values())
 
 
-def _moved(chain: Chain, wiring: tuple[int, ...], mask: int, odd: int) -> Chain:
+def _moved(chain: Chain, wiring: tuple[int, ...], mask: int, complement: int) -> Chain:
+    """Return the chain with input j fed by input wiring[j], complemented if `mask` has bit j.
+
+    `complement` says whether its result is complemented too.
+    """
     gates = []
     for a, b, table in chain:
         if a < 4 and mask >> a & 1:
@@ -237,6 +141,6 @@ def _moved(chain: Chain, wiring: tuple[int, ...], mask: int, odd: int) -> Chain:
         if b < 4 and mask >> b & 1:
             table = (table & 10) >> 1 | (table & 5) << 1
         gates.append((wiring[a] if a < 4 else a, wiring[b] if b < 4 else b, table))
-    if odd and gates:
+    if complement and gates:
         gates[-1] = (*gates[-1][:2], gates[-1][2] ^ 15)
     return tuple(gates)

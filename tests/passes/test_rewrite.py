@@ -13,7 +13,7 @@ from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic
 from lgir.ir.truth_tables import AND, NAME_TO_TABLE, OR
 from lgir.passes.kernels import compiled
-from lgir.passes.kernels.structures import library
+from lgir.passes.kernels.structures import structure_library
 from lgir.passes.pipeline import Pipeline
 from lgir.passes.rules import parse_term
 from random_graphs import random_graph, random_inputs
@@ -78,7 +78,7 @@ def test_a_gate_that_is_there_already_costs_nothing():
 
 def test_any_function_of_four_inputs_takes_its_least_gates():
     rng = np.random.default_rng(1)
-    lib = library()
+    lib = structure_library()
     for _ in range(40):
         function = int(rng.integers(1 << 16))
         # Shannon's tree over inputs 2..5, input 5 least significant, three gates a multiplexer
@@ -152,7 +152,7 @@ def test_wider_gates_are_left_alone():
 
 
 def test_structures_are_right_and_classes_as_many_as_knuth_counts():
-    lib = library()
+    lib = structure_library()
     least = lib.length[lib.start[:-1]]
     assert np.bincount(least).tolist() == [2, 2, 5, 20, 34, 75, 72, 12]
     assert (lib.length == least.repeat(np.diff(lib.start))).all()
