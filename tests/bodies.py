@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 
 from lgir.ir.body import Body
@@ -29,3 +30,22 @@ def body_of(graph: Graph) -> Body:
 def gates(graph: Graph) -> int:
     """Of all bodies."""
     return sum(op.body.num_gates for _, op in graph.of_type(Logic))
+
+
+def evaluate_nets(body: Body) -> npt.NDArray[np.bool_]:
+    """(nets, 2**taps) Return the value of every net for every assignment of the taps, one by one.
+
+    Tap i is bit i of the assignment's number.
+    """
+    values = np.zeros((body.num_nets, 1 << body.num_taps), bool)
+    values[1] = True
+    assignment = np.arange(1 << body.num_taps)
+    for tap in range(body.num_taps):
+        values[2 + tap] = assignment >> tap & 1
+    for gate, (operands, table) in enumerate(zip(body.fanin, body.table, strict=True)):
+        index = np.zeros(values.shape[1], np.int64)
+        for net in operands.tolist():
+            index = index << 1 | values[net]
+        rows = np.array([int(table) >> i & 1 for i in range(1 << body.k)], bool)
+        values[body.first_gate + gate] = rows[index]
+    return values

@@ -100,7 +100,7 @@ def small_cuts(
 ) -> tuple[IntArray, Sizes, Tables, Sizes]:
     """Return cuts of at most four leaves of two-input gates.
 
-    Of each net the `most` cuts are kept that span the most gates beyond their leaves.
+    Cuts are ranked by leaves less gates that they span, and the first `most` per net are kept.
 
     Args:
         fanin: (N, 2) the operands of each net.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lgir
 from bodies import flat
@@ -13,12 +11,10 @@ from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Reshape, Threshold
-from lgir.ir.truth_tables import AND, NAND, OR, XNOR, XOR, full_mask, variable_table
-from lgir.passes.kernels.normalize import normalize
-from lgir.passes.kernels.rows import first_equal
+from lgir.ir.truth_tables import AND, NAND, OR, XNOR, XOR
 from lgir.passes.pipeline import Pipeline
 from lgir.zoo import build_net
-from random_graphs import all_inputs, random_body, random_graph, random_inputs
+from random_graphs import all_inputs, random_graph, random_inputs
 
 PASSES = ["fold", "cse", "dce", "merge", "fuse-pool", "default"]
 
@@ -417,46 +413,9 @@ def test_merge_joins_a_pointwise_reader_at_the_producers_stride():
     assert same_outputs(graph, after)
 
 
-def test_merge_leaves_a_reader_of_neighbours_alone():
+def test_merge_leaves_a_reader_of_neighbors_alone():
     shift = Body.build([[0, 0, 0, 1]], [[2]], [0b01], [3])
     assert len(run(two_convs(shift, shift), "merge").nodes) == 2
-
-
-# the kernels under them
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
-def test_first_equal_finds_the_first_of_equal_rows(pairs):
-    columns = [np.array(column) for column in zip(*pairs, strict=True)]
-    assert first_equal(columns).tolist() == [pairs.index(pair) for pair in pairs]
-
-
-def test_first_equal_survives_rows_that_share_a_hash(monkeypatch):
-    columns = [np.random.default_rng(0).integers(9, size=200)]
-    expected = first_equal(columns)
-    for value in (0, (1 << 64) - 1):
-        monkeypatch.setattr(
-            "lgir.passes.kernels.rows.row_hash",
-            lambda c, v=value: np.full(len(c[0]), v, np.uint64),
-        )
-        assert np.array_equal(first_equal(columns), expected)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 1 << 32), st.booleans())
-def test_normalized_bodies_are_in_normal_form(seed, share):
-    rng = np.random.default_rng(seed)
-    body = random_body([5], 0, rng, gates=int(rng.integers(1, 60)), k=6, outputs=4)
-    taps = 2 * np.arange(2, body.first_gate, dtype=np.int32)
-    new = normalize(body, taps, share).body
-    assert normalize(new, taps, False).body is new
-    for g in range(new.num_gates):
-        operands = [net for net in new.fanin[g].tolist() if net]
-        assert operands == sorted(set(operands))
-        assert 1 not in operands
-        assert len(operands) > 1 or int(new.table[g]) & full_mask(new.k) == full_mask(
-            new.k
-        ) ^ variable_table(new.k, 0)
 
 
 def test_thresholds_are_left_as_they_are_by_fold():
