@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lgir.backends.llvm.single_sample.perfect_trees import TreeTemplate
+from lgir.backends.llvm.single_sample.perfect_trees import PerfectTreeTemplate
 from lgir.backends.llvm.single_sample.plan import SingleSamplePlan
 from lgir.backends.llvm.single_sample.steps import (
     LANES,
@@ -37,7 +37,7 @@ def interpret(plan: SingleSamplePlan, inputs: list[np.ndarray]) -> list[np.ndarr
     return [machine.outputs[i].reshape(shape) for i, shape in enumerate(shapes)]
 
 
-def tree_values(template: TreeTemplate, leaves: Bools, masks: Bools) -> Bools:
+def tree_values(template: PerfectTreeTemplate, leaves: Bools, masks: Bools) -> Bools:
     """Return the values of trees from leaves (L, ...) and masks (M, ...)."""
     if not template.height:
         index = np.zeros(leaves.shape[1:], np.int64)

@@ -22,8 +22,8 @@ from lgir.backends.llvm.call_workspace import MARK_BYTES, CallWorkspace, Workspa
 from lgir.backends.llvm.llvm_text import PLANE_BYTES
 from lgir.backends.llvm.records import KERNEL_WORD, RECORD_WORDS, StepRecord
 from lgir.backends.llvm.single_sample.crossover import crossover
-from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES, declarations
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
+from lgir.backends.llvm.single_sample.sample_kernels import RUN_SAMPLES, sample_declarations
 from lgir.backends.llvm.steps.step_kind import CallForm
 from lgir.errors import BackendError
 from lgir.ir.types import Value
@@ -97,7 +97,10 @@ class LibraryModule:
             if size + self._table_bytes(samples) <= _MAX_TABLES:
                 self._paths = [samples, blocks]
                 self.crossover = crossover(interface.graph, single_samples)
-                kernels += [declarations(ternary=program.ternary), *single_samples.kernels.values()]
+                kernels += [
+                    sample_declarations(ternary=program.ternary),
+                    *single_samples.kernels.values(),
+                ]
         self.workspace = CallWorkspace([path.area for path in self._paths])
         functions = [self._descriptions(), *map(self._entry, interface.entries)]
         data = [_constant(table, name) for table, name in self._tables.items()]

@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from lgir.backends.llvm.llvm_text import FunctionWriter
 from lgir.backends.llvm.records import INTEGER, StepRecord
-from lgir.backends.llvm.single_sample.kernel_set import (
+from lgir.backends.llvm.single_sample.plan import by_vector
+from lgir.backends.llvm.single_sample.sample_kernels import (
     BYTES,
     PERMUTES,
-    KernelSet,
+    SampleKernels,
     offset_table,
     sample_layout,
     write_sign_bits,
 )
-from lgir.backends.llvm.single_sample.plan import by_vector
 from lgir.backends.llvm.single_sample.shifted_nets import Ints
 from lgir.backends.llvm.single_sample.steps import LANES, LOOKUP_BITS, GatherBytes, Lookup
 
@@ -36,7 +36,7 @@ _PERMUTE: Final = sample_layout(source=INTEGER, rounds=INTEGER, bits=INTEGER)
 the offset of the scratch for the bits."""
 
 
-def lower_gather(step: GatherBytes, kernels: KernelSet) -> StepRecord:
+def lower_gather(step: GatherBytes, kernels: SampleKernels) -> StepRecord:
     """Return the record of a gather."""
     lookup, count = step.lookup, len(step.sources)
     if lookup is None:

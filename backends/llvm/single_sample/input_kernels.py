@@ -11,9 +11,9 @@ from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.llvm_text import FunctionWriter
 from lgir.backends.llvm.records import INTEGER, POINTER, StepRecord
 from lgir.backends.llvm.sample_checks import set_error, wrong_floats
-from lgir.backends.llvm.single_sample.kernel_set import (
+from lgir.backends.llvm.single_sample.sample_kernels import (
     BYTES,
-    KernelSet,
+    SampleKernels,
     offset_table,
     row_mask,
     sample_layout,
@@ -48,7 +48,7 @@ _COMPARE: Final = sample_layout(
 # -- loads ---------------------------------------------------------------------------------------
 
 
-def lower_load(step: LoadSample, kind: str, kernels: KernelSet) -> StepRecord:
+def lower_load(step: LoadSample, kind: str, kernels: SampleKernels) -> StepRecord:
     """Return the record of a load of samples of this kind."""
     if kind == "bits":
         kernel = kernels.use("load_words", _write_load_words)
@@ -110,7 +110,7 @@ def _write_sample_address(f: FunctionWriter) -> str:
 # -- comparisons ---------------------------------------------------------------------------------
 
 
-def lower_compare(step: CompareLevels, kind: str, kernels: KernelSet) -> StepRecord:
+def lower_compare(step: CompareLevels, kind: str, kernels: SampleKernels) -> StepRecord:
     """Return the record of comparisons for samples of this kind."""
     number = "u8" if kind == "bits" else kind
     channels, levels, rows_per_channel = step.rows.shape

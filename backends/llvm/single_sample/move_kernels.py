@@ -8,8 +8,8 @@ import numpy as np
 
 from lgir.backends.llvm.llvm_text import FunctionWriter
 from lgir.backends.llvm.records import INTEGER, POINTER, StepRecord
-from lgir.backends.llvm.single_sample.kernel_set import (
-    KernelSet,
+from lgir.backends.llvm.single_sample.sample_kernels import (
+    SampleKernels,
     offset_table,
     row_mask,
     sample_layout,
@@ -25,7 +25,7 @@ _MOVE: Final = sample_layout(
 """`count` is the channels; a row holds the offset written and the offsets read."""
 
 
-def lower_move(step: MoveMaps, kernels: KernelSet) -> StepRecord:
+def lower_move(step: MoveMaps, kernels: SampleKernels) -> StepRecord:
     """Return the record of a move of maps."""
     num_sources, narrow = step.sources.shape[1], step.vectors_per_row == 1
     name = f"move_{step.stride}_{num_sources}{'_narrow' if narrow else ''}"

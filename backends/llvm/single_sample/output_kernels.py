@@ -7,9 +7,9 @@ from typing import Final
 from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.llvm_text import FunctionWriter
 from lgir.backends.llvm.records import FLOAT, INTEGER, RecordLayout, StepRecord
-from lgir.backends.llvm.single_sample.kernel_set import (
+from lgir.backends.llvm.single_sample.sample_kernels import (
     BYTES,
-    KernelSet,
+    SampleKernels,
     offset_table,
     sample_layout,
     write_sign_bits,
@@ -22,7 +22,7 @@ _EXPORT: Final = sample_layout(source=INTEGER)
 """`count` is the bits, and `source` the offset of the first."""
 
 
-def lower_count(step: CountRanges, kernels: KernelSet) -> StepRecord:
+def lower_count(step: CountRanges, kernels: SampleKernels) -> StepRecord:
     """Return the record of a sum of groups."""
     groups, ranges = step.ranges.shape[:2]
     return _COUNT.record(
@@ -36,7 +36,7 @@ def lower_count(step: CountRanges, kernels: KernelSet) -> StepRecord:
     )
 
 
-def lower_export(step: ExportBits, kernels: KernelSet) -> StepRecord:
+def lower_export(step: ExportBits, kernels: SampleKernels) -> StepRecord:
     """Return the record of an export of bits."""
     slot = kernels.context.output_slot(step.index)
     kernel = kernels.use("export", _write_export)

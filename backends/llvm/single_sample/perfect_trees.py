@@ -34,7 +34,7 @@ _INVERTED_INPUTS: Final = np.array(
 
 
 @dataclass(frozen=True)
-class TreeTemplate:
+class PerfectTreeTemplate:
     """The shape of a tree: `height` levels of two-input gates, or one gate of `arity` inputs.
 
     `height` is 0 for a wide gate, and `arity` is 0 for a tree.
@@ -70,7 +70,7 @@ class PerfectTrees:
             up, then the inversion of the root. For a wide gate, the bits of its table.
     """
 
-    template: TreeTemplate
+    template: PerfectTreeTemplate
     roots: Ints
     leaves: Ints
     shifts: Ints
@@ -132,7 +132,7 @@ class _TreeCutter:
         )
         groups = []
         for i, key in enumerate(keys.tolist()):
-            template = TreeTemplate(key >> 3 & 7, key & 7)
+            template = PerfectTreeTemplate(key >> 3 & 7, key & 7)
             members = roots[key_of_root == i]
             if template.height:
                 leaves, shifts, masks = self._expand(members, template.height)

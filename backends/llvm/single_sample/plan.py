@@ -40,7 +40,7 @@ from lgir.backends.llvm.single_sample.steps import (
     Lookup,
     MapTrees,
     MoveMaps,
-    Step,
+    SampleStep,
     gather_cycles,
 )
 from lgir.backends.lowering.legalize import legalize
@@ -83,7 +83,7 @@ class SingleSamplePlan:
     """
 
     graph: Graph
-    steps: tuple[Step, ...]
+    steps: tuple[SampleStep, ...]
     workspace: int
     ones: tuple[int, int]
 
@@ -110,7 +110,7 @@ class _Planner:
     def __init__(self, graph: Graph, options: SingleSampleOptions) -> None:
         self.graph = graph
         self.options = options
-        self.steps: list[Step] = []
+        self.steps: list[SampleStep] = []
         self.layouts = map_layouts(graph)
         self.reach = self._reach()
         self.bytes = ByteAllocator(self.reach)

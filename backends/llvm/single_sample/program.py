@@ -15,10 +15,10 @@ from lgir.backends.llvm.records import StepRecord
 from lgir.backends.llvm.single_sample.costs import ZEN4
 from lgir.backends.llvm.single_sample.gather_kernels import lower_gather
 from lgir.backends.llvm.single_sample.input_kernels import INPUT_KINDS, lower_compare, lower_load
-from lgir.backends.llvm.single_sample.kernel_set import KernelSet, kernel_module
 from lgir.backends.llvm.single_sample.move_kernels import lower_move
 from lgir.backends.llvm.single_sample.output_kernels import lower_count, lower_export
 from lgir.backends.llvm.single_sample.plan import SingleSampleOptions, plan_single_sample
+from lgir.backends.llvm.single_sample.sample_kernels import SampleKernels, kernel_module
 from lgir.backends.llvm.single_sample.steps import (
     CompareLevels,
     CountRanges,
@@ -28,7 +28,7 @@ from lgir.backends.llvm.single_sample.steps import (
     LoadSample,
     MapTrees,
     MoveMaps,
-    Step,
+    SampleStep,
 )
 from lgir.backends.llvm.single_sample.tree_kernels import lower_dense_trees, lower_map_trees
 from lgir.backends.llvm.target import Target
@@ -66,9 +66,9 @@ class SingleSampleProgram:
         self.workspace, self.ones = self.plan.workspace, self.plan.ones
         self.context = ContextLayout(len(self.graph.inputs), len(self.graph.outputs))
         self.context_words = self.context.output_slot(len(self.graph.outputs))
-        kernel_set = KernelSet(self.context, ternary=target.ternary)
-        self._records = [_lower(step, kernel_set) for step in self.plan.steps]
-        self.kernels = kernel_set.texts
+        kernels = SampleKernels(self.context, ternary=target.ternary)
+        self._records = [_lower(step, kernels) for step in self.plan.steps]
+        self.kernels = kernels.texts
         work = (step.cycles(ZEN4, ternary=target.ternary) for step in self.plan.steps)
         self.cycles = sum((ZEN4.step + cycles for cycles in work), 0.0)
 
@@ -89,7 +89,7 @@ class SingleSampleProgram:
         ]
 
 
-def _lower(step: Step, kernels: KernelSet) -> StepRecord | _InputRecords:
+def _lower(step: SampleStep, kernels: SampleKernels) -> StepRecord | _InputRecords:
     match step:
         case LoadSample():
             return _lower_by_kind(step, lower_load, kernels)
@@ -113,7 +113,9 @@ _InputStep = TypeVar("_InputStep", LoadSample, CompareLevels)
 
 
 def _lower_by_kind(
-    step: _InputStep, lower: Callable[[_InputStep, str, KernelSet], StepRecord], kernels: KernelSet
+    step: _InputStep,
+    lower: Callable[[_InputStep, str, SampleKernels], StepRecord],
+    kernels: SampleKernels,
 ) -> _InputRecords:
     """Return the records of a step for every kind of samples of its graph input."""
     kinds = INPUT_KINDS[step.dtype]

@@ -18,8 +18,8 @@ from lgir.backends.llvm.object_cache import ObjectCache
 from lgir.backends.llvm.records import RecordArray, link_records
 from lgir.backends.llvm.run_loop import RunLoop
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES, crossover
-from lgir.backends.llvm.single_sample.kernel_set import RUN_SAMPLES
 from lgir.backends.llvm.single_sample.program import SingleSampleProgram
+from lgir.backends.llvm.single_sample.sample_kernels import RUN_SAMPLES
 from lgir.backends.llvm.target import Target
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value

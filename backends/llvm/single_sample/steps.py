@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.backends.llvm.single_sample.costs import CycleCosts
-from lgir.backends.llvm.single_sample.perfect_trees import TreeTemplate
+from lgir.backends.llvm.single_sample.perfect_trees import PerfectTreeTemplate
 from lgir.backends.llvm.single_sample.shifted_nets import Bools, Ints
 
 LANES: Final = 64
@@ -120,7 +120,7 @@ class DenseTrees:
         out: the offset of the results (vectors, LANES).
     """
 
-    template: TreeTemplate
+    template: PerfectTreeTemplate
     masks: Bools
     leaves: int
     out: int
@@ -148,7 +148,7 @@ class MapTrees:
         vectors: the vectors of POSITIONS cells of each tree.
     """
 
-    template: TreeTemplate
+    template: PerfectTreeTemplate
     leaves: Ints
     out: Ints
     masks: Bools
@@ -233,7 +233,7 @@ class ExportBits:
         return self.size * costs.streamed_byte
 
 
-Step = (
+SampleStep = (
     LoadSample
     | CompareLevels
     | GatherBytes

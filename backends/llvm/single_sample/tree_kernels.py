@@ -8,9 +8,13 @@ import numpy as np
 
 from lgir.backends.llvm.llvm_text import PLANE, FunctionWriter
 from lgir.backends.llvm.records import INTEGER, StepRecord
-from lgir.backends.llvm.single_sample.kernel_set import KernelSet, offset_table, sample_layout
-from lgir.backends.llvm.single_sample.perfect_trees import TreeTemplate
+from lgir.backends.llvm.single_sample.perfect_trees import PerfectTreeTemplate
 from lgir.backends.llvm.single_sample.plan import by_vector
+from lgir.backends.llvm.single_sample.sample_kernels import (
+    SampleKernels,
+    offset_table,
+    sample_layout,
+)
 from lgir.backends.llvm.single_sample.steps import LANES, POSITIONS, DenseTrees, MapTrees
 
 _DWORDS: Final = f"<{POSITIONS // 4} x i32>"
@@ -22,7 +26,7 @@ _DENSE_TREES: Final = sample_layout(leaves=INTEGER)
 """`count` is the vectors of trees, and `rows` their masks."""
 
 
-def lower_map_trees(step: MapTrees, kernels: KernelSet) -> StepRecord:
+def lower_map_trees(step: MapTrees, kernels: SampleKernels) -> StepRecord:
     """Return the record of trees over the cells of maps."""
     template = step.template
     masks = np.where(step.masks, np.uint32(0xFFFF_FFFF), np.uint32(0))
@@ -35,7 +39,7 @@ def lower_map_trees(step: MapTrees, kernels: KernelSet) -> StepRecord:
     )
 
 
-def lower_dense_trees(step: DenseTrees, kernels: KernelSet) -> StepRecord:
+def lower_dense_trees(step: DenseTrees, kernels: SampleKernels) -> StepRecord:
     """Return the record of trees of a dense layer."""
     template = step.template
     return _DENSE_TREES.record(
@@ -47,7 +51,7 @@ def lower_dense_trees(step: DenseTrees, kernels: KernelSet) -> StepRecord:
     )
 
 
-def _write_map_trees(f: FunctionWriter, template: TreeTemplate) -> None:
+def _write_map_trees(f: FunctionWriter, template: PerfectTreeTemplate) -> None:
     """Evaluate each row's tree at `vectors` vectors of POSITIONS cells."""
     count, vectors = _MAP_TREES.load(f, "count"), _MAP_TREES.load(f, "vectors")
     rows = _MAP_TREES.load(f, "rows")
@@ -65,7 +69,7 @@ def _write_map_trees(f: FunctionWriter, template: TreeTemplate) -> None:
             f.store(_DWORDS, value, f.gep(out, x.index), 1)
 
 
-def _write_dense_trees(f: FunctionWriter, template: TreeTemplate) -> None:
+def _write_dense_trees(f: FunctionWriter, template: PerfectTreeTemplate) -> None:
     """Evaluate `count` vectors of trees, from the bits at `leaves` to `out`.
 
     The leaves of one vector follow each other, and so do its masks in `rows`.
@@ -87,7 +91,7 @@ def _write_dense_trees(f: FunctionWriter, template: TreeTemplate) -> None:
 
 
 def _write_tree(
-    f: FunctionWriter, template: TreeTemplate, kind: str, leaves: list[str], masks: list[str]
+    f: FunctionWriter, template: PerfectTreeTemplate, kind: str, leaves: list[str], masks: list[str]
 ) -> str:
     """Write the value of a tree of vectors of type `kind`; see `PerfectTrees` for the masks.
 

@@ -9,7 +9,7 @@ from single_sample_interpreter import tree_values
 import lgir
 from lgir.backends.llvm.single_sample.perfect_trees import (
     MAX_HEIGHT,
-    TreeTemplate,
+    PerfectTreeTemplate,
     cell_range,
     cut_perfect_trees,
 )
@@ -58,8 +58,8 @@ def test_trees_compute_the_body(k: int, depth_bias: float, duplicate_gates: bool
 
 
 def test_templates_have_names_of_their_own() -> None:
-    templates = [TreeTemplate(height) for height in (1, 2, 3)]
-    templates += [TreeTemplate(0, arity) for arity in (3, 4, 5, 6)]
+    templates = [PerfectTreeTemplate(height) for height in (1, 2, 3)]
+    templates += [PerfectTreeTemplate(0, arity) for arity in (3, 4, 5, 6)]
     assert len({template.name for template in templates}) == len(templates)
     assert [template.num_masks for template in templates] == [4, 10, 22, 8, 16, 32, 64]
 

@@ -36,7 +36,7 @@ _PERMUTE_DECLARATIONS: Final = "".join(
 )
 
 
-class KernelSet:
+class SampleKernels:
     """The kernels that a program uses so far.
 
     Attributes:
@@ -70,14 +70,14 @@ def sample_layout(**fields: FieldType | tuple[FieldType, int]) -> RecordLayout:
     return RecordLayout(rows=POINTER, count=INTEGER, out=INTEGER, slot=INTEGER, **fields)
 
 
-def declarations(*, ternary: bool) -> str:
+def sample_declarations(*, ternary: bool) -> str:
     """Return the declarations of kernels beyond those of the block program."""
     return _DECLARATIONS + (_PERMUTE_DECLARATIONS if ternary else "")
 
 
 def kernel_module(kernel: str, *, ternary: bool) -> str:
     """Return the LLVM text of a module that holds one kernel."""
-    return module_text([declarations(ternary=ternary) + kernel], ternary=ternary)
+    return module_text([sample_declarations(ternary=ternary) + kernel], ternary=ternary)
 
 
 def _run_samples(*, ternary: bool) -> str:
