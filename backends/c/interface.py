@@ -251,12 +251,13 @@ typedef struct lgir_value {
 
 
 def _parameter_name(name: str, taken: set[str]) -> str:
-    """Return a C name that is not in `taken` and means nothing else in the file, and take it.
+    """Return a C name that is not in `taken` and means nothing else to a compiler, and take it.
 
     Names in `taken` are in lower case, since macros are in capitals.
     """
     base = c_name(name)
-    base = f"{base}_" if base in _KEYWORDS or _USED_INSIDE.match(base) else base
+    if base in _KEYWORDS or _MACROS.match(base) or _USED_INSIDE.match(base):
+        base += "_"
     unique, number = base, 2
     while unique.lower() in taken:
         unique, number = f"{base}_{number}", number + 1
@@ -265,15 +266,25 @@ def _parameter_name(name: str, taken: set[str]) -> str:
 
 
 _KEYWORDS: Final = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
-    constexpr continue decltype default delete do double dynamic_cast else enum explicit export
-    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
-    nullptr operator or or_eq private protected public register reinterpret_cast restrict return
-    short signed sizeof static static_assert static_cast struct switch template this thread_local
-    throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while
-    xor xor_eq""".split()  # noqa: SIM905 (a paragraph reads better)
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
+    char32_t class co_await co_return co_yield compl concept const consteval constexpr constinit
+    const_cast continue contract_assert decltype default delete do double dynamic_cast else enum
+    explicit export extern false float for friend goto if inline int long mutable namespace new
+    noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
+    requires restrict return short signed sizeof static static_assert static_cast struct switch
+    template this thread_local throw true try typedef typeid typename typeof typeof_unqual union
+    unsigned using virtual void volatile wchar_t while xor xor_eq""".split()  # noqa: SIM905
 )
-"""Keywords of C and C++."""
+"""Keywords of C23 and C++26, and of their older versions."""
+
+_MACROS: Final = re.compile(
+    r"([A-Z][A-Z0-9_]+|I|complex|imaginary|noreturn|errno|stdin|stdout|stderr|signgam|"
+    r"math_errhandling|linux|unix|i386|mips|sparc|sun|vax|m68k|sgi|near|far|small|hyper|interface)$"
+)
+"""Names of macros, by convention in capitals, and others of the C library, compilers and Windows.
+
+Compilers predefine the names of systems if no standard is asked for.
+"""
 
 _USED_INSIDE: Final = re.compile(
     r"(i|m|p|word|plane|space|sum|unpack|mux|LANES|NULL|HUGE_VALF|memset|u?int\w*_t|size_t|"

@@ -39,12 +39,22 @@ def string_literal(text: str) -> str:
 
 
 def comment(text: str) -> str:
-    """Return `text` as a C comment wrapped at 94 columns. Line breaks separate paragraphs."""
-    paragraphs = text.replace("*/", "* /").split("\n")
-    lines = [line for p in paragraphs for line in textwrap.wrap(p, 94) or [""]]
+    """Return `text` as a C comment wrapped at 94 columns. Line breaks separate paragraphs.
+
+    Characters that cannot be seen become "?", because compilers warn of text that is not shown as
+    it is read; for the same reason, nothing inside looks like the begin or the end of a comment.
+    """
+    lines = []
+    for paragraph in text.split("\n"):
+        safe = _visible(paragraph).replace("*/", "* /").replace("/*", "/ *")
+        lines += textwrap.wrap(safe, 94) or [""]
     if len(lines) == 1:
         return f"/* {lines[0]} */"
     return "\n".join(["/* " + lines[0], *(f" * {line}".rstrip() for line in lines[1:]), " */"])
+
+
+def _visible(text: str) -> str:
+    return "".join(" " if c.isspace() else c if c.isprintable() else "?" for c in text)
 
 
 def define(name: str, number: int, about: str = "") -> str:

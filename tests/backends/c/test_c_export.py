@@ -157,22 +157,55 @@ def test_the_header_serves_c_plus_plus(tmp_path: Path) -> None:
     subprocess.run(["c++", "-Wall", "-Werror", "-pedantic", "-fsyntax-only", source], check=True)
 
 
-@needs_cc
-def test_names_of_arrays_never_collide(tmp_path: Path) -> None:
+def graph_of_inputs(names: Sequence[str]) -> Graph:
+    """Return a graph with an input of one bit per name, and outputs of scores and of a bit."""
     b = GraphBuilder("9 lives!")
-    names = ["p", "sum", "rows_0", "class", "a b", "a_b", "A_B", "n", "workspace", "7", "memset"]
     inputs = [b.input(name, "bit", (1,)) for name in names]
     taps = np.array([[i, 0] for i in range(len(names))])
     body = Body.build(taps, np.zeros((0, 1)), np.zeros(0), np.arange(2, 2 + len(names)), rank=0)
-    graph = b.build(b.group_sum(b.logic(inputs, body), 1, name="word"), inputs[0])
+    return b.build(b.group_sum(b.logic(inputs, body), 1, name="word"), inputs[0])
+
+
+def assert_compiles(graph: Graph, folder: Path) -> str:
+    """Compile the source and the header as C and C++ of several standards; return the header."""
     export = export_c(graph)
-    (tmp_path / "net.c").write_bytes(export.data)
-    (tmp_path / "net.h").write_text(str(export.header))
-    subprocess.run(["cc", *STRICT, "-fsyntax-only", tmp_path / "net.c"], check=True)
+    header = str(export.header)
+    source, header_path = folder / "net.c", folder / "net.h"
+    source.write_bytes(export.data)
+    header_path.write_text(header)
+    flags = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    subprocess.run(["cc", *STRICT, "-fsyntax-only", source], check=True)
+    for standard in ("gnu11", "gnu2x"):
+        subprocess.run(["cc", f"-std={standard}", *flags, source], check=True)
     if shutil.which("c++"):
-        header = tmp_path / "net.h"
-        subprocess.run(["c++", "-x", "c++", "-Wall", "-fsyntax-only", header], check=True)
-    assert "int v9_lives_predict_u8(const uint8_t *p_, const uint8_t *sum_," in str(export.header)
+        for standard in ("c++11", "c++20", "gnu++20"):
+            command = ["c++", f"-std={standard}", "-x", "c++", *flags, header_path]
+            subprocess.run(command, check=True)
+    return header
+
+
+@needs_cc
+def test_names_of_arrays_never_collide(tmp_path: Path) -> None:
+    names = ["p", "sum", "rows_0", "class", "a b", "a_b", "A_B", "n", "workspace", "7", "memset"]
+    header = assert_compiles(graph_of_inputs(names), tmp_path)
+    assert "int v9_lives_predict_u8(const uint8_t *p_, const uint8_t *sum_," in header
+
+
+@needs_cc
+def test_names_of_arrays_are_neither_keywords_nor_macros(tmp_path: Path) -> None:
+    names = "linux unix i386 typeof concept requires co_await constinit char8_t const_cast asm "
+    names += "SIZE_MAX NULL INT8_MAX WCHAR_MAX HUGE_VALF LANES I x X Bits"
+    header = assert_compiles(graph_of_inputs(names.split()), tmp_path)
+    assert "const uint8_t *linux_, " in header
+    assert "const uint8_t *x, " in header
+    assert "const uint8_t *Bits, " in header
+
+
+@needs_cc
+@pytest.mark.parametrize("name", ["a /* b */ c", "*/*", "\u202eabc", "a\x1b[2J\r\0", "\\", "é"])
+def test_names_of_graphs_stay_inside_comments(name: str, tmp_path: Path) -> None:
+    b = GraphBuilder(name)
+    assert_compiles(b.build(b.group_sum(b.input("x", "bit", (4,)), 2)), tmp_path)
 
 
 def test_the_source_is_small_and_has_no_dependencies() -> None:
