@@ -20,8 +20,11 @@ import time
 
 import numpy as np
 
-from lgir.equivalence.sweeping import Effort, Index, Literals, Sweep, TimeUp, by_level, solver_class
-from lgir.equivalence.windows import Chains
+from lgir.equivalence.arrays import Index, Literals
+from lgir.equivalence.effort import Effort, TimeUp
+from lgir.equivalence.implications import Implications
+from lgir.equivalence.pair_solver import solver_class
+from lgir.equivalence.sweeping import Sweep, sort_by_level
 from lgir.errors import LgirError, PassError
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
@@ -71,12 +74,12 @@ def sweep_body(body: Body, order: ThresholdOrder | None, effort: Effort) -> Body
     """
     if not body.num_gates:
         return body
-    chains = Chains.none(body.num_taps)
+    implications = Implications.none(body.num_taps)
     if order is not None:
         taps = slice(FIRST_TAP, body.first_gate)
-        chains = Chains.build(order.group[taps], order.rank[taps])
-    levelized = by_level(body)
-    engine = Sweep(levelized, chains, effort)
+        implications = Implications.build(order.group[taps], order.rank[taps])
+    levelized = sort_by_level(body)
+    engine = Sweep(levelized, implications, effort)
     with contextlib.suppress(TimeUp):  # What was proved before the time ran out holds.
         engine.run()
     literal = engine.literal[body.first_gate :]

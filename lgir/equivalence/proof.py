@@ -1,50 +1,56 @@
-"""Combinational equivalence of two graphs: body by body, and unrolled where that does not do.
+"""Combinational equivalence of two graphs: body by body, and unrolled if that is not enough.
 
-What `lgir.equivalence.matching` proves equal is shared; outputs that are not the same by then are
+What `lgir.equivalence.matching` proves equal is shared. Outputs that are not the same by then are
 unrolled down to the inputs, on top of what is shared, and swept (`lgir.equivalence.sweeping`). Bits
-must have one literal, sums the same number of each, constants and complements counted as such.
+must have one literal; sums must have the same number of each, constants and complements counted as
+such.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from lgir.equivalence.matching import correspond
-from lgir.equivalence.netlists import TooLarge, at_positions
+from lgir.equivalence.arrays import Mask
+from lgir.equivalence.at_positions import netlist_at_positions
+from lgir.equivalence.effort import Effort, GaveUp, TimeUp, TooLarge
+from lgir.equivalence.implications import draw_planes
+from lgir.equivalence.matching import match_values
+from lgir.equivalence.outputs import OutputBits, OutputPair
+from lgir.equivalence.pair_solver import solver_class
 from lgir.equivalence.sampling import default_samples, draw_samples
 from lgir.equivalence.simulation import Simulation
-from lgir.equivalence.sweeping import Effort, GaveUp, Sweep, TimeUp, draw, solver_class
-from lgir.equivalence.value_map import Atlas
+from lgir.equivalence.sweeping import Sweep
+from lgir.equivalence.value_map import ValueMap
 from lgir.equivalence.verdict import Verdict
 from lgir.ir.graph import Graph
-from lgir.ir.nodes import GroupSum, Reshape
 from lgir.ir.simulate import unpack_planes
 
-Literals = npt.NDArray[np.integer]
-
-_TRIES: Final = 64  # pairs of bits of an output that are looked at one by one
+_MAX_BIT_PAIRS: Final = 64  # pairs of bits of an output that are compared one by one
 
 
-class _Decided(Exception):
-    """The argument is the verdict: a sample on which the graphs differ, or that none is known."""
+class _Refuted(Exception):
+    """A sample on which the graphs differ was found; `verdict` holds it."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(str(verdict))
+        self.verdict = verdict
 
 
 def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdict:
     """Prove that two graphs compute the same, or find a sample on which they do not.
 
-    The verdict is None (unknown) where time runs out, or where sums are equal in a way that their
-    bits do not show.
+    The verdict is unknown if time runs out, or if sums are equal in a way that their bits do not
+    show.
 
     Args:
+        a: the first graph.
+        b: the second graph, with the same inputs and the same types of outputs.
         seconds: time limit.
-        seed: of the simulated samples.
+        seed: seed of the simulated samples.
 
     Raises:
         LgirError: python-sat is not installed.
@@ -54,31 +60,11 @@ def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdi
     verdict = Simulation(a, seed=seed).compare(b)
     if verdict.equivalent is False:
         return verdict
-    # First the graph of more nodes, so that what the other's bodies hold is looked for in them.
-    first, second = (a, b) if len(a.nodes) >= len(b.nodes) else (b, a)
-    atlas = Atlas([first, second])
-
-    def try_samples(variables: npt.NDArray[np.bool_]) -> None:
-        verdict = Simulation(a, inputs=atlas.space.samples(variables)).compare(b)
-        if verdict.equivalent is False:
-            raise _Decided(Verdict(False, "sat", 0, verdict.counterexample))
-
     try:
-        samples = draw_samples(a, default_samples(a), seed)
-        for deeper in (False, True):
-            correspond(atlas, samples, effort, try_samples, deeper)
-            outputs = [
-                [_Output.of(atlas, i, x) for x in g.outputs] for i, g in enumerate(atlas.graphs)
-            ]
-            pairs = [_Pair(*x) for x in zip(a.outputs, *outputs, strict=True)]
-            pairs = [pair for pair in pairs if not pair.equal()]
-            if not pairs:
-                break
-        note = _compare_unrolled(atlas, pairs, effort, try_samples) if pairs else None
-        return Verdict(True, "sat") if note is None else _unknown(note)
-    except _Decided as decided:
-        found: Verdict = decided.args[0]
-        return found
+        reason = _reason_unknown(a, b, effort, seed)
+        return Verdict(True, "sat") if reason is None else _unknown(reason)
+    except _Refuted as refuted:
+        return refuted.verdict
     except TimeUp:
         return _unknown(f"the time limit of {seconds:g} s was reached")
     except TooLarge as error:
@@ -87,136 +73,70 @@ def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdi
         return _unknown("two output bits were too hard to compare")
 
 
-def _unknown(note: str) -> Verdict:
-    return Verdict(None, "sat", note=note)
+def _unknown(reason: str) -> Verdict:
+    return Verdict(None, "sat", note=reason)
 
 
-@dataclass
-class _Output:
-    """An output: literals (n,) of its bits or of those that `op` sums, or a graph input's name."""
+def _reason_unknown(a: Graph, b: Graph, effort: Effort, seed: int) -> str | None:
+    """Return None if the graphs are proved equal, and otherwise why that is not known.
 
-    bits: Literals
-    op: GroupSum | None = None
-    raw: str | None = None
+    Raises _Refuted with a sample on which they differ.
+    """
+    # The graph of more nodes comes first, so that what the other's bodies hold is looked for in it.
+    values = ValueMap([a, b] if len(a.nodes) >= len(b.nodes) else [b, a])
 
-    @staticmethod
-    def of(atlas: Atlas, graph: int, name: str) -> _Output:
-        node = atlas.producer(graph, name)
-        while node is not None and isinstance(node.op, Reshape):
-            name = node.inputs[0]
-            node = atlas.producer(graph, name)
-        if node is not None and isinstance(node.op, GroupSum):
-            return _Output(atlas.codes(graph, node.inputs[0]).ravel(), node.op)
-        if atlas.graphs[graph].values[name].dtype == "bit":
-            return _Output(atlas.codes(graph, name).ravel())
-        return _Output(np.zeros(0, np.int64), raw=name)
+    def try_samples(assignments: Mask) -> None:
+        verdict = Simulation(a, inputs=values.space.samples(assignments)).compare(b)
+        if verdict.equivalent is False:
+            raise _Refuted(Verdict(False, "sat", 0, verdict.counterexample))
 
-    @property
-    def groups(self) -> int:
-        return len(self.bits) if self.op is None else self.op.groups
-
-    def counts(self, group: int) -> tuple[dict[int, int], int]:
-        """What a group's sum is: multiples of nets and a constant."""
-        bits = self.bits.reshape(self.groups, -1)[group]
-        nets, place = np.unique(bits >> 1, return_inverse=True)
-        odd = np.bincount(place, bits & 1)
-        times = np.bincount(place) - 2 * odd  # a complement counts 1 - x
-        constant = int(odd.sum())
-        found = dict(zip(nets.tolist(), times.astype(int).tolist(), strict=True))
-        found.pop(0, None)
-        return {net: n for net, n in found.items() if n}, constant
-
-
-@dataclass
-class _Pair:
-    """The two graphs' output of one place."""
-
-    name: str
-    left: _Output
-    right: _Output
-
-    def equal(self) -> bool:
-        return not self.open_groups()
-
-    def open_groups(self) -> list[int]:
-        """The groups of bits (a bit each where nothing is summed) that are not seen to be equal."""
-        one, two = self.left, self.right
-        if one.raw != two.raw:
-            raise _Decided(_unknown(f"output %{self.name} hands on an input's numbers"))
-        if one.op is None and two.op is None:
-            return np.flatnonzero(one.bits != two.bits).tolist()
-        return [g for g in range(one.groups) if not self._same_score(g)]
-
-    def _same_score(self, group: int) -> bool:
-        one, two = self.left, self.right
-        (nets, here), (others, there) = one.counts(group), two.counts(group)
-        if nets != others or one.op is None or two.op is None:
-            return False
-        low, high = (sum(n for n in nets.values() if n * sign > 0) for sign in (-1, 1))
-        counts = np.arange(low, high + 1)
-        return np.array_equal(_scores(one.op, counts + here), _scores(two.op, counts + there))
-
-    def part(self, groups: list[int]) -> _Pair:
-        """Some of the groups alone."""
-        left, right = (
-            _Output(
-                x.bits.reshape(x.groups, -1)[groups].ravel(),
-                None if x.op is None else replace(x.op, groups=len(groups)),
-            )
-            for x in (self.left, self.right)
+    samples = draw_samples(a, default_samples(a), seed)
+    unequal: list[OutputPair] = []
+    for deeper in (False, True):
+        match_values(values, samples, effort, try_samples, deeper)
+        sides = (
+            [OutputBits.of(values, i, name) for name in graph.outputs]
+            for i, graph in enumerate(values.graphs)
         )
-        return _Pair(self.name, left, right)
-
-    def unlike(self) -> list[tuple[int, int]]:
-        """Literals of bits that one side has and the other lacks, in pairs."""
-        found: list[tuple[int, int]] = []
-        for group in self.open_groups():
-            one, two = (
-                x.bits.reshape(x.groups, -1)[group].tolist() for x in (self.left, self.right)
-            )
-            left, right = Counter(one) - Counter(two), Counter(two) - Counter(one)
-            found += zip(left.elements(), right.elements(), strict=False)
-        return found
-
-
-def _scores(op: GroupSum, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """The scores of these counts, as bits."""
-    scores = (counts.astype(np.float32) + np.float32(op.beta)) / np.float32(op.tau)
-    return scores.view(np.int32)
+        pairs = [OutputPair(*x) for x in zip(a.outputs, *sides, strict=True)]
+        for pair in pairs:
+            if pair.left.raw != pair.right.raw:
+                return f"output %{pair.name} hands on an input's numbers"
+        unequal = [pair for pair in pairs if not pair.is_equal()]
+        if not unequal:
+            return None
+    return _compare_unrolled(values, unequal, effort, try_samples)
 
 
 def _compare_unrolled(
-    atlas: Atlas,
-    pairs: list[_Pair],
+    values: ValueMap,
+    pairs: list[OutputPair],
     effort: Effort,
-    try_samples: Callable[[npt.NDArray[np.bool_]], None],
+    try_samples: Callable[[Mask], None],
 ) -> str | None:
-    """None where all pairs are equal, else why that is not known. Raises _Decided."""
-    pairs = [pair.part(pair.open_groups()) for pair in pairs]
-    outputs = [x for pair in pairs for x in (pair.left, pair.right)]
-    netlist = at_positions(atlas, np.concatenate([x.bits for x in outputs]))
+    """Return None if all pairs of outputs are equal, and otherwise why that is not known."""
+    pairs = [pair.restricted_to(pair.unequal_groups()) for pair in pairs]
+    sides = [x for pair in pairs for x in (pair.left, pair.right)]
+    netlist = netlist_at_positions(values, np.concatenate([x.bits for x in sides]))
 
-    def try_taps(values: npt.NDArray[np.bool_]) -> None:
-        try_samples(atlas.assignments(netlist.variables, values))
+    def try_taps(assignments: Mask) -> None:
+        try_samples(values.assignments(netlist.variables, assignments))
 
-    planes = draw(netlist.chains, effort.words, effort.seed)
+    planes = draw_planes(netlist.implications, effort.words, effort.seed)
     try_taps(unpack_planes(planes, 64 * effort.words))
-    sweep = Sweep(netlist.body, netlist.chains, effort, try_taps)
+    sweep = Sweep(netlist.body, netlist.implications, effort, try_taps)
     sweep.run()
-    literal = netlist.roots(sweep.literal)
-    for x, bits in zip(
-        outputs, np.split(literal, np.cumsum([len(x.bits) for x in outputs])[:-1]), strict=True
-    ):
-        x.bits = bits
+    literal = netlist.root_literals(sweep.literal)
+    ends = np.cumsum([len(x.bits) for x in sides])[:-1]
+    for x, bits in zip(sides, np.split(literal, ends), strict=True):
+        x.bits = bits.astype(np.int64)
     for pair in pairs:
-        for one, two in pair.unlike()[:_TRIES]:
-            found = sweep.difference(one, two)
-            if found is not None:
-                try_taps(found[None])
-                continue
-            for x in (pair.left, pair.right):  # equal after all, where the sweep gave up
-                odd = (x.bits ^ two) & 1
-                x.bits = np.where(x.bits >> 1 == two >> 1, one ^ odd, x.bits)
-        if not pair.equal():
+        for left, right in pair.unmatched_bits()[:_MAX_BIT_PAIRS]:
+            difference = sweep.difference(left, right)
+            if difference is not None:
+                try_taps(difference[None])
+            else:  # they are equal after all, although the sweep gave up
+                pair.merge(left, right)
+        if not pair.is_equal():
             return f"bits of output %{pair.name} differ, sums may not"
     return None

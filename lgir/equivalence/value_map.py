@@ -10,121 +10,143 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from lgir.equivalence.arrays import ElementLiterals, Index, Mask
+from lgir.equivalence.implications import Implications
 from lgir.ir.graph import Graph
 from lgir.ir.input_space import InputSpace
 from lgir.ir.nodes import Logic, Node, Reshape, Threshold
 from lgir.ir.types import FIRST_TAP, Shape
 
-Codes = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-FALSE_CODE: Final = 0
-TRUE_CODE: Final = 1
-
 
 @dataclass(eq=False)
-class Made:
-    """The value that a Logic node makes.
+class LogicValue:
+    """The value that a Logic node computes.
 
     Attributes:
-        graph, name: where it stands.
-        node, op: what makes it.
-        first: its first own element; element (channel, position) is first + channel * positions +
+        index: its number in `ValueMap.logic_values`.
+        graph: the number of its graph.
+        name: its name there.
+        node: the node that computes it.
+        op: that node's operator.
+        first: its first element; element (channel, position) is first + channel * positions +
             position.
-        codes: (C, positions) what its elements equal, 2 * element + complement.
-        shared: (C,) its channels that an element of the other graph was proved to equal.
+        literals: what its elements equal, (C, positions).
+        shared: which of its channels an element of the other graph was proved to equal, (C,).
     """
 
+    index: int
     graph: int
     name: str
     node: Node
     op: Logic
     first: int
-    codes: Codes
+    literals: ElementLiterals
     shared: Mask
 
     @property
-    def own(self) -> Codes:
-        """(C, positions) its own elements."""
-        size = self.codes.size
-        return 2 * np.arange(self.first, self.first + size).reshape(self.codes.shape)
+    def elements(self) -> Index:
+        """Return its elements, (C, positions)."""
+        size = self.literals.size
+        return np.arange(self.first, self.first + size).reshape(self.literals.shape)
+
+    def channels_of(self, elements: Index) -> Index:
+        """Return the channels of some of its elements."""
+        return (elements - self.first) // self.op.positions
 
 
-class Atlas:
+class ValueMap:
     """The values of some graphs with the same inputs, and what their elements equal.
 
-    Elements: 0 is False, then the variables of `space`, then those of every Logic node's output in
-    topological order, graph after graph. `made` lists these outputs.
+    Element 0 is False. The variables of `space` follow, then the elements of every Logic node's
+    output in topological order, graph after graph.
+
+    Attributes:
+        graphs: the graphs.
+        space: the variables of their inputs.
+        logic_values: the outputs of their Logic nodes, in the order of their elements.
+        num_inputs: number of elements that are False or a variable.
+        num_elements: number of all elements.
     """
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
         self.graphs = graphs
         self.space = InputSpace(graphs)
-        self.made: list[Made] = []
-        self._by_name: dict[tuple[int, str], Made] = {}
-        first = self.first_made = 1 + self.space.num_variables
+        self.num_inputs = 1 + self.space.num_variables
+        self.logic_values: list[LogicValue] = []
+        self._by_name: dict[tuple[int, str], LogicValue] = {}
+        first = self.num_inputs
         for i, graph in enumerate(graphs):
             for node, op in graph.of_type(Logic):
                 shape = (len(op.body.outputs), op.positions)
-                codes = 2 * np.arange(first, first + math.prod(shape)).reshape(shape)
-                made = Made(i, node.output, node, op, first, codes, np.zeros(shape[0], bool))
-                self.made.append(made)
-                self._by_name[i, node.output] = made
-                first += codes.size
+                literals = 2 * np.arange(first, first + math.prod(shape)).reshape(shape)
+                shared = np.zeros(shape[0], bool)
+                index = len(self.logic_values)
+                value = LogicValue(index, i, node.output, node, op, first, literals, shared)
+                self.logic_values.append(value)
+                self._by_name[i, node.output] = value
+                first += literals.size
         self.num_elements = first
-        self._firsts = np.array([m.first for m in self.made], np.int64)
+        self._firsts = np.array([v.first for v in self.logic_values], np.int64)
         self._producers = [{node.output: node for node in graph.nodes} for graph in graphs]
 
-    def maker(self, graph: int, name: str) -> Made | None:
-        """The Logic node's output of that name, None where another node makes the value."""
+    def logic_value(self, graph: int, name: str) -> LogicValue | None:
+        """Return the Logic node's output of that name, or None if no Logic node computes it."""
         return self._by_name.get((graph, name))
 
     def shape(self, graph: int, name: str) -> Shape:
+        """Return the shape of a value."""
         return self.graphs[graph].values[name].shape
 
     def producer(self, graph: int, name: str) -> Node | None:
+        """Return the node that computes a value, or None for an input."""
         return self._producers[graph].get(name)
 
-    def codes(self, graph: int, name: str) -> Codes:
-        """(C, positions) what the elements of a value of bits equal."""
-        made = self.maker(graph, name)
-        if made is not None:
-            return made.codes
+    def literals(self, graph: int, name: str) -> ElementLiterals:
+        """Return what the elements of a value of bits equal, (C, positions)."""
+        logic_value = self.logic_value(graph, name)
+        if logic_value is not None:
+            return logic_value.literals
         value = self.graphs[graph].values[name]
         shape = (value.shape[0], math.prod(value.shape[1:]))
         node = self.producer(graph, name)
         if node is None:
-            return _of_nets(self.space.bit_nets(value)).reshape(shape)
+            return _literals_of_nets(self.space.bit_nets(value)).reshape(shape)
         if isinstance(node.op, Threshold):
             source = self.graphs[graph].values[node.inputs[0]]
-            return _of_nets(self.space.threshold_nets(source, node.op)).reshape(shape)
+            nets = self.space.threshold_nets(source, node.op)
+            return _literals_of_nets(nets).reshape(shape)
         assert isinstance(node.op, Reshape)
-        return self.codes(graph, node.inputs[0]).reshape(shape)
+        return self.literals(graph, node.inputs[0]).reshape(shape)
 
-    def owners(self, elements: Codes) -> Codes:
-        """Numbers in `made` of the values that own these elements, -1 for False and variables."""
+    def owners(self, elements: Index) -> Index:
+        """Return the numbers in `logic_values` of the values that own some elements.
+
+        The owner of False and of variables is -1.
+        """
         return np.searchsorted(self._firsts, elements, side="right") - 1
 
-    def assignments(self, elements: Codes, values: Mask) -> Mask:
-        """(n, variables) assignments of all variables from those (n, elements) of some."""
-        found = np.zeros((len(values), self.space.num_variables), bool)
-        found[:, elements - 1] = values
-        return found
+    def assignments(self, elements: Index, values: Mask) -> Mask:
+        """Return assignments (n, variables) of all variables, from values (n, elements) of some.
 
-    def chains(self, elements: Codes) -> tuple[Codes, Codes]:
-        """Group and rank of elements: of one group, one of higher rank implies the lower."""
+        Other variables are False.
+        """
+        assignment = np.zeros((len(values), self.space.num_variables), bool)
+        assignment[:, elements - 1] = values
+        return assignment
+
+    def implications(self, elements: Index) -> Implications:
+        """Return which of some elements, taken as taps, imply each other."""
         group = np.concatenate([[-1], self.space.elements()])
-        inner = elements < self.first_made
-        own = len(group) + sum(value.size for value in self.space.inputs) + elements
-        own[inner] = group[elements[inner]]
-        return own, elements
+        is_input = elements < self.num_inputs
+        own_group = len(group) + sum(value.size for value in self.space.inputs) + elements
+        own_group[is_input] = group[elements[is_input]]
+        return Implications.build(own_group, elements)
 
 
-def _of_nets(nets: npt.NDArray[np.int32]) -> Codes:
-    """Codes of nets of an unrolled netlist: variable i is net FIRST_TAP + i."""
+def _literals_of_nets(nets: npt.NDArray[np.int32]) -> ElementLiterals:
+    """Return the literals of nets of an unrolled netlist, in which variable i is FIRST_TAP + i."""
     return np.where(nets < FIRST_TAP, nets, 2 * (nets.astype(np.int64) - FIRST_TAP + 1))

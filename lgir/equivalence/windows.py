@@ -1,62 +1,35 @@
 """Truth tables of windows: many pairs of nets compared at once by exhaustive local simulation.
 
-A window starts at two nets and grows towards the taps, first where only one of the two reads, until
-its leaves are too many. Equal tables over the leaves prove the nets equal; different ones refute
-them where all leaves are taps (local exhaustive simulation, as in mockturtle's resubstitution).
+A window starts at two nets and grows towards the taps, first at the gates that only one of the two
+reads, until it has too many leaves. Equal tables over the leaves prove the nets equal; different
+ones refute them if all leaves are taps (exhaustive local simulation, as in mockturtle's
+resubstitution).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from lgir.equivalence.arrays import Index, Literals, Mask
+from lgir.equivalence.implications import Implications
 from lgir.ir.body import Body
-from lgir.ir.sets import distinct
 from lgir.ir.simulate import Words, evaluate_tables
 from lgir.ir.types import FALSE, FIRST_TAP
 
-Index = npt.NDArray[np.int64]
-Literals = npt.NDArray[np.int32]
-Mask = npt.NDArray[np.bool_]
-
 MAX_LEAVES: Final = 8
-_GROWTH: Final = (6, 10)  # gates taken in while one net alone reads them, and altogether
+_ONE_SIDED_STEPS: Final = 6  # gates taken in that only one of the two nets reads
+_STEPS: Final = 10  # gates taken in after those
 _ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
-@dataclass(frozen=True)
-class Chains:
-    """Which taps imply each other: of one `group` (T,), one of higher `rank` implies the lower.
-
-    Ranks (T,) of one group differ, as `build` makes sure.
-    """
-
-    group: Index
-    rank: Index
-
-    @staticmethod
-    def none(count: int) -> Chains:
-        """Taps that are independent."""
-        return Chains(np.arange(count), np.arange(count))
-
-    @staticmethod
-    def build(group: Index, rank: Index) -> Chains:
-        """Taps of equal rank must be equal; they are put in any order."""
-        place = np.empty(len(group), np.int64)
-        place[np.lexsort((rank, group))] = np.arange(len(group))
-        return Chains(group, place)
-
-    @property
-    def any(self) -> bool:
-        """Whether any tap implies another."""
-        return len(distinct(self.group)) < len(self.group)
-
-
 def _patterns() -> Words:
-    """(MAX_LEAVES, words): the truth table of each leaf."""
+    """Return the table of each leaf, uint64 (MAX_LEAVES, words).
+
+    Leaf j is bit j of the row number, so leaves after the last one used repeat the rows before.
+    """
     rows = np.arange(1 << MAX_LEAVES)
     bits = (rows >> np.arange(MAX_LEAVES)[:, None] & 1).astype(bool)
     return np.packbits(bits, axis=1, bitorder="little").view("<u8").astype(np.uint64)
@@ -65,25 +38,30 @@ def _patterns() -> Words:
 _PATTERNS: Final = _patterns()
 
 
-class Windows:
-    """Windows over one body, read through `literal` (num_nets,): what nets are known to equal."""
+class WindowTables:
+    """Compares literals of one body by the tables of windows.
 
-    def __init__(self, body: Body, literal: Literals, chains: Chains) -> None:
+    `literal` (num_nets,) is what each net is known to equal, through which windows are read; its
+    owner updates it in place.
+    """
+
+    def __init__(self, body: Body, literal: Literals, implications: Implications) -> None:
         self.body = body
         self.literal = literal
-        self.chains = chains if chains.any else None
+        self.implications = implications if implications.exist else None
 
     def compare(self, x: Literals, y: Literals) -> tuple[Mask, list[tuple[int, Index, Mask]]]:
-        """Literals (n,) pair by pair.
+        """Compare literals (n,) pair by pair.
 
-        Returns which pairs (n,) are equal, and what tells some of the others apart: the pair's
-        number, nets that are taps, and their values.
+        Returns:
+            Which pairs are proved equal, bool (n,), and for some of the others what tells them
+            apart: the pair's number, nets that are taps, and their values.
         """
         equal = x == y
         rows = np.flatnonzero(~equal)
-        window = _Window(self, x[rows] >> 1, y[rows] >> 1)
+        window = _WindowBatch(self, x[rows] >> 1, y[rows] >> 1)
         refuted: list[tuple[int, Index, Mask]] = []
-        for one_sided, steps in zip((True, False), _GROWTH, strict=True):
+        for one_sided, steps in ((True, _ONE_SIDED_STEPS), (False, _STEPS)):
             if not len(rows):
                 break
             window.grow(steps, one_sided)
@@ -91,24 +69,26 @@ class Windows:
             unequal: Mask = np.bitwise_or.reduce(differs, axis=1) != 0
             equal[rows[~unequal]] = True
             whole: Mask = unequal & (window.border < self.body.first_gate).all(axis=1)
-            found = _assignments(window.border[whole], differs[whole])
-            refuted += [(r, *x) for r, x in zip(rows[whole].tolist(), found, strict=True)]
-            open_: Mask = unequal & ~whole
-            window.keep(open_)
-            rows = rows[open_]
+            samples = _first_differences(window.border[whole], differs[whole])
+            refuted += [(r, *s) for r, s in zip(rows[whole].tolist(), samples, strict=True)]
+            undecided: Mask = unequal & ~whole
+            window.keep(undecided)
+            rows = rows[undecided]
         return equal, refuted
 
 
-class _Window:
-    """Windows of n pairs as rows of arrays.
+class _WindowBatch:
+    """The windows of n pairs of nets, as rows of arrays.
 
-    `border` (n, MAX_LEAVES) holds the leaves, 0 where there are fewer, and `side` whether the
-    first net (1), the second (2) or both (3) were seen to read each; `gates` (n, steps) the gates
-    inside, 0 where there are fewer.
+    Attributes:
+        border: the leaves, (n, MAX_LEAVES); 0 fills a row with fewer.
+        side: whether the first net (1), the second (2) or both (3) were seen to read each leaf.
+        gates: the gates inside, (n, steps); 0 fills a row with fewer.
     """
 
-    def __init__(self, windows: Windows, one: Literals, two: Literals) -> None:
-        self.body, self.literal, self.chains = windows.body, windows.literal, windows.chains
+    def __init__(self, tables: WindowTables, one: Literals, two: Literals) -> None:
+        self.body, self.literal = tables.body, tables.literal
+        self.implications = tables.implications
         n = len(one)
         self.border = np.zeros((n, MAX_LEAVES), np.int32)
         self.side = np.zeros((n, MAX_LEAVES), np.int8)
@@ -120,10 +100,14 @@ class _Window:
         self.side[same & (one > 0), 0] = 3
 
     def keep(self, rows: Mask) -> None:
+        """Drop the windows that `rows` (n,) leaves out."""
         self.border, self.side, self.gates = self.border[rows], self.side[rows], self.gates[rows]
 
     def grow(self, steps: int, one_sided: bool) -> None:
-        """Take in up to `steps` gates each, the latest first, while the leaves are not too many."""
+        """Take up to `steps` gates into each window, the latest first, while the leaves fit.
+
+        With `one_sided`, gates that both nets read stay leaves.
+        """
         first = self.body.first_gate
         active = np.arange(len(self.border))
         for _ in range(steps):
@@ -146,7 +130,7 @@ class _Window:
             wide = np.concatenate([border, operands], axis=1)
             sides = np.concatenate([side, np.broadcast_to(inherited, operands.shape)], axis=1)
             sides[wide == FALSE] = 0
-            wide, sides = _united(wide, sides)
+            wide, sides = _merge_repeated(wide, sides)
             fits = wide[:, MAX_LEAVES:].max(axis=1, initial=0) == 0
             active = active[fits]
             self.border[active] = wide[fits, :MAX_LEAVES]
@@ -156,7 +140,7 @@ class _Window:
             self.gates = np.concatenate([self.gates, added], axis=1)
 
     def differs(self, x: Literals, y: Literals) -> Words:
-        """(n, words) the rows of the truth tables where literals x and y differ and may."""
+        """Return the possible rows of the tables in which literals x and y differ, (n, words)."""
         # Columns: the constant, the leaves, the gates inside in ascending order.
         gates = np.sort(self.gates, axis=1)
         nets = np.concatenate([np.zeros((len(x), 1), np.int32), self.border, gates], axis=1)
@@ -171,17 +155,17 @@ class _Window:
             inputs = [_read(nets[rows], value[rows], operands[:, j]) for j in range(self.body.k)]
             value[rows, column] = evaluate_tables(self.body.table[gate], inputs)
         differs: Words = _read(nets, value, x) ^ _read(nets, value, y)
-        if self.chains is not None:
+        if self.implications is not None:
             differs &= ~self._impossible()
         return differs
 
     def _impossible(self) -> Words:
-        """(n, words) the rows of the truth tables in which a leaf lacks what it implies."""
-        assert self.chains is not None
+        """Return the rows of the tables in which a leaf lacks what it implies, (n, words)."""
+        assert self.implications is not None
         out = np.zeros((len(self.border), _PATTERNS.shape[1]), np.uint64)
         is_tap = (self.border >= FIRST_TAP) & (self.border < self.body.first_gate)
         tap = np.where(is_tap, self.border - FIRST_TAP, 0)
-        group, rank = self.chains.group[tap], self.chains.rank[tap]
+        group, rank = self.implications.group[tap], self.implications.rank[tap]
         for i in range(MAX_LEAVES):
             for j in range(MAX_LEAVES):
                 bad = is_tap[:, i] & is_tap[:, j] & (group[:, i] == group[:, j])
@@ -191,8 +175,10 @@ class _Window:
         return out
 
 
-def _united(nets: Literals, sides: npt.NDArray[np.int8]) -> tuple[Literals, npt.NDArray[np.int8]]:
-    """Rows without repetition, zeros last; sides of repeated nets are joined."""
+def _merge_repeated(
+    nets: Literals, sides: npt.NDArray[np.int8]
+) -> tuple[Literals, npt.NDArray[np.int8]]:
+    """Return rows of nets without repetition, zeros last; the sides of repeated nets are joined."""
     packed = np.sort(-(nets.astype(np.int64) * 4 + sides), axis=1)
     nets, sides = (-packed >> 2).astype(np.int32), (-packed & 3).astype(np.int8)
     for j in range(nets.shape[1] - 1, 0, -1):
@@ -204,19 +190,22 @@ def _united(nets: Literals, sides: npt.NDArray[np.int8]) -> tuple[Literals, npt.
 
 
 def _read(nets: Literals, value: Words, literal: Literals) -> Words:
-    """(n, words) the value of a literal (n,) in each window; what is not inside reads False."""
-    at = (nets == (literal >> 1)[:, None]).argmax(axis=1)
-    found: Words = value[np.arange(len(nets)), at]
-    flip = np.where(literal & 1, _ONES, np.uint64(0))
-    return found ^ flip[:, None]
+    """Return the table of one literal per window, (n, words).
+
+    `literal` is (n,); a net that is not inside its window reads False.
+    """
+    column = (nets == (literal >> 1)[:, None]).argmax(axis=1)
+    table: Words = value[np.arange(len(nets)), column]
+    complement = np.where(literal & 1, _ONES, np.uint64(0))
+    return table ^ complement[:, None]
 
 
-def _assignments(border: Literals, differs: Words) -> list[tuple[Index, Mask]]:
-    """For each window the first row of its table that differs: its leaves and their values."""
+def _first_differences(border: Literals, differs: Words) -> list[tuple[Index, Mask]]:
+    """Return the leaves of each window and their values in the first row that differs."""
     if not len(border):
         return []
     raw = np.ascontiguousarray(differs).astype("<u8", copy=False).view(np.uint8)
     row = np.unpackbits(raw, axis=1, bitorder="little").argmax(axis=1)
     bits = (row[:, None] >> np.arange(MAX_LEAVES) & 1).astype(bool)
-    real: Any = border > FALSE
-    return [(b[r].astype(np.int64), v[r]) for b, v, r in zip(border, bits, real, strict=True)]
+    used: Mask = border > FALSE
+    return [(b[u].astype(np.int64), v[u]) for b, v, u in zip(border, bits, used, strict=True)]

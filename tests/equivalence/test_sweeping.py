@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lgir.equivalence.sweeping import Effort, Sweep, TimeUp, by_level, draw, gate_clauses
-from lgir.equivalence.windows import Chains, Windows
+from lgir.equivalence.effort import Effort, TimeUp
+from lgir.equivalence.implications import Implications, draw_planes
+from lgir.equivalence.pair_solver import gate_clauses
+from lgir.equivalence.sweeping import Sweep, sort_by_level
+from lgir.equivalence.windows import WindowTables
 from lgir.ir.body import Body
 from lgir.ir.simulate import evaluate_body, pack_planes, unpack_planes
 from lgir.ir.truth_tables import AND, XOR, full_mask
@@ -16,23 +19,26 @@ from random_graphs import random_body
 pytest.importorskip("pysat")
 
 
-def body_and_chains(seed: int) -> tuple[Body, Chains]:
+def body_and_implications(seed: int) -> tuple[Body, Implications]:
     rng = np.random.default_rng(seed)
     gates = int(rng.integers(10, 60))
     body = random_body([12], 0, rng, gates=gates, k=int(rng.integers(2, 5)), outputs=3)
     group = rng.integers(max(1, body.num_taps), size=body.num_taps)
     if rng.random() < 0.5:
-        return by_level(body), Chains.none(body.num_taps)
-    return by_level(body), Chains.build(group, np.arange(body.num_taps))
+        return sort_by_level(body), Implications.none(body.num_taps)
+    return sort_by_level(body), Implications.build(group, np.arange(body.num_taps))
 
 
-def all_samples(chains: Chains) -> np.ndarray:
+def all_samples(implications: Implications) -> np.ndarray:
     """(n, T) every assignment in which taps have what they imply."""
-    count = len(chains.group)
+    count = len(implications.group)
     x = (np.arange(1 << count)[:, None] >> np.arange(count) & 1).astype(bool)
     for i in range(count):
         for j in range(count):
-            if chains.group[i] == chains.group[j] and chains.rank[i] > chains.rank[j]:
+            if (
+                implications.group[i] == implications.group[j]
+                and implications.rank[i] > implications.rank[j]
+            ):
                 x = x[x[:, i] <= x[:, j]]
     return x
 
@@ -49,10 +55,10 @@ def of_literals(nets: np.ndarray, literal: np.ndarray) -> np.ndarray:
 def test_a_sweep_finds_exactly_the_nets_that_are_equal():
     merged = 0
     for seed in range(150):
-        body, chains = body_and_chains(seed)
-        sweep = Sweep(body, chains, Effort(words=1, seed=seed))
+        body, implications = body_and_implications(seed)
+        sweep = Sweep(body, implications, Effort(words=1, seed=seed))
         sweep.run()
-        nets = values(body, all_samples(chains))
+        nets = values(body, all_samples(implications))
         assert np.array_equal(of_literals(nets, sweep.literal), nets), seed
         distinct = np.unique(sweep.literal >> 1)
         up_to_complement = nets[:, distinct] ^ nets[:1, distinct]
@@ -64,13 +70,13 @@ def test_a_sweep_finds_exactly_the_nets_that_are_equal():
 def test_windows_prove_and_refute_only_what_is_so():
     proved = refuted = 0
     for seed in range(100):
-        body, chains = body_and_chains(seed)
-        nets = values(body, all_samples(chains))
+        body, implications = body_and_implications(seed)
+        nets = values(body, all_samples(implications))
         literal = 2 * np.arange(body.num_nets, dtype=np.int32)
         literal[1] = 1
         x, y = np.random.default_rng(seed).choice(literal, (2, 200))
         y ^= np.arange(200, dtype=np.int32) & 1
-        equal, found = Windows(body, literal, chains).compare(x, y)
+        equal, found = WindowTables(body, literal, implications).compare(x, y)
         same = (of_literals(nets, x) == of_literals(nets, y)).all(axis=0)
         assert not (equal & ~same).any(), seed
         proved += int((equal & (x != y)).sum())
@@ -87,8 +93,8 @@ def test_windows_prove_and_refute_only_what_is_so():
 
 
 def test_samples_keep_to_what_taps_imply():
-    chains = Chains.build(np.array([0, 1, 0, 2, 0, 1]), np.array([2, 0, 1, 0, 0, 1]))
-    bits = unpack_planes(draw(chains, 8, 0), 512)
+    implications = Implications.build(np.array([0, 1, 0, 2, 0, 1]), np.array([2, 0, 1, 0, 0, 1]))
+    bits = unpack_planes(draw_planes(implications, 8, 0), 512)
     assert not bits[0].any()
     assert bits[1].all()
     assert (bits[:, 0] <= bits[:, 2]).all()
@@ -120,13 +126,13 @@ def test_what_is_too_hard_or_too_late_is_left_alone():
             fanin.append([previous, tap])
             previous = FIRST_TAP + n + len(fanin) - 1
         last.append(previous)
-    body = by_level(Body.build([[0, i] for i in range(n)], fanin, [XOR] * len(fanin), last))
-    chains = Chains.none(n)
-    one, two = evaluate_body(body, draw(chains, 4, 1))[body.outputs]
+    body = sort_by_level(Body.build([[0, i] for i in range(n)], fanin, [XOR] * len(fanin), last))
+    implications = Implications.none(n)
+    one, two = evaluate_body(body, draw_planes(implications, 4, 1))[body.outputs]
     assert np.array_equal(one, two)
-    sweep = Sweep(body, chains, Effort(conflicts=10))
+    sweep = Sweep(body, implications, Effort(conflicts=10))
     sweep.run()
     one, two = sweep.literal[body.outputs]
     assert one != two
     with pytest.raises(TimeUp):
-        Sweep(body, chains, Effort(deadline=0.0)).run()
+        Sweep(body, implications, Effort(deadline=0.0)).run()
