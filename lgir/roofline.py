@@ -62,13 +62,14 @@ class Traffic:
 class StepCost:
     """What one step does for 512 samples: `rows` evaluations of its kernel's body, instructions of
     logic on planes, and traffic by footprint, of which the first is every access that the kernel
-    makes.
+    makes. `evaluates_gates` says whether its time is part of the time in gates.
     """
 
     kind: str
     rows: int
     logic: float
     traffic: tuple[Traffic, ...]
+    evaluates_gates: bool = False
 
     def bound(self, machine: Machine) -> tuple[float, str]:
         """Seconds that it takes at least, and what says so. Levels and ports work side by side, so

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lgir.backends.llvm.steps.cost import CostTarget
 from lgir.backends.llvm.steps.registry import kind_of
 from lgir.backends.lowering.steps import Plan
@@ -20,4 +22,9 @@ def step_costs(
         tree_code: whether trees of convolutions have machine code of their own if they can.
     """
     target = CostTarget(ternary, tree_code)
-    return [kind_of(step).cost(step, samples, target) for step in plan.steps]
+    costs = []
+    for step in plan.steps:
+        kind = kind_of(step)
+        cost = kind.cost(step, samples, target)
+        costs.append(replace(cost, evaluates_gates=kind.evaluates_gates))
+    return costs

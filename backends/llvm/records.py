@@ -87,7 +87,7 @@ class RecordLayout:
         return f.gep("%step", str(8 * self.word(name)))
 
     def record(
-        self, kernel: str, *, code: Mapping[str, int] | None = None, **values: Any
+        self, kernel: str, /, *, code: Mapping[str, int] | None = None, **values: Any
     ) -> StepRecord:
         """Return the record of a step that `kernel` runs.
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _SAMPLES: Final = 16 * BLOCK
 _CHECK: Final = 1000
-_GATE_KINDS: Final = ("gate", "chain", "fused", "cone")
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class KindFigures:
         seconds: measured time of these steps, run alone.
         bound: sum of the bounds of the steps, in seconds.
         bound_by: name of the resource that most of the bound comes from.
+        evaluates_gates: whether the time of these steps is part of the time in gates.
     """
 
     kind: str
@@ -51,6 +51,7 @@ class KindFigures:
     seconds: float
     bound: float
     bound_by: str
+    evaluates_gates: bool = False
 
     @property
     def share(self) -> float:
@@ -92,6 +93,7 @@ def kind_figures(costs: list[StepCost], seconds: float, machine: Machine) -> Kin
         seconds=seconds,
         bound=sum(bounds.values()),
         bound_by=max(bounds, key=lambda name: bounds[name]),
+        evaluates_gates=costs[0].evaluates_gates,
     )
 
 
@@ -131,7 +133,7 @@ class RooflineReport:
     @property
     def in_gates(self) -> KindFigures | None:
         """The kinds of steps that evaluate gates, added up; None without gates."""
-        kinds = [kind for kind in self.kinds if kind.kind in _GATE_KINDS]
+        kinds = [kind for kind in self.kinds if kind.evaluates_gates]
         if not kinds or not self.gates:
             return None
         total = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +96,7 @@ class PackKind(StepKind[PackStep]):
         return records
 
     def scratch_bytes(self, step: PackStep) -> int:
-        levels, features = step.planes.shape
+        levels, features = map(int, step.planes.shape)
         size = _held_tiles(levels, -(-features // TILE)) * levels * TILE_BYTES
         return size + (BLOCK * TILE * 4 if features < TILE else 0)
 
@@ -135,7 +135,7 @@ def _padded(
     return levels, planes
 
 
-def _extent(levels: int, width: int) -> dict[str, int]:
+def _extent(levels: int, width: int) -> dict[str, Any]:
     """Return the fields of RECORD that follow from levels and features."""
     tiles = -(-width // TILE)
     held = _held_tiles(levels, tiles)

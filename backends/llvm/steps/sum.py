@@ -119,7 +119,8 @@ class SumKind(StepKind[SumStep]):
 
 def _width(step: SumStep) -> int:
     """Return the planes of a group's count."""
-    return step.planes.shape[1].bit_length() if step.initial is None else step.initial.shape[1]
+    planes = step.planes.shape[1].bit_length() if step.initial is None else step.initial.shape[1]
+    return int(planes)
 
 
 def count_lanes(bits: int) -> int:
