@@ -1,10 +1,10 @@
-"""Gate counts of known networks after each level, beside ABC on the same netlists: one command.
+"""Print gate counts of known networks after each level, beside ABC on the same netlists.
 
 python benchmarks/gates.py                      # the table, as in benchmarks/gates.md
 python benchmarks/gates.py --net dense-6x8000 --no-abc
 
-ABC (berkeley-abc, where installed) reads our BLIF of the original network and runs the better of
-`strash; if -K 3 -a` and `strash; dc2; if -K 3 -a`; its `cec` checks our mapped netlist.
+If ABC (berkeley-abc) is installed, it reads our BLIF of the original network and runs the better of
+`strash; if -K 3 -a` and `strash; dc2; if -K 3 -a`, and its `cec` checks our mapped netlist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lgir.passes.report import Size
 from lgir.zoo import build_net
 
 ROOT = Path(__file__).parents[1]
-REAL = ROOT.parent / "shared" / "checkpoints"
+CHECKPOINTS = ROOT.parent / "shared" / "checkpoints"
 NETS = (
     "digits",
     "difflogic-mnist",
@@ -39,8 +39,8 @@ SCRIPTS = ("strash; if -K 3 -a", "strash; dc2; if -K 3 -a")
 
 @click.command()
 @click.option("--net", "nets", multiple=True, default=NETS, show_default=True)
-@click.option("--abc/--no-abc", default=True, help="Compare with ABC where it is installed.")
-@click.option("--seconds", default=300.0, show_default=True, help="Limit of each tool's run.")
+@click.option("--abc/--no-abc", default=True, help="Compare with ABC if it is installed.")
+@click.option("--seconds", default=300.0, show_default=True, help="Time limit of each tool's run.")
 def main(nets: tuple[str, ...], abc: bool, seconds: float) -> None:
     """Print a Markdown table of gate counts, every gate counted at each position."""
     tool = (shutil.which("berkeley-abc") or shutil.which("abc")) if abc else None
@@ -52,19 +52,17 @@ def main(nets: tuple[str, ...], abc: bool, seconds: float) -> None:
     for name in nets:
         graph = load(name)
         if graph is not None:
-            print("|", " | ".join(row(name, graph, tool, seconds)), "|", flush=True)
+            print("|", " | ".join(table_row(name, graph, tool, seconds)), "|", flush=True)
 
 
 def load(name: str) -> Graph | None:
-    """A network of the zoo, the shipped checkpoint, or a real one where it is at hand."""
+    """Return a network of the zoo, the shipped checkpoint, or a trained one; None if missing."""
     if name == "digits":
         return lgir.lift(ROOT / "frontend" / "digits.pt")
     if not name.endswith("-mnist"):
         return build_net(name)
-    folder = (
-        REAL
-        / {"difflogic-mnist": "difflogic_mnist", "torchlogix-mnist": "torchlogix_conv_mnist"}[name]
-    )
+    folders = {"difflogic-mnist": "difflogic_mnist", "torchlogix-mnist": "torchlogix_conv_mnist"}
+    folder = CHECKPOINTS / folders[name]
     if not folder.is_dir():
         click.echo(f"{name}: no checkpoint in {folder.name}, left out", err=True)
         return None
@@ -72,7 +70,7 @@ def load(name: str) -> Graph | None:
     return lgir.lift(folder / "state_dict.pt", architecture=folder / "model.json", **wiring)
 
 
-def row(name: str, graph: Graph, tool: str | None, seconds: float) -> list[str]:
+def table_row(name: str, graph: Graph, tool: str | None, seconds: float) -> list[str]:
     cells = [name, f"{Size.of(graph).unrolled:,}"]
     for passes in ("default", "O3", "unroll,O3", "unroll,O4"):
         start = perf_counter()
@@ -86,14 +84,15 @@ def row(name: str, graph: Graph, tool: str | None, seconds: float) -> list[str]:
 
 
 def proof(graph: Graph, after: Graph, seconds: float) -> str:
-    """How long the proof took, or what came of it instead."""
+    """Return the seconds that the proof elapsed, or its verdict if it proved nothing."""
     start = perf_counter()
     verdict = lgir.verify(graph, after, method="sat", seconds=seconds)
-    took = f"{perf_counter() - start:.2f}"
-    return {True: took, False: "DIFFERENT", None: "unknown"}[verdict.equivalent]
+    elapsed = f"{perf_counter() - start:.2f}"
+    return {True: elapsed, False: "DIFFERENT", None: "unknown"}[verdict.equivalent]
 
 
 def beside_abc(tool: str, graph: Graph, mapped: Graph, seconds: float) -> list[str]:
+    """Return ABC's gate count, its seconds, and its verdict on our mapped netlist."""
     with tempfile.TemporaryDirectory() as folder:
         netlist, before, after = (Path(folder) / f"{name}.blif" for name in "abc")
         write_blif(graph, netlist)
@@ -103,17 +102,18 @@ def beside_abc(tool: str, graph: Graph, mapped: Graph, seconds: float) -> list[s
         best: tuple[int, float] | None = None
         for script in SCRIPTS:
             start = perf_counter()
-            text = run(tool, f"read_blif {netlist}; {script}; print_stats", seconds)
-            found = re.search(r"nd = *(\d+)", text)
-            if found and (best is None or int(found[1]) < best[0]):
-                best = int(found[1]), perf_counter() - start
-        answer = run(tool, f"cec -n {before} {after}", seconds)
-    count, took = best or (0, 0.0)
+            text = run_abc(tool, f"read_blif {netlist}; {script}; print_stats", seconds)
+            match = re.search(r"nd = *(\d+)", text)
+            if match and (best is None or int(match[1]) < best[0]):
+                best = int(match[1]), perf_counter() - start
+        answer = run_abc(tool, f"cec -n {before} {after}", seconds)
+    count, best_seconds = best or (0, 0.0)
     equal = "NO" if "NOT EQUIVALENT" in answer else "yes" if "are equivalent" in answer else "-"
-    return [f"{count:,}" if best else "-", f"{took:.2f}" if best else "-", equal]
+    return [f"{count:,}" if best else "-", f"{best_seconds:.2f}" if best else "-", equal]
 
 
-def run(tool: str, script: str, seconds: float) -> str:
+def run_abc(tool: str, script: str, seconds: float) -> str:
+    """Return the output of a script, "" if it takes too long."""
     try:
         return subprocess.run(
             [tool, "-c", script], capture_output=True, text=True, timeout=seconds, check=False
