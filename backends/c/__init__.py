@@ -1,1 +1,1 @@
-"""The C backend: portable C source, and the C interface that all compiled libraries have."""
+"""The C backend writes portable C source, and the C interface that all compiled libraries have."""

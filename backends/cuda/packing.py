@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from string import Template
+from typing import Final
 
 from lgir.backends.cuda.builder import ProgramBuilder
 from lgir.backends.cuda.kernel import CudaKernel
@@ -16,6 +17,28 @@ from lgir.backends.cuda.launch import (
 )
 from lgir.backends.lowering.steps import PackStep
 from lgir.ir.thresholds import byte_levels
+
+_PACK_BODY: Final = Template("""\
+__shared__ word tile[8][36];  // 36: the rows that a warp stores lie in different banks
+const unsigned f = blockIdx.x * 32 + threadIdx.x, w = blockIdx.z * 8 + threadIdx.y;
+const unsigned i = threadIdx.y * 32 + threadIdx.x;
+const unsigned stored = blockIdx.x * 32 + i / 8, at = blockIdx.z * 8 + i % 8;
+const unsigned column = min(f, features - 1);
+$element value[32];
+#pragma unroll
+for (unsigned s = 0; s < 32; ++s)
+  value[s] = x[(size_t)min(w * 32 + s, samples - 1) * features + column];
+for (unsigned level = 0; level < $levels; ++level) {
+$threshold
+  word bits = 0;
+  #pragma unroll
+  for (unsigned s = 0; s < 32; ++s) bits |= (word)(value[s] $compare) << s;
+  tile[threadIdx.y][threadIdx.x] = bits;
+  __syncthreads();
+  if (stored < features && at < words)
+    planes[rows[(size_t)level * features + stored] * stride + at] = tile[i % 8][i / 8];
+  __syncthreads();
+}""")
 
 
 def add_packing(builder: ProgramBuilder, step: PackStep) -> None:
@@ -53,27 +76,7 @@ def packing_kernel(dtype: str) -> CudaKernel:
     parameters = f"const {element} *x, unsigned samples, unsigned features, const plane_t *rows"
     if level:
         parameters += f", const {level} *levels, unsigned num_levels"
-    body = Template("""\
-__shared__ word tile[8][36];  // 36: the rows that a warp stores lie in different banks
-const unsigned f = blockIdx.x * 32 + threadIdx.x, w = blockIdx.z * 8 + threadIdx.y;
-const unsigned i = threadIdx.y * 32 + threadIdx.x;
-const unsigned stored = blockIdx.x * 32 + i / 8, at = blockIdx.z * 8 + i % 8;
-const unsigned column = min(f, features - 1);
-$element value[32];
-#pragma unroll
-for (unsigned s = 0; s < 32; ++s)
-  value[s] = x[(size_t)min(w * 32 + s, samples - 1) * features + column];
-for (unsigned level = 0; level < $levels; ++level) {
-$threshold
-  word bits = 0;
-  #pragma unroll
-  for (unsigned s = 0; s < 32; ++s) bits |= (word)(value[s] $compare) << s;
-  tile[threadIdx.y][threadIdx.x] = bits;
-  __syncthreads();
-  if (stored < features && at < words)
-    planes[rows[(size_t)level * features + stored] * stride + at] = tile[i % 8][i / 8];
-  __syncthreads();
-}""").substitute(
+    body = _PACK_BODY.substitute(
         element=element,
         levels="num_levels" if level else "1",
         threshold=f"  const {level} limit = levels[(size_t)level * features + column];"
