@@ -87,17 +87,16 @@ class Report:
 
     def __str__(self) -> str:
         header = ("pass", "gates in", "gates out", "unrolled in", "unrolled out", "nodes", "ms")
-        lines = [(*header, "verified")]
+        lines: list[tuple[str, ...]] = [(*header, "verified")]
         for row in self.rows:
             cells = _cells(row.name, row.before, row.after, row.seconds)
             lines.append((*cells, row.verified or "-"))
         lines.append((*_cells("total", self.before, self.after, self.seconds), ""))
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         table = []
-        for line in lines:
-            cells = [line[0].ljust(widths[0])]
-            cells += [c.rjust(w) for c, w in zip(line[1:-1], widths[1:-1], strict=True)]
-            table.append("  ".join([*cells, line[-1]]).rstrip())
+        for name, *numbers, verified in lines:
+            padded = [n.rjust(width) for n, width in zip(numbers, widths[1:-1], strict=True)]
+            table.append("  ".join([name.ljust(widths[0]), *padded, verified]).rstrip())
         return "\n".join(table)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+import lgir
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
@@ -30,6 +34,13 @@ def body_of(graph: Graph) -> Body:
 def gates(graph: Graph) -> int:
     """Of all bodies."""
     return sum(op.body.num_gates for _, op in graph.of_type(Logic))
+
+
+def same_outputs(a: Graph, b: Graph, inputs: Sequence[npt.NDArray[Any]]) -> bool:
+    """Return whether the interpreter's outputs of two graphs are equal bit for bit."""
+    left, right = (lgir.compile(graph, "reference")(*inputs) for graph in (a, b))
+    left, right = (x if isinstance(x, tuple) else (x,) for x in (left, right))
+    return all(np.array_equal(p, q) for p, q in zip(left, right, strict=True))
 
 
 def evaluate_nets(body: Body) -> npt.NDArray[np.bool_]:
