@@ -1,7 +1,7 @@
-"""The demo: a convolutional logic gate network for the 8x8 digits of scikit-learn.
+"""The network of the demo: a convolutional logic gate network for scikit-learn's 8x8 digits.
 
-A small LogicTreeNet (Petersen et al. 2024): thermometer, two pooled tree convolutions, two dense
-layers. It trains in under a minute on one core; a trained checkpoint ships with the package.
+It is a small LogicTreeNet (Petersen et al. 2024): a thermometer, two pooled tree convolutions and
+two dense layers. It trains in under a minute on one core; a trained checkpoint is shipped.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ LEVELS: Final = (2, 5, 8, 11, 14)
 
 
 def demo_checkpoint() -> Path:
-    """The trained checkpoint that ships with lgir: a LogicNet's state_dict."""
+    """Return the path of the trained checkpoint that is shipped: the state_dict of a LogicNet."""
     return Path(__file__).with_name("digits.pt")
 
 
 def digits_data() -> tuple[Images, Labels, Images, Labels]:
-    """(x_train, y_train, x_test, y_test): images uint8 (N, 1, 8, 8) of values 0..16, 1,437 and 360.
+    """Return (x_train, y_train, x_test, y_test): 1,437 training and 360 test samples.
 
-    The split is fixed: a permutation of seed 0. Raises LgirError without scikit-learn.
+    Images are uint8 (N, 1, 8, 8) of values 0 to 16, labels int64 (N,). The split is a permutation
+    of seed 0. Raises LgirError without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
@@ -50,7 +51,7 @@ def digits_data() -> tuple[Images, Labels, Images, Labels]:
 
 
 def digits_model(seed: int = 0) -> LogicNet:
-    """The untrained network; takes (N, 1, 8, 8), gives (N, 10) scores."""
+    """Return the untrained network: images (N, 1, 8, 8) to scores (N, 10)."""
     from torch import nn
 
     from lgir.frontend.layers import (
@@ -83,13 +84,15 @@ def train_digits(
     steps: int = STEPS,
     seed: int = 0,
 ) -> tuple[LogicNet, float]:
-    """Train the network on the digits, on one thread: its operations are too small to gain from
-    more, and lose tenfold where other work shares the cores.
+    """Train the network on the digits, on one thread.
+
+    Its operations are too small to gain from more threads, and lose tenfold if other work shares
+    the cores.
 
     Args:
-        progress: called after each step with (steps done, steps in all, loss).
-        steps: how many batches of 64.
-        seed: of the wiring and of the order of samples.
+        progress: called after each step with (number of the step, all steps, loss).
+        steps: number of batches of 64 samples.
+        seed: seed of the wiring and of the order of samples.
 
     Returns:
         The network in eval mode, and its accuracy on the test split with hard bits.
@@ -111,15 +114,15 @@ def _train(
 
     x_train, y_train, x_test, y_test = map(torch.from_numpy, digits_data())
     model = digits_model(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.002)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.002)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         batch = torch.randint(len(x_train), (BATCH,), generator=generator)
         loss = torch.nn.functional.cross_entropy(model(x_train[batch]), y_train[batch])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if progress is not None:
             progress(step + 1, steps, loss.item())

@@ -1,6 +1,4 @@
-"""lift_model: find the frontend that knows a model, let it build the graph, and check the graph
-against the module where there is one.
-"""
+"""`lift_model`: find the frontend of a model, build the graph, and compare it with the module."""
 
 from __future__ import annotations
 
@@ -18,13 +16,14 @@ from lgir.frontend.core.checkpoint import Source, source_of
 from lgir.frontend.core.stack import with_thresholds
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Threshold
-from lgir.registry import BACKENDS, FRONTENDS
+from lgir.ir.simulate import interpret
+from lgir.registry import FRONTENDS
 
 _CHECK_SAMPLES: Final = 32
 
 
 class Frontend(abc.ABC):
-    """A framework lgir can lift from. Subclass it, and register the class by name:
+    """A framework that lgir can lift from. Subclass it, and register the class by name:
 
     @lgir.register_frontend("my-framework")
     class MyFrontend(Frontend): ...
@@ -32,12 +31,14 @@ class Frontend(abc.ABC):
 
     @abc.abstractmethod
     def recognize(self, source: Source) -> bool:
-        """Whether the module or the state_dict's keys are of this framework, complete or not."""
+        """Return whether the module or the keys of the state_dict are of this framework."""
 
     @abc.abstractmethod
     def lift(self, source: Source, *args: Any, **options: Any) -> Graph:
-        """The graph. A frontend's options are keyword-only parameters of its own `lift`; raises
-        LiftError saying what the source lacks.
+        """Build the graph.
+
+        The options of a frontend are keyword-only parameters of its own `lift`. Raises LiftError
+        that says what the source lacks.
         """
 
 
@@ -54,21 +55,14 @@ def lift_model(
     """Turn a trained model into a graph.
 
     Args:
-        model: a torch module, a state_dict, or the path of a .pt, .pth, .ckpt or .safetensors
-            file. Files never run code.
-        framework: the frontend's name; found from the model where None.
-        thresholds: numbers t, (L,) or one row a channel, for a model that was trained on bits
-            x > t: the graph then takes the numbers and computes the bits.
-        threshold_dtype: what it takes then, "u8" or "f32".
-        check: run a live module in eval mode on random samples and compare every score, since its
-            forward may do more than its layers show.
-        allow_pickle: load pickled modules too, which runs code that the file chooses.
-        options: go to the frontend; see the `lift` method of each.
+        model, framework, thresholds, threshold_dtype, check, allow_pickle: see `lgir.lift`.
+        options: options of the frontend; see the `lift` method of each.
 
     Raises:
-        FormatError: the file cannot be read. LiftError: the model is not understood, lacks what
-        lifting needs, or computes something else than its layers in order; or the frontend has no
-        such option. UnknownNameError: no such framework.
+        FormatError: the file cannot be read.
+        LiftError: the model is not understood, lacks what lifting needs, or computes something else
+            than its layers in order; or the frontend has no such option.
+        UnknownNameError: no frontend has the name `framework`.
     """
     for switch, value in (("check", check), ("allow_pickle", allow_pickle)):
         if not isinstance(value, bool):  # any other word would be taken for True
@@ -107,21 +101,19 @@ def _recognize(source: Source) -> str:
 
 
 def _check_against_module(graph: Graph, source: Source) -> None:
-    """Raises LiftError where module and graph differ; warns where the module cannot be run."""
+    """Raise LiftError if module and graph differ; warn if the module cannot be run."""
     import torch
 
     module = source.module
     rng = np.random.default_rng(0)
-    (given,) = graph.inputs
-    samples = rng.integers(0, 2, (_CHECK_SAMPLES, *given.shape)).astype(np.float32)
+    (value,) = graph.inputs
+    samples = rng.integers(0, 2, (_CHECK_SAMPLES, *value.shape)).astype(np.float32)
     for _, op in graph.of_type(Threshold):  # numbers on both sides of every threshold
         low, high = op.levels.min() - 2, op.levels.max() + 2
         samples = rng.uniform(low, high, samples.shape).astype(np.float32)
-    if given.dtype == "u8":
+    if value.dtype == "u8":
         samples = samples.clip(0, 255).round()
-    expected = BACKENDS.get("reference")(graph)(
-        samples.astype(np.uint8) if given.dtype == "u8" else samples
-    )
+    (expected,) = interpret(graph, [samples])
     place = next((p.device for p in module.parameters()), None)
     was_training = bool(module.training)
     module.eval()
@@ -132,7 +124,7 @@ def _check_against_module(graph: Graph, source: Source) -> None:
         return
     except Exception as error:
         warnings.warn(
-            f"{source.label}: lifted, but its forward failed on {given.type} "
+            f"{source.label}: lifted, but its forward failed on {value.type} "
             f"({type(error).__name__}: {error}), so the two were not compared; check input_shape",
             stacklevel=4,
         )
@@ -140,7 +132,7 @@ def _check_against_module(graph: Graph, source: Source) -> None:
     finally:
         module.train(was_training)
     scores = out.float().numpy()
-    # Half precision and GPUs round a division otherwise; a wrong gate shows far above that.
+    # Half precision and GPUs may round a division otherwise; a wrong gate changes scores far more.
     tolerance = 4 * torch.finfo(out.dtype).eps if out.is_floating_point() else 0.0
     wrong = (
         np.flatnonzero(

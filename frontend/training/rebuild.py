@@ -1,8 +1,8 @@
 """The inverse of lifting: a graph as a torch network of `lgir.frontend.layers`.
 
-For graphs as they are lifted or built, of dense layers, tree convolutions and OR pools with
-two-input gates; passes rearrange bodies into shapes that no layer has. Benchmarks compare compiled
-code with PyTorch through it, and a network that came from elsewhere can be trained on.
+It takes graphs as they are lifted or built, with dense layers, tree convolutions and OR pools of
+two-input gates; passes rearrange bodies into shapes that no layer has. Benchmarks use it to compare
+compiled code with PyTorch, and training of a network from another framework can go on with it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from lgir.ir.nodes import Logic, Node, Op, Reshape, Threshold
 from lgir.ir.truth_tables import OP_TABLES
 from lgir.ir.types import FIRST_TAP, Value
 
-_LOGIT = 10.0  # of the one operation that a rebuilt gate stands for
+_LOGIT = 10.0  # logit of the operation of a rebuilt gate; the others are 0
 
 
 def rebuild(graph: Graph) -> LogicNet:
-    """A LogicNet in eval mode that computes the same scores.
+    """Build a LogicNet in eval mode that computes the same scores as `graph`.
 
-    Raises LiftError, naming the node, where a node is no layer of `lgir.frontend.layers`.
+    Raises LiftError, which names the node, if a node is not a layer of `lgir.frontend.layers`.
     """
     values = [*graph.inputs, *(graph.values[node.output] for node in graph.nodes)]
     chain = [value.name for value in values]
@@ -45,8 +45,8 @@ def rebuild(graph: Graph) -> LogicNet:
         if node.inputs != (x.name,):
             raise LiftError(f"node %{node.output} does not read just the layer before it")
         layers.append(_layer(node, x))
-    (given,) = graph.inputs
-    net = LogicNet(*layers, input_shape=given.shape, input_dtype=given.dtype)
+    (value,) = graph.inputs
+    net = LogicNet(*layers, input_shape=value.shape, input_dtype=value.dtype)
     net.eval()
     return net
 
@@ -56,20 +56,20 @@ def _layer(node: Node, x: Value) -> nn.Module:
     if isinstance(op, GroupSumOp):
         return GroupSum(op.groups, op.tau, op.beta)
     if isinstance(op, Threshold) and op.levels.ndim <= 2:
-        return Thermometer(op.levels.copy())  # torch warns of arrays that it may not write
+        return Thermometer(op.levels.copy())  # torch warns of read-only arrays
     if isinstance(op, Reshape) and op.shape == (x.size,):
         return nn.Flatten()
     if isinstance(op, Logic) and op.body.k <= 2:
-        found = _dense(op, x) or _or_pool(op, x) or _tree_conv(op, x)
-        if found is not None:
-            return found
+        layer = _dense(op, x) or _or_pool(op, x) or _tree_conv(op, x)
+        if layer is not None:
+            return layer
     raise LiftError(f"node %{node.output} ({node.op_type}) is no layer that torch can be given")
 
 
 def _dense(op: Logic, x: Value) -> LogicDense | None:
     body = op.body
-    own = np.arange(body.first_gate, body.num_nets)
-    if op.space or not np.array_equal(body.outputs, own) or len(own) == 0:
+    gates = np.arange(body.first_gate, body.num_nets)
+    if op.space or not np.array_equal(body.outputs, gates) or len(gates) == 0:
         return None
     if (body.fanin < FIRST_TAP).any() or (body.fanin >= body.first_gate).any() or body.k != 2:
         return None
@@ -124,7 +124,7 @@ def _tree_conv(op: Logic, x: Value) -> LogicTreeConv2d | None:
 
 
 def _fits(op: Logic, x: Value, field: tuple[int, int], padding: tuple[int, int]) -> bool:
-    """Whether a torch layer would visit exactly the positions of `op`."""
+    """Return whether a torch layer would have exactly the positions of `op`."""
     return op.space == tuple(
         (size + 2 * p - f) // s + 1
         for size, f, s, p in zip(x.shape[1:], field, op.stride, padding, strict=True)
@@ -132,7 +132,7 @@ def _fits(op: Logic, x: Value, field: tuple[int, int], padding: tuple[int, int])
 
 
 def _weight(table: npt.NDArray[np.unsignedinteger]) -> nn.Parameter:
-    """(..., 16) logits that choose the operation of each two-input table."""
+    """Return (..., 16) logits that choose the operation of each two-input table."""
     operation = torch.from_numpy(
         OP_TABLES[table].astype(np.int64)
     )  # the mapping is its own inverse

@@ -45,6 +45,29 @@ def unpack_planes(words: Words, n: int) -> npt.NDArray[np.bool_]:
     return np.moveaxis(bits, -1, 0)
 
 
+def interpret(graph: Graph, samples: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Return the outputs of `graph` on a batch of samples.
+
+    Args:
+        graph: the graph to evaluate.
+        samples: one array (n, *shape) per graph input: 0 or 1 of any dtype for a bit input,
+            numbers for the others.
+
+    Returns:
+        One array per graph output: bool (n, *shape) for bits, float32 (n, groups) for scores.
+    """
+    n = len(samples[0])
+    inputs = {
+        value.name: pack_planes(array.astype(bool)) if value.dtype == "bit" else array
+        for value, array in zip(graph.inputs, samples, strict=True)
+    }
+    values = evaluate(graph, inputs, n)
+    return [
+        unpack_planes(values[name], n) if graph.values[name].dtype == "bit" else values[name]
+        for name in graph.outputs
+    ]
+
+
 def evaluate(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]], n: int) -> dict[str, Any]:
     """Every value of `graph` for a batch of `n` samples.
 
