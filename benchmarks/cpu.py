@@ -1,8 +1,8 @@
-"""CPU figures of known networks, side by side with PyTorch, outputs checked: one command.
+"""Measure known networks on the CPU, side by side with PyTorch, after a check of outputs.
 
 python benchmarks/cpu.py                        # the table
 python benchmarks/cpu.py --json cpu.json        # and everything as JSON
-python benchmarks/cpu.py --history cpu.jsonl    # and a line a network, dated, added to a history
+python benchmarks/cpu.py --history cpu.jsonl    # and a dated line per network in a history
 python benchmarks/cpu.py --net dense-6x8000 --threads 2
 python benchmarks/cpu.py --net logictreenet-2048-t31 --no-torch  # PyTorch needs more than 24 GB
 """
@@ -37,7 +37,7 @@ NETS = ("digits", "dense-6x8000", "dense-6x8000-op16", "dense-4x64000", "logictr
 @click.option("--repeats", type=click.IntRange(min=1), default=9, show_default=True)
 @click.option("--torch/--no-torch", default=True, help="Compare with PyTorch's eval mode.")
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure there.")
-@click.option("--history", metavar="FILE.jsonl", help="Append a JSON line a network.")
+@click.option("--history", metavar="FILE.jsonl", help="Append a JSON line per network.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 def main(
     nets: tuple[str, ...],
@@ -48,7 +48,7 @@ def main(
     history: str | None,
     markdown: bool,
 ) -> None:
-    """Measure the llvm backend on each network, optimised by the default pipeline."""
+    """Measure the llvm backend on each network, optimized by the default pipeline."""
     progress = Console(stderr=True)
     reports = []
     with progress.status("") as status:
@@ -77,14 +77,16 @@ def main(
 def measure(
     net: str, threads: int, repeats: int, torch: bool, tell: Callable[[str], None]
 ) -> BenchReport:
-    """Lift (or build), optimise, compile and measure one network."""
+    """Lift (or build), optimize, compile and measure one network."""
     if torch:
-        from lgir.frontend.training.rebuild import rebuild  # importing torch is no part of lifting
+        from lgir.frontend.training.rebuild import (
+            rebuild,
+        )  # before the clock starts: importing torch is not lifting
     tell("lifting")
     start = perf_counter()
     graph = lgir.lift(digits(), name=net) if net == "digits" else build_net(net)
     lifted = perf_counter() - start
-    tell("optimising")
+    tell("optimizing")
     start = perf_counter()
     small, _ = lgir.optimize(graph)
     preparation = {"lift": lifted, "optimize": perf_counter() - start}
@@ -107,7 +109,7 @@ def digits() -> Path:
 
 
 def figures_table(reports: list[BenchReport], markdown: bool) -> Table:
-    columns = ("network", "gates a sample", "ready", "samples/s", "gate-evals/s",
+    columns = ("network", "gates per sample", "ready", "samples/s", "gate-evals/s",
                "in gates alone", "PyTorch samples/s", "speed-up")  # fmt: skip
     table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
     for column in columns:

@@ -1,14 +1,14 @@
-"""How long one sample takes, from an array to its scores, and from which batch size blocks are
-faster: one command.
+"""Measure the latency of one sample, and the batch size from which blocks are faster.
 
 python benchmarks/latency.py                        # the table
 python benchmarks/latency.py --target avx2          # as on a CPU without AVX-512
 python benchmarks/latency.py --net dense-6x8000 --no-torch --json latency.json
 
-Outputs are compared with the reference's first. A time is the median of calls in a row, on one
-thread. *Alone* evaluates the sample by itself and *in a block* in one lane of 512. Up to the batch
-size *one by one*, an executable evaluates samples one after another, as it estimates when it is
-compiled; the two ways are *equal at* the size that the times say.
+Outputs are compared with those of the reference first. A time is the median of consecutive calls
+on one thread, from an array to its scores. *Alone* evaluates the sample by the single-sample path,
+*in a block* in one lane of 512. Up to the batch size *one by one*, which an executable estimates
+when it is compiled, it evaluates samples one after another; both paths are *equal at* the size that
+the times give.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from lgir.ir.graph import Graph
 from lgir.zoo import build_net
 
 NETS = ("digits", "mnist", "dense-6x8000", "dense-6x8000-op16", "logictreenet-32")
-SHOWN = ("network", "gates a sample", "alone", "in a block", "PyTorch", "one by one up to",
+SHOWN = ("network", "gates per sample", "alone", "in a block", "PyTorch", "one by one up to",
          "equal at")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network's figures: seconds a call with one sample, and batch sizes."""
+    """The figures of one network: seconds per call with one sample, and batch sizes."""
 
     network: str
     gates: int
@@ -70,7 +70,7 @@ def main(
     json_path: str | None,
     markdown: bool,
 ) -> None:
-    """Measure the llvm backend on single samples, networks optimised by the default pipeline."""
+    """Measure the llvm backend on single samples, networks optimized by the default pipeline."""
     rows = []
     with Console(stderr=True).status("") as status:
         for net in nets:
@@ -90,7 +90,7 @@ def main(
 
 
 def measure(net: str, target: str, repeats: int, torch: bool) -> Row:
-    """Lift (or build), optimise, compile, compare and time one network."""
+    """Lift (or build), optimize, compile, compare and time one network."""
     graph = load(net)
     small, _ = lgir.optimize(graph)
     exe = lgir.compile(small, target=target, threads=1, latency=True)
@@ -98,9 +98,9 @@ def measure(net: str, target: str, repeats: int, torch: bool) -> Row:
     samples = random_samples(small, max(exe.crossover, 1))
     expected = lgir.compile(graph, "reference")(*samples)
     one = [array[:1] for array in samples]
-    for found, want in ((exe(*samples), expected), (exe(*one), expected[:1])):
-        if not np.array_equal(found, want):
-            raise click.ClickException(f"{net}: outputs differ from the reference's")
+    for scores, want in ((exe(*samples), expected), (exe(*one), expected[:1])):
+        if not np.array_equal(scores, want):
+            raise click.ClickException(f"{net}: outputs differ from those of the reference")
     alone = median(lambda: exe(*one), repeats)
     block = median(lambda: blocks(*one), repeats)
     equal_at = None
@@ -131,7 +131,7 @@ def torch_seconds(graph: Graph, one: list[Any], repeats: int) -> float:
 
 
 def median(call: Callable[[], Any], repeats: int) -> float:
-    """Seconds of a call, after one that is not timed."""
+    """Return the median seconds of a call, after one that is not timed."""
     times = []
     for _ in range(repeats + 1):
         began = perf_counter()

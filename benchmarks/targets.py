@@ -43,7 +43,7 @@ def main(
     reports: list[tuple[str, BenchReport]] = []
     try:
         for net in nets:
-            with progress.status(f"{net}: optimising"):
+            with progress.status(f"{net}: optimizing"):
                 graph, _ = lgir.optimize(build_net(net))
             for target in targets:
                 with progress.status("") as status:

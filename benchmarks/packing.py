@@ -1,7 +1,9 @@
-"""What is before and after the gates: packing samples, counting classes, labels. Outputs checked.
+"""Figures of the steps before and after the gates: packing samples, counting classes, labels.
 
-python benchmarks/ends.py
-python benchmarks/ends.py --net dense-4x64000 --json ends.json
+Outputs are compared with the reference first.
+
+python benchmarks/packing.py
+python benchmarks/packing.py --net dense-4x64000 --json packing.json
 """
 
 from __future__ import annotations
@@ -44,23 +46,23 @@ def main(nets: tuple[str, ...], samples: int, repeats: int, json_path: str | Non
     """Measure each network on one thread: steps by CPU time, and whole calls by kind of samples."""
     progress = Console(stderr=True)
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
-    found = []
+    figures = []
     try:
         for net in nets:
             with progress.status(net):
-                found.append(measure(net, samples, repeats))
-            for table in tables(found[-1]):
+                figures.append(measure(net, samples, repeats))
+            for table in tables(figures[-1]):
                 console.print(table)
     except LgirError as error:
         raise click.ClickException(str(error)) from error
     for key, text in environment().items():
         console.print(f"{key}: {text}")
     if json_path is not None:
-        write_atomically(json_path, (json.dumps(found, indent=2) + "\n").encode())
+        write_atomically(json_path, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def measure(net: str, n: int, repeats: int) -> dict[str, Any]:
-    """Figures of one network; see `tables`."""
+    """Return the figures of one network; see `tables`."""
     graph, _ = lgir.optimize(build_net(net))
     exe = compile_llvm(graph, threads=1)
     (x,) = random_samples(graph, n // BLOCK * BLOCK)
@@ -93,17 +95,17 @@ def measure(net: str, n: int, repeats: int) -> dict[str, Any]:
 
 
 def check(exe: LlvmExecutable, x: Array, kinds: dict[str, Any]) -> None:
-    """SystemExit where outputs of any kind differ from the reference's."""
+    """Raise SystemExit if outputs for any kind of samples differ from those of the reference."""
     reference = lgir.compile(exe.graph, "reference")
     scores = reference(x[:_CHECK])
     for name, samples in kinds.items():
-        few = samples[:_CHECK]
+        compared = samples[:_CHECK]
         wrong = [
             what
             for what, got, want in (
-                ("scores", exe(few), scores),
-                ("labels", exe.predict(few), scores.argmax(axis=1)),
-                ("counts", exe.counts(few), reference.counts(x[:_CHECK])),
+                ("scores", exe(compared), scores),
+                ("labels", exe.predict(compared), scores.argmax(axis=1)),
+                ("counts", exe.counts(compared), reference.counts(x[:_CHECK])),
             )
             if not np.array_equal(got, want)
         ]
@@ -112,21 +114,24 @@ def check(exe: LlvmExecutable, x: Array, kinds: dict[str, Any]) -> None:
 
 
 def rate_of(call: Callable[[Any], Any], samples: Any, n: int, repeats: int = 7) -> float:
-    """Samples a second, by CPU time."""
+    """Return samples per second of CPU time."""
     call(samples)
     times = []
     for _ in range(repeats):
-        began = time.thread_time()
+        start = time.thread_time()
         call(samples)
-        times.append(time.thread_time() - began)
+        times.append(time.thread_time() - start)
     return n / statistics.median(times)
 
 
-def tables(found: dict[str, Any]) -> list[Table]:
-    steps = Table(title=f"{found['name']}: 512 samples", box=box.SIMPLE_HEAD, title_justify="left")
+def tables(figures: dict[str, Any]) -> list[Table]:
+    """Return a table of the steps, and one of whole calls by kind of samples."""
+    steps = Table(
+        title=f"{figures['name']}: 512 samples", box=box.SIMPLE_HEAD, title_justify="left"
+    )
     for column in ("step", "us", "bytes/s of samples", "of copying in memory", "of the gates"):
         steps.add_column(column, justify="left" if column == "step" else "right")
-    for name, step in found["steps"].items():
+    for name, step in figures["steps"].items():
         rate, copy, gates = (
             step.get(key) for key in ("bytes_per_second", "of_copying_in_memory", "of_gates")
         )
@@ -140,7 +145,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
     calls = Table(box=box.SIMPLE_HEAD)
     calls.add_column("call")
     calls.add_column("samples/s", justify="right")
-    for name, rate in found["samples_per_second"].items():
+    for name, rate in figures["samples_per_second"].items():
         calls.add_row(name, si(rate))
     return [steps, calls]
 
