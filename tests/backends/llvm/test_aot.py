@@ -184,7 +184,7 @@ def test_objects_for_other_machines(target: str, machine: int) -> None:
     assert ("pternlog" in code.llvm) == (target == "x86-64-v4")
 
 
-def test_what_compiles_is_the_same_every_time() -> None:
+def test_compilation_is_deterministic() -> None:
     graph = random_graph(7)
     assert compile_object(graph).archive() == compile_object(graph).archive()
 
@@ -196,12 +196,12 @@ def test_what_compiles_is_the_same_every_time() -> None:
         ({"prefix": "my-net"}, BackendError, "for example 'my_net'"),
     ],
 )
-def test_wrong_options(options: dict[str, Any], error: type, message: str) -> None:
+def test_wrong_options_are_refused(options: dict[str, Any], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         compile_object(dense_net(1, 100, inputs=100, classes=5), **options)
 
 
-def test_what_stands_in_the_way_of_linking_is_said() -> None:
+def test_errors_of_linking_name_their_cause() -> None:
     graph = dense_net(1, 100, inputs=100, classes=5)
     with pytest.raises(BackendError, match="aarch64-linux-gnu-gcc"):
         compile_object(graph, target="aarch64").shared_library()
@@ -284,7 +284,9 @@ def test_compile_writes_a_library_and_its_header(tmp_path: Path, ending: str) ->
         (("-o", "model.so", "--cc", "no-such-cc"), "cannot run the C compiler 'no-such-cc'"),
     ],
 )
-def test_what_compile_cannot_write_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_errors_of_the_compile_command_are_one_line(
+    arguments: tuple[str, ...], message: str
+) -> None:
     result = run("compile", "--net", "dense-2x400", *arguments)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm import LlvmExecutable, jit
+from lgir.backends.llvm import LlvmExecutable
+from lgir.backends.llvm import target as target_module
 from lgir.backends.llvm.target import Target
 from lgir.errors import BackendError
 from lgir.zoo import dense_net, logictreenet
 from targets import runnable
 
-# Python 3.12 warns of forking while threads run; that it works for executables is tested here.
+# Python 3.12 warns of forking while threads run. These tests show that it works for executables.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 METHODS = [method for method in ("fork", "spawn") if method in get_all_start_methods()]
@@ -31,7 +32,7 @@ needs_fork = pytest.mark.skipif("fork" not in METHODS, reason="no fork on this s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache of object code for all processes."""
+    """Return the folder of one cache of object code for all processes."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -62,7 +63,7 @@ def test_process_pools_map_an_executable(exe, parts, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_process_pools_split_by_threads_as_well(folder, parts, method):
     exe = lgir.compile(dense_net(2, 400), threads=2, cache_dir=folder)
-    exe(parts[0])  # threads have run before the fork
+    exe(parts[0])  # Threads have run before the fork.
     with ProcessPoolExecutor(2, mp_context=get_context(method)) as pool:
         assert_same(pool.map(exe, parts), exe, parts)
 
@@ -91,7 +92,7 @@ def test_options_travel_and_code_comes_from_the_cache(folder):
 
 
 def use(exe: lgir.Executable) -> int:
-    """How often this process has used that object."""
+    """Return how often this process has used that object."""
     exe.uses = getattr(exe, "uses", 0) + 1
     return exe.uses
 
@@ -164,9 +165,9 @@ def test_a_machine_without_the_target_says_so(folder, monkeypatch):
         pytest.skip("this CPU has generic code only")
     exe = lgir.compile(dense_net(1, 400), "llvm", target=target, cache_dir=folder)
     data = pickle.dumps(exe)
-    del exe  # a process that has it would not compile
-    features = jit.llvm.FeatureMap()
-    monkeypatch.setattr(jit.llvm, "get_host_cpu_features", lambda: features)
+    del exe  # A process that has it would not compile.
+    features = target_module.llvm.FeatureMap()
+    monkeypatch.setattr(target_module.llvm, "get_host_cpu_features", lambda: features)
     with pytest.raises(BackendError, match=f"target '{target}' needs an x86-64 CPU with"):
         pickle.loads(data)
 

@@ -168,7 +168,9 @@ def test_threads_that_lower_at_once_share_the_tables(monkeypatch: pytest.MonkeyP
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(program.sequence, CallForm(("f32",))) for _ in range(2)]
     first, second = (job.result() for job in jobs)
-    assert all(a is b for a, b in zip(first, second, strict=True))  # which the program keeps
+    assert all(
+        a is b for a, b in zip(first, second, strict=True)
+    )  # The program keeps those of one.
 
 
 def test_values_that_are_not_bits_are_named(dense) -> None:
@@ -211,7 +213,7 @@ def sums(groups: int, bits: int, tau: float = 3.0, beta: float = 0.25) -> Graph:
 
 
 def samples_of_sums(groups: int, bits: int) -> np.ndarray:
-    """Samples whose groups have about as many bits, so that there are ties, and extreme ones."""
+    """Return samples whose groups have about equally many bits, for ties, and extreme samples."""
     rng = np.random.default_rng(bits)
     samples = rng.random((530, groups * bits)) < rng.random((530, 1))
     samples[0], samples[1] = True, False
@@ -278,13 +280,13 @@ def test_unknown_targets_are_refused_with_a_suggestion() -> None:
 
 
 @pytest.mark.parametrize("flag", ["-sse", "-sse2", "-64bit", "+soft-float"])
-def test_what_every_cpu_has_is_not_taken_away(flag: str) -> None:
+def test_features_of_every_cpu_cannot_be_taken_away(flag: str) -> None:
     with pytest.raises(BackendError, match=f"{re.escape(flag)}' takes away what every x86-64"):
         lgir.compile(dense_net(1, 20, inputs=20), features=f"-avx512f,{flag}")
 
 
 @pytest.mark.parametrize("features", ["avx512f", "-avx512f, +gfni", "-", "+gfni;-avx2"])
-def test_odd_features_are_refused_before_they_end_the_process(features: str) -> None:
+def test_malformed_features_are_refused_before_they_end_the_process(features: str) -> None:
     with pytest.raises(BackendError, match=r"feature '.*' must be a name after \+"):
         lgir.compile(dense_net(1, 400), "llvm", features=features)
 

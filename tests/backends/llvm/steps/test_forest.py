@@ -29,7 +29,7 @@ def head(
     leaves: int = 8,
     seed: int = 0,
 ) -> lgir.Graph:
-    """Trees of random gates over 300 bits, summed where there are classes."""
+    """Return a graph of trees of random gates over 300 bits, summed if there are classes."""
     rng = np.random.default_rng(seed)
     b = lgir.GraphBuilder("head")
     x = b.input("x", "bit", (300,))
@@ -89,7 +89,7 @@ def test_trees_of_rare_shapes_are_cut_into_gates(
     assert_same(graph, exe)
 
 
-def test_rare_shapes_make_no_forest_where_they_are_most() -> None:
+def test_rare_shapes_make_no_forest_if_they_are_the_majority() -> None:
     graph = head(2000, None)
     body = graph.nodes[0].op.body
     assert len({g.expr for g in forest.find_forest(body)}) > 5
@@ -140,7 +140,7 @@ def test_rows_count_from_the_lowest_leaf() -> None:
     assert not rows[2:].any()
 
 
-def test_what_bundles_of_channels_give_a_forest_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaves_from_channel_groups_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "BUNDLE_PLANES", 200)
     graph, _ = lgir.optimize(logictreenet(32), verify=None)
     plan = make_plan(graph, LOWERING_OPTIONS)

@@ -132,7 +132,7 @@ def test_a_folder_in_an_entrys_place_is_a_miss(tmp_path):
 
 
 def refuse_writing(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
-    """As for a folder without permission or a full disk: whoever runs the tests may be root."""
+    """Fail as a folder without permission or a full disk does; tests may run as root."""
 
     def fail(*_args: object, **_keywords: object) -> None:
         raise error
@@ -190,17 +190,17 @@ def test_entries_are_private_to_the_user(tmp_path):
 
 
 def test_the_least_recently_used_entries_are_dropped(tmp_path):
-    store = ObjectCache(tmp_path, limit=256 * 3000)  # so 3000 bytes for keys that begin alike
+    store = ObjectCache(tmp_path, limit=256 * 3000)  # 3000 bytes per subfolder
     keys = [f"ab{i:062x}" for i in range(4)]
     for i, key in enumerate(keys[:3]):
         store.put(key, bytes(900))
         os.utime(tmp_path / key[:2] / key[2:], (i, i))
-    assert store.get(keys[0]) is not None  # used again
+    assert store.get(keys[0]) is not None  # It is the most recently used now.
     store.put(keys[3], bytes(900))
     assert [store.get(key) is not None for key in keys] == [True, False, True, True]
 
 
-def test_what_a_killed_process_left_is_dropped_in_time(tmp_path):
+def test_files_of_a_killed_process_are_dropped_in_time(tmp_path):
     store = ObjectCache(tmp_path, limit=256 * 1000)
     store.put(KEY, bytes(100))
     left = tmp_path / "ab" / ".lgir-000.tmp"
@@ -235,7 +235,7 @@ class TestDefaultFolder:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         assert default_folder() == tmp_path / ".cache" / "lgir"
-        monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the convention
+        monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # The convention ignores it.
         assert default_folder() == tmp_path / ".cache" / "lgir"
 
     def test_compile_uses_it(self, tmp_path, monkeypatch):
@@ -244,7 +244,7 @@ class TestDefaultFolder:
         exe = lgir.compile(dense_net(1, 400), "llvm")
         assert len(entries(tmp_path / "lgir")) == exe.compiled_kernels > 0
 
-    def test_it_is_not_used_where_it_is_somebody_elses(self, tmp_path, monkeypatch):
+    def test_it_is_not_used_if_it_belongs_to_somebody_else(self, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         for folder in (tmp_path, tmp_path / "cache" / "lgir"):
             folder.mkdir(parents=True, exist_ok=True)
