@@ -10,6 +10,7 @@ from lgir.frontend.core.lifting import Frontend, lift_model
 from lgir.frontend.describe import describe
 from lgir.frontend.frameworks import convlogic, difflogic, native, torch_dwn, torchlogix
 from lgir.frontend.frameworks.native import architecture_of
+from lgir.frontend.trace import Trace
 
 __all__ = [
     "Dense",
@@ -17,6 +18,7 @@ __all__ = [
     "Frontend",
     "OrPool",
     "Source",
+    "Trace",
     "TreeConv",
     "architecture_of",
     "convlogic",

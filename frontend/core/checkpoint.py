@@ -68,6 +68,8 @@ def _source(loaded: Any, label: str) -> Source:
         if any("ScriptModule" in kind.__name__ for kind in type(loaded).__mro__):
             raise LiftError(f"{label}: {_TORCHSCRIPT}")
         return Source(label, module=loaded, state=to_numpy(loaded.state_dict()))
+    if callable(loaded):
+        return Source(getattr(loaded, "__name__", label), module=loaded)
     if not isinstance(loaded, Mapping):
         raise LiftError(
             f"{label}: a {type(loaded).__name__} is no model; give a torch module, a state_dict "

@@ -6,7 +6,7 @@ import abc
 import inspect
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from lgir.registry import FRONTENDS
 
 _CHECK_SAMPLES: Final = 32
 
+_ANY_MODULE: Final = "trace"
+"""The frontend of modules that no other one knows."""
+
 
 class Frontend(abc.ABC):
     """A framework that lgir can lift from. Subclass it, and register the class by name:
@@ -28,6 +31,9 @@ class Frontend(abc.ABC):
     @lgir.register_frontend("my-framework")
     class MyFrontend(Frontend): ...
     """
+
+    compares: ClassVar[bool] = False
+    """Whether `lift` itself compares the graph with a live module."""
 
     @abc.abstractmethod
     def recognize(self, source: Source) -> bool:
@@ -79,7 +85,7 @@ def lift_model(
         if option not in known:
             raise LiftError(str(unknown_name(f"option of the {name} frontend", option, known)))
     graph = frontend.lift(source, **options)
-    if check and source.module is not None:
+    if check and source.module is not None and not frontend.compares:
         _check_against_module(graph, source)
     return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
 
@@ -92,6 +98,8 @@ def _recognize(source: Source) -> str:
         raise LiftError(
             f"{source.label}: could be of {' or '.join(found)}; say which with framework=..."
         )
+    if source.module is not None:
+        return _ANY_MODULE
     keys = ", ".join(list(source.state)[:4]) or "none"
     raise LiftError(
         f"{source.label}: no frontend knows this model (state_dict keys: {keys}); say which with "

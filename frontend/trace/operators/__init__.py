@@ -1,0 +1,1 @@
+"""What each family of ATen operators does to symbolic tensors, by name."""
