@@ -1,9 +1,9 @@
 """Body: the gates of one Logic node, as arrays.
 
-Net ids are integers: 0 is False, 1 is True, then one id per tap, then one id per gate in
-topological order, so an operand's id is always below its gate's own and no walk ever recurses.
-Inverters need no marks, since truth tables absorb them. The struct-of-arrays layout follows
-amaranth's netlists and costs 9 to 32 bytes a gate; an object per gate would cost 400 and more.
+Net ids are integers: 0 is False and 1 is True, as in amaranth's netlists. The ids of the taps
+follow, then those of the gates in topological order, so an operand's id is always below its gate's
+own and no walk ever recurses. Inverters need no marks, since truth tables absorb them. Arrays take
+9 to 32 bytes per gate; an object per gate would take 400 and more.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _LEVEL_SWEEPS: Final = 32
 class Body:
     """Gates over taps, evaluated once at every position of the node's iteration space.
 
+    `Body.build` is the constructor to use: it converts dtypes, drops trailing columns of `fanin`
+    that no gate uses, and makes the arrays read-only. A pass builds a new body.
+
     Attributes:
         taps: (T, 2 + rank) int32; a row is (input, channel, offset along each space axis).
         fanin: (G, K) int32 net ids, 1 <= K <= 6. Trailing inputs that a table ignores are 0.
         table: (G,) unsigned, 2**K bits each (see `lgir.ir.truth_tables`).
         outputs: (C,) int32 net ids, one per output channel.
-
-    Arrays are made read-only: passes build new bodies. `Body.build` is the constructor to use; it
-    converts dtypes and drops trailing columns of `fanin` that no gate uses.
     """
 
     taps: IntArray
@@ -66,11 +66,17 @@ class Body:
         rank: int = 0,
         copy: bool = True,
     ) -> Body:
-        """A body from anything array-like.
+        """Return a body from anything array-like.
 
-        `rank` gives the width of `taps` when there are none. With copy=False, arrays of the right
-        dtype are taken over and become read-only. Raises GraphError where shapes disagree or a
-        number does not fit its array; `lgir.ir.verifier` checks ids and tables.
+        Args:
+            taps, fanin, table, outputs: the arrays of the body, see `Body`.
+            rank: number of axes of the iteration space, used if there are no taps.
+            copy: whether the caller's arrays are copied. Otherwise those of the right dtype are
+                taken over and become read-only.
+
+        Raises:
+            GraphError: shapes disagree, or a number does not fit its array. `lgir.ir.verifier`
+                checks ids and tables.
         """
         taps_ = _int32("taps", taps, copy)
         if taps_.size == 0:
@@ -106,73 +112,81 @@ class Body:
 
     @property
     def rank(self) -> int:
-        """Number of axes of the iteration space: 0 dense, 2 images, 3 volumes."""
+        """Return the number of axes of the iteration space: 0 dense, 2 images, 3 volumes."""
         return int(self.taps.shape[1]) - 2
 
     @property
     def num_taps(self) -> int:
+        """Return the number of taps."""
         return len(self.taps)
 
     @property
     def num_gates(self) -> int:
+        """Return the number of gates."""
         return len(self.fanin)
 
     @property
     def k(self) -> int:
-        """Widest fan-in, the number of columns of `fanin`."""
+        """Return the widest fan-in, which is the number of columns of `fanin`."""
         return int(self.fanin.shape[1])
 
     @property
     def first_gate(self) -> int:
-        """Net id of gate 0."""
+        """Return the net id of gate 0."""
         return FIRST_TAP + len(self.taps)
 
     @property
     def num_nets(self) -> int:
+        """Return the number of nets: two constants, the taps and the gates."""
         return FIRST_TAP + len(self.taps) + len(self.fanin)
 
     def arity(self) -> npt.NDArray[np.uint8]:
-        """(G,) uint8: inputs per gate up to the last one that is wired or matters."""
-        used = np.zeros(self.num_gates, np.uint8)
+        """Return the number of inputs of each gate that are wired or matter, uint8 (G,).
+
+        Inputs before the last one of these count as well.
+        """
+        arity = np.zeros(self.num_gates, np.uint8)
         for column in range(self.k):
-            live = (self.fanin[:, column] != FALSE) | depends_on(self.table, self.k, column)
-            used[live] = column + 1
-        return used
+            used = (self.fanin[:, column] != FALSE) | depends_on(self.table, self.k, column)
+            arity[used] = column + 1
+        return arity
 
     def levels(self) -> IntArray:
-        """(num_nets,) int32: 0 for constants and taps, else 1 + the deepest operand's level.
+        """Return the level of each net, int32 (num_nets,).
 
-        Gates are relaxed in chunks, a few vectorised sweeps for the shallow bodies of real
-        networks; a chunk that does not settle soon (a long chain) is walked gate by gate.
+        It is 0 for constants and taps, and otherwise 1 + the level of the deepest operand. Gates
+        are relaxed in chunks by a few vectorized sweeps, which suffice for the shallow bodies of
+        real networks; a chunk that does not settle soon (a long chain) is walked gate by gate.
         """
         level = np.zeros(self.num_nets, np.int32)
         for start in range(0, self.num_gates, _LEVEL_CHUNK):
             fanin = self.fanin[start : start + _LEVEL_CHUNK]
             first = self.first_gate + start
-            own = level[first : first + len(fanin)]
+            chunk_level = level[first : first + len(fanin)]
             columns = np.ascontiguousarray(fanin.T)
             for _ in range(_LEVEL_SWEEPS):
                 new = 1 + reduce(np.maximum, [level[column] for column in columns])
-                if np.array_equal(new, own):
+                if np.array_equal(new, chunk_level):
                     break
-                own[:] = new
+                chunk_level[:] = new
             else:
-                above = np.where(fanin < first, level[fanin], 0).max(axis=1).tolist()
-                within: list[int] = []
-                for deepest, operands in zip(above, (fanin - first).tolist(), strict=True):
-                    within.append(1 + max([deepest, *(within[x] for x in operands if x >= 0)]))
-                own[:] = within
+                before_chunk = np.where(fanin < first, level[fanin], 0).max(axis=1).tolist()
+                walked: list[int] = []
+                for deepest, operands in zip(before_chunk, (fanin - first).tolist(), strict=True):
+                    walked.append(1 + max([deepest, *(walked[x] for x in operands if x >= 0)]))
+                chunk_level[:] = walked
         return level
 
     def gates_by_level(self) -> list[npt.NDArray[np.int64]]:
-        """Gate numbers of each level, shallowest first, ascending within one."""
+        """Return the gate numbers of each level, shallowest first, ascending in a level."""
         number = np.arange(self.num_gates)
         return [number[rows] for _, rows in self.level_runs()]
 
     def level_runs(self, most: int | None = None) -> Iterator[tuple[int, Rows]]:
-        """(level, gates) from the shallowest level, ascending within one, `most` gates at a time.
+        """Yield (level, gates) from the shallowest level on, ascending in a level.
 
-        Neighbouring gates come as a slice, so that indexing with them copies nothing.
+        At most `most` gates are yielded at a time, by default a whole level. Gates that lie beside
+        each other come as a slice, so that indexing with them copies nothing.
         """
         level = self.levels()[self.first_gate :]
         order: IntArray | None = None
@@ -190,27 +204,27 @@ class Body:
                 start = stop
 
     def restricted(self, keep: Mask, outputs: IntArray | None = None) -> Body:
-        """The body without the taps and gates that `keep` (num_nets,) leaves out.
+        """Return the body without the taps and gates that `keep`, bool (num_nets,), leaves out.
 
-        What stays must not read what goes. `outputs` are nets of this body, its own by default.
+        What stays must not read what goes. `outputs` are nets of this body; by default they stay.
         """
         new_id = np.cumsum(keep, dtype=np.int32)
         new_id += np.int32(FIRST_TAP - 1 - int(keep[:FIRST_TAP].sum()))
         new_id[:FIRST_TAP] = (FALSE, TRUE)
         gates = keep[self.first_gate :]
         fanin = np.empty((int(np.count_nonzero(gates)), self.k), np.int32)
-        at = 0
+        end = 0
         for start in range(0, self.num_gates, _CHUNK):
             part = slice(start, start + _CHUNK)
             rows = self.fanin[part][gates[part]]
-            fanin[at : at + len(rows)] = new_id[rows]
-            at += len(rows)
+            fanin[end : end + len(rows)] = new_id[rows]
+            end += len(rows)
         outputs = new_id[self.outputs if outputs is None else outputs]
         taps = self.taps[keep[FIRST_TAP : self.first_gate]]
         return Body.build(taps, fanin, self.table[gates], outputs, copy=False)
 
     def widened(self, k: int) -> Body:
-        """The same body with `fanin` padded to `k` columns, for arithmetic on tables."""
+        """Return the same body with `fanin` padded to `k` columns, for arithmetic on tables."""
         if k <= self.k:
             return self
         fanin = np.zeros((self.num_gates, k), np.int32)
@@ -218,24 +232,24 @@ class Body:
         return Body(self.taps, fanin, widen_table(self.table, self.k, k), self.outputs)
 
     def gates(self) -> GateViews:
-        """The gates as small objects, for people and tests; see `lgir.ir.views`."""
+        """Return the gates as small objects, for people and tests; see `lgir.ir.views`."""
         return GateViews(self)
 
     def tap_views(self) -> TapViews:
-        """The taps as small objects, for people and tests; see `lgir.ir.views`."""
+        """Return the taps as small objects, for people and tests; see `lgir.ir.views`."""
         return TapViews(self)
 
     def users(self) -> dict[int, list[int]]:
-        """Net id -> ids of the gates that read it, ascending; outputs do not count."""
+        """Return the ids of the gates that read each net, ascending; outputs do not count."""
         return users_by_net(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Body):
             return NotImplemented
         k = max(self.k, other.k)  # columns of padding do not tell two bodies apart
-        mine, theirs = self.widened(k), other.widened(k)
+        left, right = self.widened(k), other.widened(k)
         return all(
-            np.array_equal(getattr(mine, f), getattr(theirs, f))
+            np.array_equal(getattr(left, f), getattr(right, f))
             for f in ("taps", "fanin", "table", "outputs")
         )
 
@@ -249,17 +263,17 @@ class Body:
 
 
 def _integers(name: str, values: npt.ArrayLike, copy: bool) -> npt.NDArray[Any]:
-    """`values` as an array of integers, uint64 where Python's ints need it."""
+    """Return `values` as an array of integers, of uint64 if Python's integers need it."""
     try:
         array = np.asarray(values)
     except ValueError:
         raise GraphError(f"body array {name} has rows of different lengths") from None
     if array.dtype.kind in "iu":
-        # What a body holds must not change, or become read-only, under its maker's hands.
+        # The caller may go on to change the array, and must not find it read-only.
         return array.copy() if copy and array is values and array.flags.writeable else array
     if array.size == 0:
         return array.astype(np.int64)
-    # numpy makes floats or objects of ints that straddle int64 and uint64.
+    # From integers that straddle int64 and uint64 numpy makes floats or objects.
     exact = np.array(values, dtype=object)
     if array.dtype == bool or not all(isinstance(v, int | np.integer) for v in exact.flat):
         raise GraphError(f"body array {name} must hold integers, not {array.dtype}")
@@ -270,6 +284,7 @@ def _integers(name: str, values: npt.ArrayLike, copy: bool) -> npt.NDArray[Any]:
 
 
 def _int32(name: str, values: npt.ArrayLike, copy: bool) -> IntArray:
+    """Return `values` as an array of int32; GraphError if a value does not fit."""
     array = _integers(name, values, copy)
     limits = np.iinfo(np.int32)
     if array.size and not (limits.min <= array.min() and array.max() <= limits.max):

@@ -1,4 +1,4 @@
-"""GraphBuilder: make a graph node by node, with names chosen and shapes inferred for you."""
+"""GraphBuilder: build a graph node by node, with default names and inferred shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lgir.ir.verifier import verify_input, verify_node
 
 
 class GraphBuilder:
-    """Collects inputs and nodes; each method returns the new `Value`.
+    """Collects inputs and nodes; each method that adds one returns its `Value`.
 
     >>> b = GraphBuilder("tiny")
     >>> x = b.input("x", "bit", (4,))
@@ -33,7 +33,7 @@ class GraphBuilder:
         self._values: dict[str, Value] = {}
         self._counts: dict[str, int] = {}
 
-    def _fresh(self, base: str) -> str:
+    def _fresh_name(self, base: str) -> str:
         while True:
             count = self._counts.get(base, 0) + 1
             self._counts[base] = count
@@ -42,7 +42,7 @@ class GraphBuilder:
                 return name
 
     def input(self, name: str, dtype: str, shape: Shape) -> Value:
-        """A graph input; `shape` is without the batch axis."""
+        """Add a graph input, of a shape without the batch axis. Raises GraphError if it is none."""
         value = Value(name, dtype, tuple(shape))
         verify_input(value)
         self._inputs.append(value)
@@ -50,8 +50,8 @@ class GraphBuilder:
         return value
 
     def add(self, op: Op, inputs: Sequence[Value], name: str | None = None) -> Value:
-        """Append any operator. Raises GraphError where it does not fit its inputs."""
-        output = name or self._fresh(type(op).__name__.lower())
+        """Add any operator. Raises GraphError if it does not fit its inputs."""
+        output = name or self._fresh_name(type(op).__name__.lower())
         node = Node(op, tuple(v.name for v in inputs), output)
         verify_node(node, tuple(inputs))
         value = infer_value(op, tuple(inputs), output)
@@ -60,7 +60,7 @@ class GraphBuilder:
         return value
 
     def threshold(self, x: Value, levels: npt.ArrayLike, name: str | None = None) -> Value:
-        """Bits `x > level`; levels (L,) or (*lead, L), see `Threshold`."""
+        """Add the bits `x > level`, for levels (L,) or (*lead, L); see `Threshold`."""
         try:
             with np.errstate(over="ignore"):
                 array = np.array(levels, dtype=np.float32)
@@ -76,6 +76,7 @@ class GraphBuilder:
         stride: Shape | None = None,
         name: str | None = None,
     ) -> Value:
+        """Add a body over an iteration space; see `Logic`. The default stride is 1."""
         steps = tuple(stride) if stride is not None else (1,) * len(space)
         return self.add(Logic(body, tuple(space), steps), inputs, name)
 
@@ -87,9 +88,16 @@ class GraphBuilder:
         ops: npt.ArrayLike,
         name: str | None = None,
     ) -> Value:
-        """A layer of two-input gates: a, b (N,) input indices, ops (N,) difflogic numbers 0..15.
+        """Add a layer of N two-input gates.
 
-        Raises GraphError where lengths differ or a number is out of range.
+        Args:
+            x: a flat value of bits.
+            a, b: indices (N,) into `x` of the two inputs of each gate.
+            ops: difflogic's number, 0..15, of each gate's operation, (N,).
+            name: name of the output.
+
+        Raises:
+            GraphError: lengths differ, or a number is out of range.
         """
         first, second, numbers = (np.asarray(array) for array in (a, b, ops))
         if first.ndim != 1 or not first.shape == second.shape == numbers.shape:
@@ -115,7 +123,7 @@ class GraphBuilder:
         padding: Shape | None = None,
         name: str | None = None,
     ) -> Value:
-        """Logical OR over windows; `padding` cells on every side read False."""
+        """Add the logical OR over windows; `padding` cells on every side read False."""
         stride = tuple(stride or kernel)
         padding = tuple(padding or (0,) * len(kernel))
         rank = len(x.shape) - 1
@@ -131,9 +139,11 @@ class GraphBuilder:
         return self.logic([x], or_pool_body(x.shape[0], kernel, padding), space, stride, name)
 
     def flatten(self, x: Value) -> Value:
+        """Add a reshape to one axis, if `x` has more."""
         return x if len(x.shape) == 1 else self.reshape(x, (x.size,))
 
     def reshape(self, x: Value, shape: Shape) -> Value:
+        """Add a reshape, without the batch axis."""
         return self.add(Reshape(tuple(shape)), [x])
 
     def group_sum(
@@ -144,10 +154,11 @@ class GraphBuilder:
         beta: float = 0.0,
         name: str | None = None,
     ) -> Value:
+        """Add class scores (count + beta) / tau of contiguous groups of bits; see `GroupSum`."""
         return self.add(GroupSum(groups, float(tau), float(beta)), [x], name)
 
     def build(self, *outputs: Value) -> Graph:
-        """The verified graph with these outputs."""
+        """Return the verified graph with these outputs."""
         return Graph(
             self.name,
             tuple(self._inputs),
@@ -160,7 +171,10 @@ class GraphBuilder:
 def dense_body(
     width: int, indices: npt.NDArray[np.integer], table: npt.NDArray[np.unsignedinteger]
 ) -> Body:
-    """One layer of gates over a flat input: indices (N, K) into it, table (N,)."""
+    """Return one layer of gates over a flat input of `width` bits.
+
+    `indices` (N, K) are the inputs of each gate, `table` (N,) its truth tables.
+    """
     channels = np.arange(width, dtype=np.int32)
     taps = np.stack([np.zeros_like(channels), channels], axis=1)
     gates = np.arange(len(table), dtype=np.int32) + FIRST_TAP + width
@@ -173,12 +187,16 @@ def dense_body(
 def tree_body(
     leaves: npt.NDArray[np.integer], table: npt.NDArray[np.unsignedinteger], fanin: int = 2
 ) -> Body:
-    """Kernels that are complete trees over their own taps, one output channel each.
+    """Return kernels that are complete trees over their own taps, one output channel each.
 
-    leaves (kernels, fanin**depth, 2 + rank) are tap rows; table (kernels, gates) holds each
-    kernel's gates level by level from the leaves, where gate j of a level reads nets
-    j*fanin ... j*fanin + fanin-1 of the level below. Kernel by kernel, gates lie in topological
-    order.
+    Args:
+        leaves: tap rows, (kernels, fanin**depth, 2 + rank).
+        table: truth tables, (kernels, gates), level by level from the leaves. Gate j of a level
+            reads nets j*fanin ... j*fanin + fanin-1 of the level below.
+        fanin: inputs per gate.
+
+    Raises:
+        GraphError: the number of gates is not that of a complete tree.
     """
     kernels, width, columns = leaves.shape
     gates = table.shape[1]
@@ -193,18 +211,18 @@ def tree_body(
     first_gate = FIRST_TAP + kernels * width
     base = first_gate + np.arange(kernels)[:, None] * gates
     nets = FIRST_TAP + np.arange(kernels * width).reshape(kernels, width)
-    fanins, done = [], 0
+    fanins, gates_below = [], 0
     while nets.shape[1] > 1:
         level = nets.shape[1] // fanin
         fanins.append(nets.reshape(kernels, level, fanin))
-        nets = base + done + np.arange(level)
-        done += level
+        nets = base + gates_below + np.arange(level)
+        gates_below += level
     wires = np.concatenate(fanins, axis=1).reshape(-1, fanin) if fanins else np.zeros((0, fanin))
     return Body.build(leaves.reshape(-1, columns), wires, table.ravel(), nets[:, 0])
 
 
 def or_pool_body(channels: int, kernel: Shape, padding: Shape) -> Body:
-    """The OR over a window of `kernel` taps, channel by channel, as balanced two-input ORs."""
+    """Return the OR over a window of `kernel` taps per channel, as balanced two-input ORs."""
     window = np.stack(
         [axis.ravel() for axis in np.meshgrid(*map(np.arange, kernel), indexing="ij")], axis=1
     ) - np.array(padding)

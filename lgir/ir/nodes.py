@@ -22,14 +22,14 @@ OpT = TypeVar("OpT", bound="Op")
 
 @dataclass(frozen=True, eq=False)
 class Op:
-    """Base of the node types. Equality compares every attribute, arrays by content."""
+    """Base of the operators. Equality compares every attribute, arrays by content."""
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
         for f in fields(self):
-            mine, theirs = getattr(self, f.name), getattr(other, f.name)
-            same = np.array_equal(mine, theirs) if isinstance(mine, np.ndarray) else mine == theirs
+            a, b = getattr(self, f.name), getattr(other, f.name)
+            same = np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
             if not same:
                 return False
         return True
@@ -39,27 +39,36 @@ class Op:
 
 @dataclass(frozen=True, eq=False)
 class Threshold(Op):
-    """Thermometer encoding: output bit (feature, level) is `x > levels[..., level]`, strict.
+    """Thermometer encoding: the bit of a feature and a level l is `x > levels[..., l]`, strict.
 
-    `levels` is float32 of shape (L,) for all features, or (*lead, L) where `lead` is a prefix of
-    the input's shape (per channel or per element). An input [C, ...] gives bits [C*L, ...], feature
-    major: channel c*L + l.
+    An input [C, ...] gives bits [C*L, ...], feature major: bit channel c*L + l is that of channel c
+    and level l.
+
+    Attributes:
+        levels: float32, (L,) for all features, or (*lead, L) if `lead` is a prefix of the input's
+            shape, so that channels or elements have their own levels.
     """
 
     levels: npt.NDArray[np.float32]
 
     @property
     def num_levels(self) -> int:
+        """Return the number of levels per feature, L."""
         return int(self.levels.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
 class Logic(Op):
-    """One body of gates evaluated at every position of an iteration space.
+    """One body of gates, evaluated at every position of an iteration space.
 
-    `space` is () for a dense layer, (H', W') for images, (D', H', W') for volumes; `stride` has
-    the same length. At position p, tap (i, c, *d) reads `inputs[i][c, *(p * stride + d)]`, False
-    outside the input. The output is bit[C, *space], channel c being the net `body.outputs[c]`.
+    At position p, tap (i, c, *d) reads `inputs[i][c, *(p * stride + d)]`, or False outside the
+    input. The output is bit[C, *space]; its channel c is the net `body.outputs[c]`.
+
+    Attributes:
+        body: the gates.
+        space: sizes of the iteration space: () for a dense layer, (H', W') for images, (D', H', W')
+            for volumes.
+        stride: the step between positions along each axis of `space`.
     """
 
     body: Body
@@ -68,14 +77,15 @@ class Logic(Op):
 
     @property
     def positions(self) -> int:
+        """Return the number of positions of the iteration space."""
         return math.prod(self.space)
 
 
 @dataclass(frozen=True, eq=False)
 class GroupSum(Op):
-    """Class scores: contiguous groups of the input bits are counted; score = (count + beta) / tau.
+    """Class scores from counts of contiguous groups of the input bits: (count + beta) / tau.
 
-    The arithmetic is float32, in that order, as torch does it.
+    The arithmetic is float32, in that order, as torch computes it.
     """
 
     groups: int
@@ -85,7 +95,7 @@ class GroupSum(Op):
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Op):
-    """The same elements in row-major order under another shape. Costs nothing."""
+    """The same elements in row-major order under another shape. It costs nothing."""
 
     shape: Shape
 
@@ -105,19 +115,22 @@ class Node:
 
     @property
     def op_type(self) -> str:
+        """Return the name of the operator's type, for example "Logic"."""
         return type(self.op).__name__
 
     @property
     def outputs(self) -> tuple[str, ...]:
+        """Return the names of the values that the node defines, which is one."""
         return (self.output,)
 
     @property
     def attributes(self) -> dict[str, Any]:
+        """Return the operator's attributes by name."""
         return {f.name: getattr(self.op, f.name) for f in fields(self.op)}
 
 
 def infer_value(op: Op, inputs: tuple[Value, ...], name: str) -> Value:
-    """The output value of `op` on `inputs`. Assumes what `lgir.ir.verifier` checks."""
+    """Return the output value of `op` on `inputs`, which must fit as `lgir.ir.verifier` checks."""
     if isinstance(op, Threshold):
         channels, *rest = inputs[0].shape
         return Value(name, "bit", (channels * op.num_levels, *rest))

@@ -1,8 +1,9 @@
 """The text form of a graph: what `print(graph)` and `lgir dump` show, and golden tests hold.
 
-One statement a line, SSA names with a percent sign as in MLIR, two-input gates by name and wider
-ones by truth table. `dumps(graph, full=True)` and `parse` (see `lgir.formats.text.parser`) are
-inverses.
+Each line is one statement, with SSA names after a percent sign as in MLIR. Two-input gates are
+written by name, wider ones by truth table. `dumps(graph, full=True)` and `parse` (see
+`lgir.formats.text.parser`) are inverses. The printer is part of `lgir.ir`, and the parser is not,
+because a graph prints itself.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 TEXT_VERSION: Final = 1
 
-_LONG_BODY: Final = 32  # lines; a longer body is elided unless asked for in full
-_LONG_LIST: Final = 8  # taps, gates, outputs or levels shown where they are elided
+_LONG_BODY: Final = 32  # lines; a longer body is elided unless `full` is set
+_LONG_LIST: Final = 8  # taps, gates, outputs or levels that an elided body or list shows
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
 def dumps(graph: Graph, *, full: bool = False) -> str:
-    """The text of `graph`.
+    """Return the text of `graph`.
 
-    `full` writes every gate, and `parse` reads only that; otherwise long bodies and long lists of
-    levels are cut short, with a line that says what is missing.
+    With `full`, every gate is written, which is the only form that `parse` reads. Otherwise long
+    bodies and long lists of levels are cut short, with a line that says what is missing.
     """
     lines = [f"lgir {TEXT_VERSION}", f"graph {_string(graph.name)} {{"]
     for key, text in sorted(graph.metadata.items()):
@@ -49,18 +50,18 @@ def dumps(graph: Graph, *, full: bool = False) -> str:
 
 
 def gate_names(body: Body) -> list[str]:
-    """`gate_name` of every gate (G,)."""
+    """Return the `gate_name` of every gate of a body."""
     arity = body.arity()
     names = np.empty(body.num_gates, dtype=object)
     for n in range(body.k + 1):
         gates = np.flatnonzero(arity == n)
         table = narrow_table(body.table[gates], body.k, n)
         unique, inverse = np.unique(table, return_inverse=True)
-        spelt = np.array([gate_name(int(t), n) for t in unique], dtype=object)
+        spellings = np.array([gate_name(int(t), n) for t in unique], dtype=object)
         if len(gates):
-            names[gates] = spelt[inverse]
-    found: list[str] = names.tolist()
-    return found
+            names[gates] = spellings[inverse]
+    result: list[str] = names.tolist()
+    return result
 
 
 def _node_lines(node: Node, value: Value, full: bool) -> Iterator[str]:
@@ -92,8 +93,8 @@ def _body_lines(body: Body, full: bool) -> Iterator[str]:
     taps, gates = body.num_taps, body.num_gates
     if elide:
         taps, gates = min(taps, _LONG_LIST), min(gates, _LONG_LIST)
-    for i, (source, *at) in enumerate(body.taps[:taps].tolist()):
-        yield f"    %{FIRST_TAP + i} = tap {source}[{','.join(map(str, at))}]"
+    for i, (source, *cell) in enumerate(body.taps[:taps].tolist()):
+        yield f"    %{FIRST_TAP + i} = tap {source}[{','.join(map(str, cell))}]"
     if taps < body.num_taps:
         yield f"    {_elided(body.num_taps - taps, 'tap')}"
     shown = Body(body.taps, body.fanin[:gates], body.table[:gates], body.outputs)
@@ -127,7 +128,7 @@ def _dims(shape: tuple[int, ...]) -> str:
 
 
 def _string(text: str) -> str:
-    """A JSON string, which keeps a line break or a lone surrogate from breaking the line."""
+    """Return a JSON string, so that no line break or lone surrogate can break the line."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
@@ -146,7 +147,7 @@ def _levels(levels: npt.NDArray[np.float32], full: bool) -> str:
 
 
 def _float32(x: np.float32) -> str:
-    """The shortest text that reads back as `x`, also by a reader that rounds to double first."""
+    """Return the shortest text that reads back as `x`, even if it is rounded to double first."""
     short = _trim(str(x))
     with np.errstate(over="ignore"):
         return short if np.float32(float(short)) == x else repr(float(x))

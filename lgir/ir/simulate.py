@@ -1,8 +1,8 @@
-"""The interpreter: bit-parallel evaluation of a graph in numpy. This is the meaning of the IR.
+"""The interpreter: bit-parallel evaluation of a graph in numpy. It is the meaning of the IR.
 
-Bits travel packed along the batch, 64 samples to a uint64 word, as arrays (*shape, words). A body
-is evaluated level by level; a gate's table is read as a multiplexer tree over its inputs, which
-serves every fan-in alike. No speed is sought beyond whole-array operations.
+A value of bits is an array of bit planes (*shape, words), each the bit of every sample, 64 samples
+per uint64 word. A body is evaluated level by level; a gate's table is read as a multiplexer tree
+over its inputs, which serves every fan-in alike. No speed is sought beyond whole-array operations.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from lgir.ir.types import FIRST_TAP, TRUE, Shape
 Words = npt.NDArray[np.uint64]
 
 _ONES: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_CHUNK_WORDS: Final = 1 << 20  # 8 MiB of nets at a time
-_RUN_WORDS: Final = 1 << 15  # and of a level's gates as many as stay in cache
-_COUNT_BITS: Final = 1 << 14
+_CHUNK_WORDS: Final = 1 << 20  # words of nets that are held at a time, 8 MiB
+_RUN_WORDS: Final = 1 << 15  # words of gates of a level at a time, which stay in cache
+_COUNT_BITS: Final = 1 << 14  # bits of a group that are counted at a time
 
 
 def pack_planes(bits: npt.NDArray[np.bool_]) -> Words:
-    """(n, *shape) bool -> (*shape, ceil(n / 64)) uint64; sample i is bit i % 64 of word i // 64."""
+    """Return the bit planes of samples: bool (n, *shape) as uint64 (*shape, ceil(n / 64)).
+
+    Sample i is bit i % 64 of word i // 64. Bits after the last sample are 0.
+    """
     n = len(bits)
     words = -(-n // 64)
     packed = np.packbits(np.moveaxis(bits, 0, -1), axis=-1, bitorder="little")
@@ -39,7 +42,7 @@ def pack_planes(bits: npt.NDArray[np.bool_]) -> Words:
 
 
 def unpack_planes(words: Words, n: int) -> npt.NDArray[np.bool_]:
-    """Inverse of `pack_planes`: (*shape, words) uint64 -> (n, *shape) bool."""
+    """Return the first `n` samples, bool (n, *shape), of bit planes, uint64 (*shape, words)."""
     raw = np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
     bits = np.unpackbits(raw, axis=-1, count=n, bitorder="little").astype(bool)
     return np.moveaxis(bits, -1, 0)
@@ -69,10 +72,10 @@ def interpret(graph: Graph, samples: Sequence[npt.NDArray[Any]]) -> list[npt.NDA
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]], n: int) -> dict[str, Any]:
-    """Every value of `graph` for a batch of `n` samples.
+    """Return every value of `graph` for a batch of `n` samples, by name.
 
-    `inputs` maps each graph input to packed words (*shape, ceil(n/64)) for bit inputs and to
-    (n, *shape) numbers for the others. Bit values come back packed, scores as (n, groups) float32.
+    `inputs` maps each bit input to bit planes (*shape, ceil(n / 64)) and each other input to
+    numbers (n, *shape). In the result, values of bits are bit planes, scores float32 (n, groups).
     """
     values: dict[str, Any] = dict(inputs)
     for node in graph.nodes:
@@ -102,7 +105,7 @@ def _evaluate_node(node: Node, inputs: Sequence[Any], n: int, packed: bool) -> A
 
 
 def group_scores(count: npt.NDArray[np.integer], op: GroupSum) -> npt.NDArray[np.float32]:
-    """(count + beta) / tau in float32, as torch computes it: infinite where too large."""
+    """Return (count + beta) / tau in float32, as torch computes it: infinite if it is too large."""
     with np.errstate(over="ignore"):
         total = count.astype(np.float32) + np.float32(op.beta)
         scores: npt.NDArray[np.float32] = total / np.float32(op.tau)
@@ -110,14 +113,14 @@ def group_scores(count: npt.NDArray[np.integer], op: GroupSum) -> npt.NDArray[np
 
 
 def evaluate_threshold(op: Threshold, x: npt.NDArray[Any]) -> Words:
-    """(n, C, ...) numbers -> packed bits (C*L, ..., words), feature major."""
+    """Return the bit planes (C*L, ..., words), feature major, of numbers (n, C, ...)."""
     bits = x.astype(np.float32, copy=False)[..., None] > element_levels(op, x.shape[1:])
     bits = np.moveaxis(bits, -1, 2)  # (n, C, L, ...)
     return pack_planes(bits.reshape(len(x), x.shape[1] * op.num_levels, *x.shape[2:]))
 
 
 def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
-    """Packed inputs (C, *axes, words) -> packed output (channels, *space, words)."""
+    """Return the output planes (channels, *space, words) of input planes (C, *axes, words)."""
     words = inputs[0].shape[-1]
     planes, shapes = _stack_planes(inputs), [x.shape[:-1] for x in inputs]
     out = np.empty((len(op.body.outputs), op.positions, words), np.uint64)
@@ -127,22 +130,27 @@ def evaluate_logic(op: Logic, inputs: Sequence[Words]) -> Words:
     step = max(1, _CHUNK_WORDS // (op.body.num_nets * row * rows))
     order = _order(op.body, min(step, words) * row * rows)
     for first in range(0, op.positions, row * rows):
-        here = slice(first, first + row * rows)
+        positions = slice(first, first + row * rows)
         index = tap_index(op, shapes, slice(first // row, first // row + rows))
         for start in range(0, words, step):
             part = slice(start, start + step)
             nets = evaluate_body(op.body, planes[:, part][index], order)
-            out[:, here, part] = nets[op.body.outputs]
+            out[:, positions, part] = nets[op.body.outputs]
     return out.reshape(len(op.body.outputs), *op.space, words)
 
 
 def tap_index(
     op: Logic, shapes: Sequence[Shape], rows: slice = slice(None)
 ) -> npt.NDArray[np.int64]:
-    """(T, positions) index of the plane each tap reads, planes of all inputs stacked in order, at
-    those positions whose first coordinate is among `rows`.
+    """Return the index of the plane that each tap reads at each position, int64 (T, positions).
 
-    Reads outside an input give the index one past the last plane, which holds False.
+    Planes of all inputs are stacked in order. Reads outside an input give the index one past the
+    last plane, which holds False.
+
+    Args:
+        op: the operator.
+        shapes: shape of each operand.
+        rows: restricts the positions to those whose first coordinate is among them.
     """
     first = np.cumsum([0, *map(math.prod, shapes)])
     steps = [stride * np.arange(count) for count, stride in zip(op.space, op.stride, strict=True)]
@@ -151,29 +159,34 @@ def tap_index(
     index = np.empty((len(taps), *map(len, steps)), np.int64)
     outside = first[-1]  # each axis along which a tap is outside adds that much
     for i, shape in enumerate(shapes):
-        mine = np.flatnonzero(taps[:, 0] == i)
-        planes = first[i] + taps[mine, 1] * math.prod(shape[1:])
+        selected = np.flatnonzero(taps[:, 0] == i)
+        planes = first[i] + taps[selected, 1] * math.prod(shape[1:])
         for axis, (length, step) in enumerate(zip(shape[1:], steps, strict=True)):
-            at = taps[mine, 2 + axis, None] + step
-            part = np.where((at >= 0) & (at < length), at * math.prod(shape[2 + axis :]), outside)
-            planes = planes[..., None] + part.reshape(len(mine), *(1,) * axis, len(step))
-        index[mine] = np.minimum(planes, outside, out=planes)
+            cell = taps[selected, 2 + axis, None] + step
+            is_inside = (cell >= 0) & (cell < length)
+            part = np.where(is_inside, cell * math.prod(shape[2 + axis :]), outside)
+            planes = planes[..., None] + part.reshape(len(selected), *(1,) * axis, len(step))
+        index[selected] = np.minimum(planes, outside, out=planes)
     return index.reshape(len(taps), math.prod(map(len, steps)))
 
 
 def _stack_planes(inputs: Sequence[Words]) -> Words:
+    """Return the planes of all inputs one after another, and one of False."""
     words = inputs[0].shape[-1]
     flat = [x.reshape(math.prod(x.shape[:-1]), words) for x in inputs]
     return np.concatenate([*flat, np.zeros((1, words), np.uint64)])
 
 
 def _order(body: Body, words: int) -> list[Rows]:
-    """The gates in runs of one level, for nets of so many words."""
+    """Return the gates in runs of one level, for nets of `words` words."""
     return [rows for _, rows in body.level_runs(max(1, _RUN_WORDS // max(1, words)))]
 
 
 def evaluate_body(body: Body, taps: Words, order: Sequence[Rows] | None = None) -> Words:
-    """All nets of `body`, (num_nets, ...) uint64, from its taps' words (T, ...)."""
+    """Return the words of all nets of `body`, uint64 (num_nets, ...), from its taps', (T, ...).
+
+    `order` is the order of the gates in runs of one level; by default it is computed.
+    """
     nets = np.empty((body.num_nets, *taps.shape[1:]), np.uint64)
     nets[:FIRST_TAP] = 0
     nets[TRUE] = _ONES
@@ -187,7 +200,7 @@ def evaluate_body(body: Body, taps: Words, order: Sequence[Rows] | None = None) 
 
 
 def evaluate_tables(table: npt.NDArray[np.unsignedinteger], inputs: Sequence[Words]) -> Words:
-    """Apply table g (G,) to words `inputs[l][g]`, l being the input's position, (G, ...) each."""
+    """Return the words (G, ...) of gates with tables (G,) on input words, (G, ...) per input."""
     k = len(inputs)
     wide = table.astype(np.uint64)
     unit = (len(wide),) + (1,) * (inputs[0].ndim - 1)

@@ -1,4 +1,4 @@
-"""What a graph holds, in numbers: gates by node and by operation, depth, taps, unrolled gates.
+"""A graph in numbers: gates by node and by operation, depth, taps, unrolled gates.
 
 A *distinct* gate is one of a body; an *unrolled* gate is one of the circuit, counted at every
 position of its node's iteration space. Papers quote the second, memory follows the first.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeSummary:
-    """One node; the counts are 0 where it holds no gates.
+    """One node in numbers; the counts are 0 if it holds no gates.
 
     `depth` is the longest path of gates inside the node, `total_depth` from the graph's inputs to
     the end of the node (every channel of a value counting as deep as its deepest).
@@ -56,10 +56,10 @@ class Summary:
     operations: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings, fit for JSON."""
-        found = asdict(self)
-        found["nodes"] = [{**node, "inputs": list(node["inputs"])} for node in found["nodes"]]
-        return found
+        """Return plain dicts, lists, numbers and strings, fit for JSON."""
+        plain = asdict(self)
+        plain["nodes"] = [{**node, "inputs": list(node["inputs"])} for node in plain["nodes"]]
+        return plain
 
     def __rich__(self) -> Table:
         return _table(self)

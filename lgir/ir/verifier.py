@@ -1,4 +1,4 @@
-"""The structural verifier: every rule a graph must obey, checked whenever one is made.
+"""The structural verifier: every rule that a graph must obey, checked whenever one is built.
 
 Rules are checked in one vectorised sweep per body, so that verifying costs less than any pass. An
 error names the graph, the node and the offending entry.
@@ -28,7 +28,7 @@ MAX_SIZE: Final = 2**31 - 1  # of an axis, and of a stride: net ids and offsets 
 
 
 def verify_graph(graph: Graph) -> dict[str, Value]:
-    """All values of `graph` by name. Raises GraphError at the first broken rule."""
+    """Return all values of `graph` by name. Raises GraphError at the first broken rule."""
     values: dict[str, Value] = {}
     where = f"graph {graph.name!r}"
     verify_name(graph.name, "graph")
@@ -62,7 +62,7 @@ def verify_graph(graph: Graph) -> dict[str, Value]:
 
 
 def verify_name(name: object, what: str) -> None:
-    """Raises GraphError where `name` is not text that every file format can hold."""
+    """Raise GraphError if `name` is not text that every file format can hold."""
     if not isinstance(name, str) or not name:
         raise GraphError(f"{name!r} cannot name a {what}; a name is a string, and not empty")
     if not _is_unicode(name):
@@ -70,12 +70,12 @@ def verify_name(name: object, what: str) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for a lone surrogate, which no file can hold as UTF-8."""
+    """Return False for text with a lone surrogate, which no file can hold as UTF-8."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def verify_input(value: Value) -> None:
-    """Raises GraphError where a graph input's name or type is none."""
+    """Raise GraphError if a graph input has no valid name or type."""
     verify_name(value.name, "value")
     if value.dtype not in DTYPES:
         raise GraphError(
@@ -93,7 +93,7 @@ def _are_sizes(shape: Iterable[object]) -> bool:
 
 
 def verify_node(node: Node, inputs: tuple[Value, ...]) -> None:
-    """Raises GraphError where `node` breaks a rule on inputs of these types."""
+    """Raise GraphError if `node` breaks a rule on inputs of these types."""
 
     def fail(message: str) -> NoReturn:
         raise GraphError(f"node %{node.output} ({node.op_type}): {message}")
@@ -127,7 +127,7 @@ def _check_logic(op: Logic, inputs: tuple[Value, ...], fail: Fail) -> None:
     if not _are_sizes(op.space) or not _are_sizes(op.stride):
         fail(f"iteration space {op.space} and stride {op.stride} must be of 1 to {MAX_SIZE}")
     if not inputs:
-        fail("reads no value; at least one input is needed, even where every gate is constant")
+        fail("reads no value; at least one input is needed, even if every gate is constant")
     for x in inputs:
         if x.dtype != "bit":
             fail(f"input %{x.name} is {x.dtype}; gates read bits")
@@ -140,7 +140,10 @@ def _check_logic(op: Logic, inputs: tuple[Value, ...], fail: Fail) -> None:
 
 
 def verify_body(body: Body, rank: int, channels: tuple[int, ...], fail: Fail) -> None:
-    """Checks ids, tables and taps of `body` against inputs with these channel counts."""
+    """Check ids, tables and taps of `body` against inputs of these channel counts.
+
+    `fail` is called with the message of the first broken rule.
+    """
     for name in ("taps", "fanin", "outputs"):
         if getattr(body, name).dtype != np.int32:
             fail(f"{name} is {getattr(body, name).dtype}, not int32 (make bodies with Body.build)")
@@ -149,7 +152,9 @@ def verify_body(body: Body, rank: int, channels: tuple[int, ...], fail: Fail) ->
     if not 1 <= body.k <= MAX_FANIN:
         fail(f"gates have {body.k} inputs; 1 to {MAX_FANIN} are supported")
     if body.table.shape != (body.num_gates,) or body.table.dtype != table_dtype(body.k):
-        fail(f"table is {body.table.dtype}{body.table.shape}, not one {body.k}-input table a gate")
+        fail(
+            f"table is {body.table.dtype}{body.table.shape}, not one {body.k}-input table per gate"
+        )
     if len(body.outputs) == 0:
         fail("has no output channel")
     if body.num_gates:

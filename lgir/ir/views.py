@@ -1,9 +1,9 @@
-"""Gates and taps as small objects, made when asked for: for people and tests.
+"""Gates and taps as small objects, built when they are read: for people and tests.
 
     for gate in body.gates():
         print(gate.id, gate.op_type, gate.inputs)
 
-A pass works on the arrays of `lgir.ir.body.Body` instead, a thousand times as fast.
+A pass works on the arrays of `lgir.ir.body.Body` instead, which is a thousand times as fast.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate: `id` is its net, `inputs` the nets it reads, first the most significant.
+    """A gate of a body.
 
-    `table` is over just these inputs; `op_type` spells it as the text form does.
+    Attributes:
+        id: its net.
+        op_type: its function as the text form spells it.
+        inputs: the nets that it reads, the most significant first.
+        table: its truth table over just these inputs.
+        body: the body that holds it.
     """
 
     id: int
@@ -35,13 +40,13 @@ class Gate:
     body: Body = field(repr=False)
 
     def users(self) -> list[Gate]:
-        """The gates that read this one."""
+        """Return the gates that read this one."""
         return _readers(self.body, self.id)
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A leaf: net `id` reads channel `channel` of the node's input number `input` at `offset`."""
+    """A tap: net `id` reads channel `channel` of the node's input number `input` at `offset`."""
 
     id: int
     input: int
@@ -50,12 +55,12 @@ class Tap:
     body: Body = field(repr=False)
 
     def users(self) -> list[Gate]:
-        """The gates that read this tap."""
+        """Return the gates that read this tap."""
         return _readers(self.body, self.id)
 
 
 class GateViews(Sequence[Gate]):
-    """The gates of a body by number, from 0; `by_id` finds one by its net."""
+    """The gates of a body by number, from 0; `by_id` returns one by its net."""
 
     def __init__(self, body: Body) -> None:
         self.body = body
@@ -77,7 +82,7 @@ class GateViews(Sequence[Gate]):
         return map(self._view, range(len(self)))
 
     def by_id(self, net: int) -> Gate:
-        """The gate that drives `net`. Raises IndexError for a constant, a tap or no net."""
+        """Return the gate that drives `net`. Raises IndexError for a constant, a tap or no net."""
         if not self.body.first_gate <= net < self.body.num_nets:
             raise IndexError(
                 f"net {net} is no gate's; gates drive nets from {self.body.first_gate}"
@@ -115,14 +120,15 @@ class TapViews(Sequence[Tap]):
 
 
 def users_by_net(body: Body) -> dict[int, list[int]]:
-    """Net id -> ids of the gates that read it, ascending, each once."""
-    found: dict[int, list[int]] = {net: [] for net in range(body.num_nets)}
+    """Return the ids of the gates that read each net, ascending, each once."""
+    users: dict[int, list[int]] = {net: [] for net in range(body.num_nets)}
     for gate in GateViews(body):
         for net in dict.fromkeys(gate.inputs):
-            found[net].append(gate.id)
-    return found
+            users[net].append(gate.id)
+    return users
 
 
 def _readers(body: Body, net: int) -> list[Gate]:
+    """Return the gates that read `net`."""
     gates = GateViews(body)
     return [gates[int(i)] for i in np.flatnonzero((body.fanin == net).any(axis=1))]

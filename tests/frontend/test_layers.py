@@ -314,6 +314,7 @@ def test_training_lowers_the_loss():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's tracer on its own classes
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_torch_compile_traces_a_training_step_whole():
     torch.manual_seed(0)
     model = LogicNet(

@@ -225,7 +225,7 @@ def test_broken_rule_is_named(rule: str) -> None:
                 np.array([8], np.uint16),
                 np.array([3], np.int32),
             ),
-            r"table is uint16\(1,\), not one 2-input table a gate",
+            r"table is uint16\(1,\), not one 2-input table per gate",
         ),
     ],
 )
