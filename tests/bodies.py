@@ -13,6 +13,7 @@ from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic
+from lgir.passes.pipeline import Pipeline
 
 
 def flat(
@@ -29,6 +30,24 @@ def body_of(graph: Graph) -> Body:
     """The only body."""
     (op,) = (op for _, op in graph.of_type(Logic))
     return op.body
+
+
+def last_body(graph: Graph) -> Body:
+    """The body of the last Logic node."""
+    return [op.body for _, op in graph.of_type(Logic)][-1]
+
+
+def optimized(graph: Graph, passes: str) -> Graph:
+    """The graph after a pipeline, whose passes are checked by simulation."""
+    return Pipeline.parse(passes).run(graph)[0]
+
+
+def two_convs(first: Body, second: Body, *, space=(4, 4)) -> Graph:
+    """Return two convolutions of one image of 4 x 4 bits, the second over `space`."""
+    b = GraphBuilder("convs")
+    x = b.input("x", "bit", (1, 4, 4))
+    y = b.logic([x], first, (4, 4))
+    return b.build(b.logic([y], second, space))
 
 
 def gates(graph: Graph) -> int:
