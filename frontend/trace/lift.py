@@ -22,7 +22,7 @@ class Trace(Frontend):
 
     compares = True
 
-    def recognise(self, source: Source) -> bool:
+    def recognize(self, source: Source) -> bool:
         """Never: it serves modules that no other frontend knows."""
         return False
 
