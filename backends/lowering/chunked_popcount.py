@@ -32,7 +32,7 @@ class ChunkedPopcount:
         pool: where the planes of the chunk and of the counts come from.
 
     Attributes:
-        room: the number of results for which the chunk has planes left.
+        free_planes: the number of planes that the chunk has left for results.
     """
 
     def __init__(self, outputs: IntArray, groups: Ints, plane: Planes, pool: PlanePool) -> None:
@@ -48,18 +48,18 @@ class ChunkedPopcount:
         self._counts = pool.take(len(sizes) * width).reshape(len(sizes), width)
         self._chunk = pool.take(CHUNK)
         self._waiting: list[Ints] = []
-        self.room = CHUNK
+        self.free_planes = CHUNK
 
     def place(self, nets: Ints) -> None:
-        """Give planes of the chunk to results, of which there are at most `room`."""
-        first = CHUNK - self.room
+        """Give planes of the chunk to results, of which there are at most `free_planes`."""
+        first = CHUNK - self.free_planes
         self._plane[nets] = self._chunk[first : first + len(nets)]
         self._waiting.append(nets)
-        self.room -= len(nets)
+        self.free_planes -= len(nets)
 
     def count_if_full(self) -> list[Step]:
         """Return the step that counts the chunk if it is full, and empty the chunk then."""
-        return [] if self.room else self._count()
+        return [] if self.free_planes else self._count()
 
     def finish(self) -> tuple[list[Step], PartialCount]:
         """Return the step that counts what the chunk still holds, if anything, and all counts."""
@@ -67,7 +67,7 @@ class ChunkedPopcount:
         return steps, PartialCount(self._counts, self._is_counted[self._outputs])
 
     def _count(self) -> list[Step]:
-        if self.room == CHUNK:
+        if self.free_planes == CHUNK:
             return []
         nets = np.concatenate(self._waiting)
         first = np.searchsorted(self._sorted_outputs, nets)
@@ -77,7 +77,7 @@ class ChunkedPopcount:
         table = planes_by_group(planes, self._sorted_groups[index], len(self._counts))
         step = CountStep(self._initial, table, self._counts)
         self._is_counted[nets] = True
-        self._initial, self._waiting, self.room = self._counts, [], CHUNK
+        self._initial, self._waiting, self.free_planes = self._counts, [], CHUNK
         return [step]
 
 

@@ -90,7 +90,7 @@ def schedule_forest(
         if popcount is not None:
             rows = np.flatnonzero(~is_kept)
             while len(rows):
-                fitting, rows = np.split(rows, [popcount.room])
+                fitting, rows = np.split(rows, [popcount.free_planes])
                 popcount.place(cones.roots[fitting])
                 steps.append(_tree_step(cones, fitting, plane))
                 steps += popcount.count_if_full()

@@ -193,8 +193,8 @@ class _LevelScheduler:
         while begin < len(rows):
             end, reread = len(rows), max(begin - 1, 0)
             if self.popcount is not None:
-                fitting, results = np.split(results, [self.popcount.room])
-                fitting_rows, result_rows = np.split(result_rows, [self.popcount.room])
+                fitting, results = np.split(results, [self.popcount.free_planes])
+                fitting_rows, result_rows = np.split(result_rows, [self.popcount.free_planes])
                 self.popcount.place(fitting)
                 rows[fitting_rows, -1] = self.plane[fitting]
                 end = int(fitting_rows[-1]) + 1 if len(result_rows) else end

@@ -15,7 +15,6 @@ from lgir.backends.lowering.fused_levels import find_fused_levels
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import FusedStep
 from lgir.backends.lowering.table_keys import table_keys
-from lgir.backends.lowering.trails import latest_places
 from lgir.zoo import dense_net
 from random_graphs import PROPER, layered_graph
 
@@ -90,22 +89,6 @@ def test_results_that_may_be_inverted_need_no_constant() -> None:
     _, masks, constant = fused_rows(np.zeros((1000, 3), np.uint32), inner, outer)
     assert not constant
     assert len(masks) == 32
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_results_take_the_place_freed_last(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    freed = np.sort(rng.integers(40, size=int(rng.integers(0, 50))))
-    wanted = np.flatnonzero(rng.random(40) < rng.random())
-    stack, expected = [], []
-    for row in range(40):
-        stack += np.flatnonzero(freed == row).tolist()
-        if row in wanted:
-            expected.append(stack.pop() if stack else -1)
-    has_place, place = latest_places(freed, wanted)
-    found = np.full(len(wanted), -1)
-    found[has_place] = place
-    assert found.tolist() == expected
 
 
 def test_inner_gates_have_no_other_readers_and_do_not_read_one_another() -> None:
