@@ -38,7 +38,7 @@ def export_aiger(graph: Graph) -> Export:
 
 
 def dump_aiger(graph: Graph) -> bytes:
-    """The bytes of `write_aiger`."""
+    """Return the bytes that `write_aiger` writes."""
     space = InputSpace([graph])
     body = unroll_graph(graph, space).body
     builder = _Ands(space.num_variables)
@@ -51,34 +51,38 @@ def dump_aiger(graph: Graph) -> bytes:
     parts = bytearray(head.encode("ascii"))
     parts += "".join(f"{literal}\n" for literal in outputs).encode("ascii")
     for i, (high, low) in enumerate(builder.rows):
-        own = 2 * (inputs + 1 + i)
-        parts += _encoded(own - high) + _encoded(high - low)
+        literal_of_gate = 2 * (inputs + 1 + i)
+        parts += _encoded(literal_of_gate - high) + _encoded(high - low)
     return bytes(parts)
 
 
 class _Ands:
-    """AND gates over literals (2 * variable + complement; 0 is False), each pair built once."""
+    """AND gates over literals (2 * variable + complement; 0 is False), each pair built once.
+
+    Attributes:
+        rows: the operands of each gate as literals, the greater first.
+    """
 
     def __init__(self, inputs: int) -> None:
         self.next = 2 * inputs + 2
         self.rows: list[tuple[int, int]] = []
-        self._known: dict[tuple[int, int], int] = {}
+        self._built: dict[tuple[int, int], int] = {}
 
     def conjunction(self, a: int, b: int) -> int:
+        """Return the literal of `a` AND `b`."""
         high, low = max(a, b), min(a, b)
         if low == 0 or high == low ^ 1:
             return 0
         if low == 1 or high == low:
             return high
-        found = self._known.get((high, low))
-        if found is None:
-            found = self._known[high, low] = self.next
+        if (high, low) not in self._built:
+            self._built[high, low] = self.next
             self.rows.append((high, low))
             self.next += 2
-        return found
+        return self._built[high, low]
 
     def table(self, table: int, operands: list[int]) -> int:
-        """The literal of a truth table over literals, the first the most significant."""
+        """Return the literal of a truth table over literals, the first the most significant."""
         n = len(operands)
         if table == 0 or table == full_mask(n):
             return int(table != 0)
@@ -99,6 +103,7 @@ class _Ands:
 
 
 def _encoded(delta: int) -> bytes:
+    """Return a number in AIGER's code: seven bits per byte, the lowest first."""
     out = bytearray()
     while delta >= 0x80:
         out.append(delta & 0x7F | 0x80)
@@ -108,9 +113,9 @@ def _encoded(delta: int) -> bytes:
 
 
 def read_aiger(path: str | Path) -> Graph:
-    """A binary AIGER file without latches as a graph of one bit input and one bit output.
+    """Return a binary AIGER file without latches as a graph of one bit input and one bit output.
 
-    Raises FormatError where the file is missing, truncated, corrupt or sequential.
+    Raises FormatError if the file is missing, truncated, corrupt or sequential.
     """
     file = Path(path)
     try:
@@ -121,7 +126,7 @@ def read_aiger(path: str | Path) -> Graph:
 
 
 def parse_aiger(data: bytes, where: str = "AIGER") -> Graph:
-    """As `read_aiger`, from bytes; `where` names them in errors."""
+    """Return what `read_aiger` returns, from bytes; `where` names them in errors."""
     head, _, rest = data.partition(b"\n")
     words = head.split()
     if len(words) < 6 or words[0] != b"aig" or not all(w.isdigit() for w in words[1:]):
@@ -144,44 +149,44 @@ def parse_aiger(data: bytes, where: str = "AIGER") -> Graph:
 
 
 def _decoded(data: bytes, inputs: int, ands: int, where: str) -> np.ndarray:
-    """(ands, 2) literals of each AND's operands, the greater first."""
-    at, flat = 0, []
+    """Return the literals of each AND's operands, (ands, 2), the greater first."""
+    position, flat = 0, []
     for i in range(ands):
-        own = 2 * (inputs + 1 + i)
+        literal = 2 * (inputs + 1 + i)
         for _ in range(2):
             value = shift = 0
             while True:
-                if at >= len(data) or shift > 35:
+                if position >= len(data) or shift > 35:
                     raise FormatError(
                         f"{where}: the gates are truncated or corrupt at {i} of {ands}"
                     )
-                byte = data[at]
-                at += 1
+                byte = data[position]
+                position += 1
                 value |= (byte & 0x7F) << shift
                 shift += 7
                 if byte < 0x80:
                     break
-            own -= value
-            flat.append(own)
+            literal -= value
+            flat.append(literal)
         if not flat[-2] >= flat[-1] >= 0 or flat[-2] >= 2 * (inputs + 1 + i):
             raise FormatError(f"{where}: gate {i} reads a later one")
     return np.array(flat, np.int64).reshape(-1, 2)
 
 
 def _graph(inputs: int, literals: list[int], pairs: np.ndarray) -> Graph:
-    """Variable v is net v + 1: variable 0 is the constant, inputs follow, then the ANDs."""
+    """Return the graph. Variable v is net v + 1: 0 is the constant, inputs and ANDs follow."""
 
     def net(variable: np.ndarray) -> np.ndarray:
         return np.where(variable == 0, 0, variable + FIRST_TAP - 1)
 
-    odd = pairs & 1
+    complemented = pairs & 1
     # The AND of two literals is True in one row of its table.
-    table = 1 << (2 * (1 - odd[:, 0]) + (1 - odd[:, 1]))
+    table = 1 << (2 * (1 - complemented[:, 0]) + (1 - complemented[:, 1]))
     fanin = net(pairs >> 1)
-    complemented = sorted({x for x in literals if x & 1 and x > TRUE})
+    inverted = sorted({x for x in literals if x & 1 and x > TRUE})
     first = FIRST_TAP + inputs + len(pairs)
-    inverters = {x: first + i for i, x in enumerate(complemented)}
-    sources = net(np.array([x >> 1 for x in complemented], np.int64))
+    inverters = {x: first + i for i, x in enumerate(inverted)}
+    sources = net(np.array([x >> 1 for x in inverted], np.int64))
     fanin = np.concatenate([fanin, np.stack([sources, np.zeros_like(sources)], axis=1)])
     table = np.concatenate([table, np.full(len(sources), 0b0011)])
     outputs = [inverters.get(x, x if x <= TRUE else (x >> 1) + FIRST_TAP - 1) for x in literals]

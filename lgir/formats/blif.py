@@ -1,8 +1,8 @@
 """BLIF, the Berkeley Logic Interchange Format: unrolled graphs out, combinational models in.
 
-Bits written are the variables of `lgir.ir.input_space.InputSpace`: a bit input's elements, and `x >
-t` for each element of a numeric input and threshold. Sums are not logic: the bits they count are
-written.
+The inputs that are written are the variables of `lgir.ir.input_space.InputSpace`: the elements of a
+bit input, and `x > t` for each element of a numeric input and each of its thresholds. Sums are not
+logic, so the outputs are the bits that they count.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _IGNORED: Final = (".default_input_arrival", ".area", ".delay", ".input_drive", 
 def write_blif(graph: Graph, path: str | Path, *, guarded: bool = False) -> None:
     """Write `graph`, unrolled, as one combinational model.
 
-    `guarded` ANDs each threshold of a number with the lower ones, which it implies on every sample:
-    tools that take inputs to be independent then see what samples can show, and no more.
+    `guarded` ANDs each threshold of a number with the lower ones, which it implies on every sample.
+    Tools that take inputs to be independent then see what samples can show, and no more.
     """
     export_blif(graph, guarded=guarded).write(path)
 
@@ -44,7 +44,10 @@ def export_blif(graph: Graph, *, guarded: bool = False) -> Export:
 
 
 def dumps_blif(graph: Graph, *, guarded: bool = False) -> str:
-    """The text of `write_blif`. Inputs are x0, x1, ..., gates g<net>, outputs y0, y1, ..."""
+    """Return the text that `write_blif` writes.
+
+    Inputs are x0, x1, ..., gates g<net>, outputs y0, y1, ...
+    """
     space = InputSpace([graph])
     body = unroll_graph(graph, space).body
     lines = [f".model {_word(graph.name)}"]
@@ -86,7 +89,7 @@ def dumps_blif(graph: Graph, *, guarded: bool = False) -> str:
 
 
 def read_blif(path: str | Path) -> Graph:
-    """The first model of a file as a graph of one bit input and one bit output.
+    """Return the first model of a file as a graph of one bit input and one bit output.
 
     Elements stand in the order of `.inputs` and `.outputs`.
 
@@ -104,7 +107,7 @@ def read_blif(path: str | Path) -> Graph:
 
 
 def parse_blif(text: str, where: str = "BLIF") -> Graph:
-    """As `read_blif`, from text; `where` names it in errors."""
+    """Return what `read_blif` returns, from text; `where` names it in errors."""
     model, inputs, outputs = "blif", [], []
     gates: dict[str, tuple[list[str], list[str]]] = {}
     rows: list[str] | None = None
@@ -180,33 +183,36 @@ def _topological(
     known: dict[str, int],
     outputs: list[str],
 ) -> list[str]:
-    """Names of gates, operands first; the walk keeps its own stack."""
-    done: dict[str, bool] = dict.fromkeys(known, True)
+    """Return the names of gates, operands first.
+
+    The walk keeps its own stack, since chains may be longer than Python's.
+    """
+    is_placed: dict[str, bool] = dict.fromkeys(known, True)  # False while operands are walked
     order = []
     for root in [*gates, *outputs]:
         stack = [root]
         while stack:
             name = stack[-1]
-            if done.get(name):
+            if is_placed.get(name):
                 stack.pop()
                 continue
             if name not in gates:
                 raise FormatError(f"{where}: signal {name} is read and never defined")
-            if name in done:  # its operands have been walked
-                done[name] = True
+            if name in is_placed:  # its operands have been walked
+                is_placed[name] = True
                 order.append(stack.pop())
                 continue
-            done[name] = False
+            is_placed[name] = False
             for operand in gates[name][0]:
-                if not done.get(operand, True):
+                if not is_placed.get(operand, True):
                     raise FormatError(f"{where}: signal {operand} depends on itself")
-                if operand not in done:
+                if operand not in is_placed:
                     stack.append(operand)
     return order
 
 
 def _table(where: str, name: str, rows: list[str], n: int, k: int) -> int:
-    """The truth table over k inputs of a cover over the first n of them."""
+    """Return the truth table over k inputs of a cover over the first n of them."""
     on, value = 0, "1"
     for row in rows:
         pattern, _, value = row.rpartition(" ") if n else ("", "", row)
@@ -224,7 +230,7 @@ def _table(where: str, name: str, rows: list[str], n: int, k: int) -> int:
 
 
 def _cover(table: int, n: int, k: int) -> str:
-    """The rows of a cover: the smaller of the on-set and the off-set."""
+    """Return the rows of a cover: the smaller of the on-set and the off-set."""
     shift = k - n
     bits = [table >> (i << shift) & 1 for i in range(1 << n)]
     if n == 0:
@@ -234,7 +240,7 @@ def _cover(table: int, n: int, k: int) -> str:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines without comments, joined where they end in a backslash."""
+    """Yield numbered lines without comments, joined if they end in a backslash."""
     held, start = "", 0
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.partition("#")[0].rstrip()
@@ -249,7 +255,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _listed(keyword: str, names: list[str]) -> list[str]:
-    """A directive over many lines, ten names to each."""
+    """Return a directive over many lines, ten names per line."""
     lines = [" ".join(names[i : i + 10]) for i in range(0, len(names), 10)]
     return [" \\\n ".join([keyword, *lines])]
 

@@ -1,8 +1,24 @@
-"""The binary form of a graph: an ONNX ModelProto with nodes of the domain `lgir`.
+"""The container: the binary form of a graph, an ONNX ModelProto with nodes of the domain `lgir`.
 
-Netron draws such a file and `onnx.checker` accepts its structure. Arrays are tensor attributes in
-raw little-endian bytes. Loading runs no code and opens no other file; everything is checked before
-it is built.
+Netron draws such a file and `onnx.checker` accepts its structure. Loading runs no code and opens no
+other file; everything is checked before it is built. The schema of version 1:
+
+    model       ir_version 8, domain "lgir", opset_import [domain "lgir", version 1],
+                metadata_props: the graph's metadata, sorted by key
+    values      elem_type 9 (bit), 2 (u8), 1 (f32) or 6 (i32); the first axis is the batch, "N"
+    node        domain "lgir", name and output: the value that it defines; attributes by op_type:
+    Threshold   levels   tensor float32 (L,) or (*lead, L)
+    Logic       space, stride   ints, one per axis of the iteration space
+                taps     tensor int32 (T, 2 + rank), rows (input, channel, offset per axis)
+                fanin    tensor int32 (G, K), net ids
+                table    tensor (G,) of uint8, uint16 (K = 4), uint32 (K = 5) or uint64 (K = 6)
+                outputs  tensor int32 (C,), net ids
+    GroupSum    groups   int;  tau, beta   tensors float64 ()
+    Reshape     shape    ints
+
+Tensors hold raw little-endian bytes. A file with an unknown attribute, an initializer, a function,
+external data or a later version is refused, and so is one that states other types than its nodes
+give. A change that a reader of version 1 would misread raises the version.
 """
 
 from __future__ import annotations
@@ -45,14 +61,14 @@ _INT, _TENSOR, _INTS = 2, 4, 7
 def save(graph: Graph, path: str | PathLike[str]) -> None:
     """Write `graph` to `path`, whole or not at all. Equal graphs give equal bytes.
 
-    Raises FormatError where the file cannot be written or would pass protobuf's limit of 2 GB
-    (some 200 million gates).
+    Raises FormatError if the file cannot be written or would exceed protobuf's limit of 2 GB (some
+    200 million gates).
     """
     write_atomically(path, to_bytes(graph))
 
 
 def load(path: str | PathLike[str]) -> Graph:
-    """The graph in a file that `save` wrote.
+    """Return the graph in a file that `save` wrote.
 
     Raises FormatError, naming the file and the node, for anything else: a file that is missing,
     truncated or corrupt, an ONNX model of another domain, a later version of lgir's, a graph that
@@ -62,7 +78,7 @@ def load(path: str | PathLike[str]) -> Graph:
 
 
 def to_bytes(graph: Graph) -> bytes:
-    """The content of the file that `save` writes."""
+    """Return the content of the file that `save` writes. Raises FormatError above 2 GB."""
     size = sum(
         value.nbytes
         for node in graph.nodes
@@ -72,14 +88,17 @@ def to_bytes(graph: Graph) -> bytes:
     if size > _MAX_BYTES * 0.99:  # the rest is names and shapes
         raise FormatError(
             f"graph {graph.name!r} holds {size:,} bytes of arrays and an ONNX file at most "
-            f"{_MAX_BYTES:,}; optimise it first, or write lgir.dumps(graph, full=True) instead"
+            f"{_MAX_BYTES:,}; optimize it first, or write lgir.dumps(graph, full=True) instead"
         )
     data: bytes = _encode(graph).SerializeToString(deterministic=True)
     return data
 
 
 def from_bytes(data: bytes, name: str = "<bytes>") -> Graph:
-    """Inverse of `to_bytes`; `name` stands for the file in errors."""
+    """Return the graph of which `to_bytes` gives `data`; `name` names the file in errors.
+
+    Raises FormatError as `load`.
+    """
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
 
@@ -100,7 +119,7 @@ def from_bytes(data: bytes, name: str = "<bytes>") -> Graph:
 
 
 def _arrays(op: Op) -> dict[str, Any]:
-    """The operator's attributes as the file has them: arrays, tuples of ints, ints."""
+    """Return the operator's attributes as the file has them: arrays, tuples of ints, or ints."""
     if isinstance(op, Logic):
         body = op.body
         body = Body.build(body.taps, body.fanin, body.table, body.outputs)  # without padding
@@ -239,7 +258,7 @@ def _decode_node(proto: NodeProto) -> Node:
 
 
 class _Attributes:
-    """Typed access to a node's attributes; each is to be asked for exactly once."""
+    """Typed access to a node's attributes, each of which is taken exactly once."""
 
     def __init__(self, protos: Sequence[AttributeProto]) -> None:
         self.left = {a.name: a for a in protos}
@@ -247,6 +266,7 @@ class _Attributes:
             raise FormatError("an attribute is given twice")
 
     def end(self) -> None:
+        """Raise FormatError if an attribute was not taken."""
         if self.left:
             raise FormatError(f"unknown attribute {min(self.left)!r}")
 
@@ -263,7 +283,7 @@ class _Attributes:
         return tuple(self._take(name, _INTS).ints)
 
     def array(self, name: str, dtype: npt.DTypeLike, ndim: int | None) -> npt.NDArray[Any]:
-        """A tensor of this dtype and number of axes (None: any), checked against its bytes."""
+        """Return a tensor of this dtype and number of axes (None: any), whose bytes are checked."""
         tensor: TensorProto = self._take(name, _TENSOR).t
         dtype = np.dtype(dtype)
         dims = tuple(tensor.dims)

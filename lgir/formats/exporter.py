@@ -1,6 +1,7 @@
 """Export: a graph as code for programs without Python, or as a netlist for other tools.
 
-An exporter maps a graph and options to an `Export`; `lgir.registry.EXPORTERS` holds them by name.
+An exporter maps a graph and options to an `Export`; `lgir.registry.EXPORTERS` holds the exporters
+by name.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from lgir.registry import EXPORTERS
 
 @dataclass(frozen=True)
 class Export:
-    """What an exporter made: the bytes of a file, whether they are `text`, and where the format has
-    one, a C header.
+    """The result of an exporter.
+
+    Attributes:
+        data: the bytes of the file.
+        header: the text of a C header, if the format has one.
+        text: whether `data` is text.
     """
 
     data: bytes
@@ -30,7 +35,11 @@ class Export:
     text: bool = True
 
     def write(self, path: str | PathLike[str], header: str | PathLike[str] | None = None) -> None:
-        """Writes the file and, where asked for, the header; BackendError where both are one."""
+        """Write the file, and the header if a path for it is given.
+
+        Raises BackendError if both paths are one file or the format has no header, and FormatError
+        if a file cannot be written.
+        """
         if header is not None:
             if os.path.realpath(header) == os.path.realpath(path):
                 raise BackendError(f"{str(path)!r} cannot be the C header too; name another file")
@@ -38,15 +47,18 @@ class Export:
         write_atomically(path, self.data)
 
     def write_header(self, path: str | PathLike[str]) -> None:
-        """BackendError where the format has no header."""
+        """Write the C header. Raises BackendError if the format has none."""
         if self.header is None:
             raise BackendError(f"this format has no C header; leave {str(path)!r} out")
         write_atomically(path, self.header.encode())
 
 
 def make_export(graph: Graph, format: str, options: Mapping[str, Any]) -> Export:
-    """`graph` in `format`. Raises UnknownNameError for another format or an option that it
-    does not take, BackendError for a graph that it cannot express.
+    """Return `graph` in `format`.
+
+    Raises:
+        UnknownNameError: there is no such format, or it has no such option.
+        BackendError: the format cannot express the graph.
     """
     exporter = EXPORTERS.get(format)
     check_options(f"format {format!r}", options, keyword_options(exporter))
@@ -55,7 +67,7 @@ def make_export(graph: Graph, format: str, options: Mapping[str, Any]) -> Export
 
 
 def format_of(path: str | PathLike[str]) -> str:
-    """The format that the ending of `path` says; BackendError where it says none."""
+    """Return the format that the ending of `path` names. Raises BackendError if it names none."""
     ending = Path(path).suffix[1:]
     if ending not in EXPORTERS.names():
         known = ", ".join(f".{name}" for name in EXPORTERS.names())

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
 
 def to_networkx(graph: Graph | Body, *, max_nodes: int = 20_000) -> MultiDiGraph:
-    """A directed multigraph, edges pointing the way the data flows.
+    """Return a directed multigraph whose edges point the way that the data flows.
 
-    Of a `Graph`: a node per graph input and per node, keyed by name, with `op_type`, `type`,
-    `label` and, for a Logic node, `gates`. Of a `Body`: a node per net that is a tap, a gate or a
-    constant in use, keyed by net id, with `op_type`, `label`, and `table` where it is a gate.
-    `outputs` holds the positions at which a node is an output. An edge carries `input`, the
-    operand's position.
+    A `Graph` gives one node per graph input and per node, keyed by name, with `op_type`, `type`,
+    `label` and, for a Logic node, `gates`. A `Body` gives one node per tap, gate and used constant,
+    keyed by net id, with `op_type`, `label` and, for a gate, `table`. `outputs` of a node holds the
+    positions at which it is an output. An edge carries `input`, the operand's position.
 
     Raises GraphError for more than `max_nodes` nodes, each of which costs networkx about a KB.
     """
@@ -32,22 +31,22 @@ def to_networkx(graph: Graph | Body, *, max_nodes: int = 20_000) -> MultiDiGraph
             f"{graph!r} has {count:,} nodes, more than max_nodes={max_nodes:,}; export a smaller "
             "body, or raise max_nodes"
         )
-    found = networkx.MultiDiGraph()
+    result = networkx.MultiDiGraph()
     if isinstance(graph, Body):
-        _add_body(graph, found)
+        _add_body(graph, result)
     else:
-        _add_graph(graph, found)
-    return found
+        _add_graph(graph, result)
+    return result
 
 
-def _add_graph(graph: Graph, found: Any) -> None:
-    found.graph["name"] = graph.name
+def _add_graph(graph: Graph, result: Any) -> None:
+    result.graph["name"] = graph.name
     for value in graph.inputs:
-        found.add_node(value.name, op_type="Input", type=value.type, label=str(value), outputs=[])
+        result.add_node(value.name, op_type="Input", type=value.type, label=str(value), outputs=[])
     for node in graph.nodes:
         type_ = graph.values[node.output].type
         extra = {"gates": node.op.body.num_gates} if isinstance(node.op, Logic) else {}
-        found.add_node(
+        result.add_node(
             node.output,
             op_type=node.op_type,
             type=type_,
@@ -56,28 +55,28 @@ def _add_graph(graph: Graph, found: Any) -> None:
             **extra,
         )
         for position, name in enumerate(node.inputs):
-            found.add_edge(name, node.output, input=position)
-    _mark_outputs(graph.outputs, found)
+            result.add_edge(name, node.output, input=position)
+    _mark_outputs(graph.outputs, result)
 
 
-def _add_body(body: Body, found: Any) -> None:
+def _add_body(body: Body, result: Any) -> None:
     gates = body.gates()
     used = {net for gate in gates for net in gate.inputs} | set(body.outputs.tolist())
     for net, name in enumerate(("false", "true")):
         if net in used:
-            found.add_node(net, op_type=name, label=name, outputs=[])
+            result.add_node(net, op_type=name, label=name, outputs=[])
     for tap in body.tap_views():
-        at = ",".join(map(str, (tap.channel, *tap.offset)))
-        label = f"%{tap.id} = {tap.input}[{at}]"
-        found.add_node(tap.id, op_type="tap", label=label, outputs=[])
+        cell = ",".join(map(str, (tap.channel, *tap.offset)))
+        label = f"%{tap.id} = {tap.input}[{cell}]"
+        result.add_node(tap.id, op_type="tap", label=label, outputs=[])
     for gate in gates:
         label = f"%{gate.id} = {gate.op_type}"
-        found.add_node(gate.id, op_type=gate.op_type, table=gate.table, label=label, outputs=[])
+        result.add_node(gate.id, op_type=gate.op_type, table=gate.table, label=label, outputs=[])
         for position, net in enumerate(gate.inputs):
-            found.add_edge(net, gate.id, input=position)
-    _mark_outputs(body.outputs.tolist(), found)
+            result.add_edge(net, gate.id, input=position)
+    _mark_outputs(body.outputs.tolist(), result)
 
 
-def _mark_outputs(outputs: Any, found: Any) -> None:
+def _mark_outputs(outputs: Any, result: Any) -> None:
     for position, name in enumerate(outputs):
-        found.nodes[name]["outputs"].append(position)
+        result.nodes[name]["outputs"].append(position)

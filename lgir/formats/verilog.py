@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from lgir.formats.exporter import Export
-from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.input_space import InputSpace
-from lgir.ir.truth_tables import UNARY_NAMES, table_from_op
+from lgir.ir.truth_tables import UNARY_NAMES, narrow_tables, table_from_op
 from lgir.ir.unrolling import unroll_graph
 from lgir.registry import register_exporter
 
@@ -39,12 +38,12 @@ def write_verilog(graph: Graph, path: str | Path) -> None:
 
 @register_exporter("v")
 def export_verilog(graph: Graph) -> Export:
-    """Structural Verilog for hardware: the unrolled graph, one assignment a gate."""
+    """Structural Verilog for hardware: the unrolled graph, one assignment per gate."""
     return Export(dumps_verilog(graph).encode("ascii"))
 
 
 def dumps_verilog(graph: Graph) -> str:
-    """The text of `write_verilog`."""
+    """Return the text that `write_verilog` writes."""
     space = InputSpace([graph])
     body = unroll_graph(graph, space).body
     name = re.sub(r"\W", "_", graph.name, flags=re.ASCII)
@@ -53,29 +52,24 @@ def dumps_verilog(graph: Graph) -> str:
     lines = [f"module {name}(input wire [{inputs - 1}:0] x, output wire [{outputs - 1}:0] y);"]
     names = ["1'b0", "1'b1", *(f"x[{i}]" for i in range(space.num_variables))]
     names += [f"g{i}" for i in range(body.num_gates)]
-    arity = body.arity().tolist()
-    for table, n in sorted({(t, n) for t, n in zip(body.table.tolist(), arity, strict=True)}):
-        if n > 2:
-            bits = 1 << n
-            lines.append(f"  localparam [{bits - 1}:0] T{n}_{_table(table, n, body):x} = "
-                         f"{bits}'h{_table(table, n, body):x};")  # fmt: skip
+    arity = body.arity()
+    tables = narrow_tables(body.table, body.k, arity).tolist()
+    declared = set(zip(body.table.tolist(), arity.tolist(), tables, strict=True))
+    for _, n, table in sorted(entry for entry in declared if entry[1] > 2):
+        bits = 1 << n
+        lines.append(f"  localparam [{bits - 1}:0] T{n}_{table:x} = {bits}'h{table:x};")
     for g, (operands, table, n) in enumerate(
-        zip(body.fanin.tolist(), body.table.tolist(), arity, strict=True)
+        zip(body.fanin.tolist(), tables, arity.tolist(), strict=True)
     ):
-        value = _formula(_table(table, n, body), [names[x] for x in operands[:n]])
+        value = _formula(table, [names[x] for x in operands[:n]])
         lines.append(f"  wire g{g} = {value};")
     lines += [f"  assign y[{i}] = {names[net]};" for i, net in enumerate(body.outputs.tolist())]
     lines.append("endmodule\n")
     return "\n".join(lines)
 
 
-def _table(table: int, n: int, body: Body) -> int:
-    """The table over a gate's first n inputs; it ignores the others."""
-    shift = body.k - n
-    return sum((table >> (i << shift) & 1) << i for i in range(1 << n))
-
-
 def _formula(table: int, operands: list[str]) -> str:
+    """Return an expression for a gate; wider ones index a parameter by their operands."""
     if not operands:
         return f"1'b{table}"
     if len(operands) == 1:

@@ -38,19 +38,20 @@ class Lexer:
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
-        self.line = 0  # number of the current one, from 1
+        self.line = 0  # number of the current line, from 1
         self.tokens: list[tuple[str, str]] = []
-        self.at = 0
+        self.position = 0  # of the current token
 
     # Lines and tokens
 
     def error(self, message: str) -> ParseError:
+        """Return an error that names the current line."""
         return ParseError(f"line {max(1, self.line)}: {message}")
 
     def next_line(self, expected: str) -> None:
         """Move to the next line that holds a token."""
-        self.tokens = list(self._tokenise(self.raw_line(expected)))
-        self.at = 0
+        self.tokens = list(self._tokenize(self.raw_line(expected)))
+        self.position = 0
 
     def raw_line(self, expected: str) -> str:
         """Move to the next line that holds a token, and return it whole."""
@@ -62,62 +63,68 @@ class Lexer:
         raise self.error(f"expected {expected}, found the end of the text")
 
     def end_text(self) -> None:
+        """Raise ParseError if anything but comments follows the current line."""
         for i in range(self.line, len(self.lines)):
             if not _BLANK.fullmatch(self.lines[i]):
                 self.line = i + 1
-                found = clip(self.lines[i].strip())
-                raise self.error(f"expected the end of the text after the graph, found {found}")
+                rest = clip(self.lines[i].strip())
+                raise self.error(f"expected the end of the text after the graph, found {rest}")
 
-    def _tokenise(self, line: str) -> Iterator[tuple[str, str]]:
-        at = 0
+    def _tokenize(self, line: str) -> Iterator[tuple[str, str]]:
+        start = 0
         while True:
-            found = _TOKEN.match(line, at)
-            if found is None:
-                column = len(line) - len(line[at:].lstrip()) + 1
-                what = "unterminated string" if '"' in line[at:] else "unexpected character"
+            match = _TOKEN.match(line, start)
+            if match is None:
+                column = len(line) - len(line[start:].lstrip()) + 1
+                what = "unterminated string" if '"' in line[start:] else "unexpected character"
                 raise self.error(f"{what} at column {column}: {clip(line[column - 1 :])}")
-            kind = str(found.lastgroup)
+            kind = str(match.lastgroup)
             if kind in ("comment", "end"):
                 yield "end", ""
                 return
             if kind == "elided":
                 raise self.elided()
-            yield kind, found[kind]
-            at = found.end()
+            yield kind, match[kind]
+            start = match.end()
 
     def elided(self) -> ParseError:
+        """Return the error for a text that was cut short."""
         return self.error(
             "this dump is elided and cannot be read back; write it with `lgir dump --full` or "
             "lgir.dumps(graph, full=True)"
         )
 
     def peek(self) -> str:
-        """The current token as the grammar names it: a word or mark by its text."""
-        kind, text = self.tokens[self.at]
+        """Return the current token as the grammar names it: a word or mark by its text."""
+        kind, text = self.tokens[self.position]
         return text if kind in ("word", "mark") else kind
 
     def take(self, kind: str, expected: str) -> str:
-        found, text = self.tokens[self.at]
-        if found != kind:
+        """Return the text of the current token, which must be of a kind, and move on."""
+        actual, text = self.tokens[self.position]
+        if actual != kind:
             raise self.unexpected(expected)
-        self.at += 1
+        self.position += 1
         return text
 
     def unexpected(self, expected: str) -> ParseError:
-        text = self.tokens[self.at][1]
-        found = clip(text) if text else "the end of the line"
-        return self.error(f"expected {expected}, found {found}")
+        """Return the error for a current token that is not what was expected."""
+        text = self.tokens[self.position][1]
+        actual = clip(text) if text else "the end of the line"
+        return self.error(f"expected {expected}, found {actual}")
 
     def expect(self, *texts: str) -> None:
+        """Move over words or marks, which must come next."""
         for text in texts:
             if self.peek() != text:
                 raise self.unexpected(repr(text))
-            self.at += 1
+            self.position += 1
 
     def accept(self, text: str) -> bool:
+        """Move over a word or mark if it comes next, and return whether it does."""
         if self.peek() != text or self.peek() == "end":
             return False
-        self.at += 1
+        self.position += 1
         return True
 
     def end_line(self) -> None:
@@ -162,14 +169,14 @@ class Lexer:
 
     def int_list(self) -> Shape:
         self.expect("[")
-        found = [self.integer("a size")]
+        sizes = [self.integer("a size")]
         while self.accept(","):
-            found.append(self.integer("a size"))
+            sizes.append(self.integer("a size"))
         self.expect("]")
-        return tuple(found)
+        return tuple(sizes)
 
     def number_list(self) -> Any:
-        """A list of numbers, or of lists of them, as nested Python lists."""
+        """Return a list of numbers, or of lists of them, as nested Python lists."""
         self.expect("[")
         top: list[Any] = []
         open_lists = [top]
@@ -193,5 +200,5 @@ class Lexer:
 
 
 def clip(text: str) -> str:
-    """`text` quoted, and cut short where an error would grow past a line."""
+    """Return `text` in quotes, cut short if an error would grow past a line."""
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,8 +1,8 @@
-"""Reads the text form back: a line-oriented parser without recursion.
+"""The parser of the text form: line by line, and without recursion.
 
-Statements are read token by token (see `lgir.formats.text.lexer`); the lines of a body, of which a
+Statements are read token by token (see `lgir.formats.text.lexer`). The lines of a body, of which a
 network has millions, are matched by one regular expression each. A name must be defined above its
-use, which is what rules out cycles.
+use, which rules out cycles.
 
     text      = "lgir" INT, "graph" STRING "{", {statement}, "}"
     statement = "metadata" STRING "=" STRING
@@ -72,16 +72,21 @@ _GATES: Final[dict[tuple[str, int], int]] = {
 
 
 def parse(text: str) -> Graph:
-    """The graph that `text` describes.
+    """Return the graph that `text` describes.
 
-    Raises ParseError where the text cannot be read, with the line and what was expected, and
-    GraphError, with the line, where a node breaks a rule of the IR.
+    Raises ParseError, with the line and what was expected, if the text cannot be read, and
+    GraphError, with the line, if a node breaks a rule of the IR.
     """
     return _Parser(text).graph()
 
 
 class _Parser(Lexer):
     """One method per statement of the grammar."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.values: dict[str, Value] = {}
+        self.metadata: dict[str, str] = {}
 
     def graph(self) -> Graph:
         self.next_line(f"'lgir {TEXT_VERSION}'")
@@ -98,8 +103,6 @@ class _Parser(Lexer):
         self.expect("{")
         self.end_line()
 
-        self.values: dict[str, Value] = {}
-        self.metadata: dict[str, str] = {}
         inputs: list[Value] = []
         nodes: list[Node] = []
         outputs: list[str] = []
@@ -225,14 +228,14 @@ class _Parser(Lexer):
     # Bodies
 
     def body(self, rank: int) -> Body:
-        """The lines of a body and the '}' that closes it, which is left as current line."""
+        """Read the lines of a body and the '}' that closes it, which is left as current line."""
         nets = {"false": FALSE, "true": TRUE}
         taps = self.taps(nets, rank)
         tables: list[int] = []
         arity: list[int] = []
         flat: list[int] = []
-        while found := _GATE.fullmatch(self.raw_line(_BODY_LINE)):
-            label, name, lut, text = found.groups()
+        while match := _GATE.fullmatch(self.raw_line(_BODY_LINE)):
+            label, name, lut, text = match.groups()
             operands = _COMMA.split(text) if text else []
             try:
                 flat += [nets[x] for x in operands]
@@ -251,9 +254,9 @@ class _Parser(Lexer):
 
     def taps(self, nets: dict[str, int], rank: int) -> list[list[int]]:
         taps: list[list[int]] = []
-        while found := _TAP.fullmatch(self.raw_line(_BODY_LINE)):
-            label, source, at = found.groups()
-            row = [self.to_int(x.strip(), "an integer") for x in (source, *at.split(","))]
+        while match := _TAP.fullmatch(self.raw_line(_BODY_LINE)):
+            label, source, cell = match.groups()
+            row = [self.to_int(x.strip(), "an integer") for x in (source, *cell.split(","))]
             if len(row) != 2 + rank:
                 raise self.error(
                     f"expected tap input[channel{', offset' * rank}], found {len(row) - 1}"
@@ -295,11 +298,11 @@ class _Parser(Lexer):
         return self.error(f"net {label} is not defined above this line (a cycle or a wrong order)")
 
     def outputs(self, nets: dict[str, int]) -> list[int]:
-        """The yield line, which is the current one."""
+        """Read the yield line, which is the current one."""
         line = self.lines[self.line - 1]
-        if found := _YIELD.fullmatch(line):
+        if match := _YIELD.fullmatch(line):
             try:
-                return [nets[x] for x in _COMMA.split(found[1])]
+                return [nets[x] for x in _COMMA.split(match[1])]
             except KeyError as error:
                 raise self.undefined(str(error.args[0])) from None
         if "..." in line:
@@ -312,7 +315,10 @@ class _Parser(Lexer):
 
 
 def _gate_arrays(tables: list[int], arity: list[int], flat: list[int]) -> tuple[Any, Any]:
-    """Tables and operands of gates of mixed fan-in, padded to the widest: fanin (G, K), (G,)."""
+    """Return fanin (G, K) and table (G,) of gates of mixed fan-in, padded to the widest.
+
+    `flat` holds the operands of all gates one after another.
+    """
     counts = np.array(arity, dtype=np.int64)
     k = max(1, int(counts.max(initial=0)))
     fanin = np.zeros((len(counts), k), np.int32)
