@@ -154,11 +154,27 @@ class LogicTreeConv2d(_Gates):
         names = ("in_channels", "out_channels", "depth", "receptive_field", "stride", "padding")
         return {name: getattr(self, name) for name in (*names, "groups", "channels_per_tree")}
 
-    def forward(self, x: Tensor, pool: OrPool2d | None = None) -> Tensor:
-        """Apply the kernels; with `pool`, the result is that of `pool` after them."""
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fused(x)
+
+    def fused(
+        self,
+        x: Tensor,
+        pool: OrPool2d | None = None,
+        margin: tuple[int, int] = (0, 0),
+        padded: bool = False,
+    ) -> Tensor:
+        """Apply the kernels and what surrounds them as one kernel, without maps in between.
+
+        Args:
+            x: as `forward` takes it; if `padded`, with the padding around it.
+            pool: is applied to the result.
+            margin: rows and columns of zeros to put around the result.
+            padded: whether x has this layer's padding.
+        """
         planes = x.to(self.weight.dtype).movedim(0, -1)
         (ph, pw), (sh, sw) = self.padding, self.stride
-        if ph or pw:
+        if not padded and (ph or pw):
             planes = nn.functional.pad(planes, (0, 0, pw, pw, ph, ph))
         planes = planes.contiguous()
         channels, height, width, batch = planes.shape
@@ -169,16 +185,25 @@ class LogicTreeConv2d(_Gates):
             )
         channel, y, left = self.leaves.unbind(-1)
         rows = channel * (height * width) + y * width + left
-        down, right = (torch.arange(n, dtype=torch.int32, device=x.device) for n in space)
-        grid = down[:, None] * (sh * width) + right * sw
-        if pool is not None:
-            space = _windows(space, pool.kernel_size, pool.stride)
-            (kh, kw), (ph, pw) = pool.kernel_size, pool.stride
-            grid = grid.unfold(0, kh, ph).unfold(1, kw, pw).reshape(-1, kh * kw)
+        grid = _grid(space, (sh * width, sw), x.device)
+        if pool is None:
+            places = grid.reshape(-1, 1)
         else:
-            grid = grid.flatten()
-        out = multilinear.tree_gates(planes.view(-1, batch), rows, grid, self._coefficients())
-        return out.view(self.out_channels, *space, batch).movedim(-1, 0)
+            space = _windows(space, pool.kernel_size, pool.stride)
+            (kh, kw), (dh, dw) = pool.kernel_size, pool.stride
+            places = grid.unfold(0, kh, dh).unfold(1, kw, dw).reshape(-1, kh * kw)
+        framed = [size + 2 * border for size, border in zip(space, margin, strict=True)]
+        target = _grid(space, (framed[1], 1), x.device) + (margin[0] * framed[1] + margin[1])
+        frame = multilinear.Frame(target.flatten(), framed[0] * framed[1])
+        flat = planes.view(-1, batch)
+        out = multilinear.tree_gates(flat, rows, places, self._coefficients(), frame)
+        return out.view(self.out_channels, *framed, batch).movedim(-1, 0)
+
+
+def _grid(size: Sequence[int], strides: tuple[int, int], device: torch.device) -> Tensor:
+    """(height, width) int32: y * strides[0] + x * strides[1]."""
+    y, x = (torch.arange(n, dtype=torch.int32, device=device) for n in size)
+    return y[:, None] * strides[0] + x * strides[1]
 
 
 def _windows(size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> list[int]:
@@ -276,14 +301,19 @@ class LogicNet(nn.Sequential):
         self.architecture()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers; a tree convolution and the pool after it are one kernel."""
-        layers, pooled = list(self), False
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            if isinstance(layer, LogicTreeConv2d) and isinstance(following, OrPool2d):
-                x = layer(x, following)
-            elif not (isinstance(layer, OrPool2d) and pooled):
-                x = layer(x)
-            pooled = isinstance(layer, LogicTreeConv2d)
+        """Apply the layers; a tree convolution, its pool and the next one's padding are fused."""
+        layers, padded = list(self), False
+        while layers:
+            layer = layers.pop(0)
+            if not isinstance(layer, LogicTreeConv2d):
+                x, padded = layer(x), False
+                continue
+            pool = layers.pop(0) if layers and isinstance(layers[0], OrPool2d) else None
+            assert pool is None or isinstance(pool, OrPool2d)
+            following = layers[0] if layers else None
+            margin = following.padding if isinstance(following, LogicTreeConv2d) else (0, 0)
+            x = layer.fused(x, pool, margin, padded)
+            padded = margin != (0, 0)
         return x
 
     def train_straight_through(self, on: bool = True) -> None:

@@ -24,11 +24,13 @@ _COLUMNS: Final = 128
 """Most batch columns of a block: a depth-3 tree's nets and their gradients are then 11 KiB."""
 
 _compile: Final[Callable[[Any], Any]] = njit(
-    cache=True, nogil=True, fastmath=True, error_model="numpy"
+    cache=True, nogil=True, fastmath=True, error_model="numpy", _nrt=False
 )
 _inline: Final[Callable[[Any], Any]] = njit(
-    nogil=True, fastmath=True, error_model="numpy", forceinline=True
+    nogil=True, fastmath=True, error_model="numpy", _nrt=False, forceinline=True
 )
+# Without numba's runtime arrays are not counted by reference: the atomic counting around every
+# helper took a quarter of a training step. So kernels allocate nothing; scratch rows are arguments.
 # Indices are made unsigned: numba would look for negative ones in the inner loops.
 
 
@@ -74,10 +76,10 @@ def _two_levels(x, a, b, c, d, low, coef, t, g, top, nets, o, n):  # type: ignor
 
 
 @_inline
-def _inner(nets, steps, first, coef, t, n):  # type: ignore[no-untyped-def]
-    """Compute the nets of the steps first.. of tree t from those before."""
+def _inner(nets, steps, first, end, coef, t, n):  # type: ignore[no-untyped-def]
+    """Compute the nets of the steps first..end of tree t from those before."""
     zero, one = np.uint64(0), np.uint64(1)
-    for s in range(first, np.uint64(len(steps))):
+    for s in range(first, end):
         g, width, i, o = steps[s, 0], steps[s, 1], steps[s, 2], steps[s, 3]
         if width == 2:
             _gate(nets, i, i + one, zero, coef, t, g, nets, o, n)
@@ -103,21 +105,26 @@ def _tree(x, leaves, at, steps, coef, t, nets, low, n):  # type: ignore[no-untyp
         c, d = np.uint64(leaves[t, 4 * q + 2] + at), np.uint64(leaves[t, 4 * q + 3] + at)
         top = width // np.uint64(2) + q
         _two_levels(x, a, b, c, d, low, coef, t, np.uint64(2) * q, top, nets, o + q, n)
-    _inner(nets, steps, np.uint64(1), coef, t, n)
+    _inner(nets, steps, np.uint64(1), np.uint64(len(steps)), coef, t, n)
 
 
 @_compile
-def _forward(x, leaves, offsets, steps, coef, out, winner, low, high):  # type: ignore[no-untyped-def]
+def _forward(
+    x, leaves, offsets, steps, coef, rows, blank, out, winner, nets, best, place, low, high
+):  # type: ignore[no-untyped-def]
     low, n = np.uint64(low), np.uint64(high - low)
     root = steps[len(steps) - 1, 3]
-    nets = np.empty((root + np.uint64(1), n), x.dtype)
-    best, place = np.empty(n, x.dtype), np.empty(n, x.dtype)
     for t in range(np.uint64(len(leaves))):
+        for p in range(np.uint64(len(blank))):
+            row = blank[p]
+            for j in range(n):
+                out[t, row, low + j] = 0
         for p in range(np.uint64(offsets.shape[0])):
+            row = rows[p]
             _tree(x, leaves, offsets[p, 0], steps, coef, t, nets, low, n)
             if offsets.shape[1] == 1:
                 for j in range(n):
-                    out[t, p, low + j] = nets[root, j]
+                    out[t, row, low + j] = nets[root, j]
                 continue
             for j in range(n):
                 best[j], place[j] = nets[root, j], 0
@@ -129,7 +136,7 @@ def _forward(x, leaves, offsets, steps, coef, out, winner, low, high):  # type: 
                     best[j] = new if new > old else old
                     place[j] = number if new > old else place[j]
             for j in range(n):
-                out[t, p, low + j] = best[j]
+                out[t, row, low + j] = best[j]
             for j in range(n):
                 winner[t, p, low + j] = np.uint8(place[j])
 
@@ -226,28 +233,47 @@ def _add(grads, i, grad_x, a, touched, low, n):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _backward_trees(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
+def _backward_trees(
+    x,
+    leaves,
+    offsets,
+    rows,
+    steps,
+    coef,
+    winner,
+    grad,
+    grad_x,
+    grad_coef,
+    nets,
+    grads,
+    won,
+    low,
+    high,
+):  # type: ignore[no-untyped-def]
     """Write columns low..high of grad_x, and add their part of grad_coef (trees, gates, 4).
 
     An empty grad_x is left as it is.
     """
     low, n = np.uint64(low), np.uint64(high - low)
     places, root = np.uint64(offsets.shape[1]), steps[len(steps) - 1, 3]
-    nets = np.empty((root + np.uint64(1), n), x.dtype)
-    grads = np.empty((root + np.uint64(1), n), x.dtype)
-    won = np.ones((places, n), x.dtype)
-    grad_x[:, low : low + n] = 0
+    one, zero = x.dtype.type(1), x.dtype.type(0)
+    for row in range(np.uint64(len(grad_x))):
+        for j in range(n):
+            grad_x[row, low + j] = 0
+    for j in range(n):
+        won[0, j] = 1
     for t in range(np.uint64(len(leaves))):
         for p in range(np.uint64(offsets.shape[0])):
             for w in range(places if places > 1 else np.uint64(0)):
+                number = winner.dtype.type(w)
                 for j in range(n):
-                    won[w, j] = x.dtype.type(winner[t, p, low + j] == w)
+                    won[w, j] = one if winner[t, p, low + j] == number else zero
             for leaf in range(np.uint64(leaves.shape[1])):
                 _read(x, leaves[t, leaf], offsets, p, won, nets, leaf, low, n)
-            if len(steps) > 1:
-                _inner(nets, steps, np.uint64(0), coef, t, n)
+            _inner(nets, steps, np.uint64(0), np.uint64(len(steps) - 1), coef, t, n)
+            row = rows[p]
             for j in range(n):
-                grads[root, j] = grad[t, p, low + j]
+                grads[root, j] = grad[t, row, low + j]
             for below in range(np.uint64(len(steps))):
                 s = np.uint64(len(steps)) - np.uint64(1) - below
                 g, width, i, o = steps[s, 0], steps[s, 1], steps[s, 2], steps[s, 3]
@@ -269,20 +295,21 @@ def _backward_trees(x, leaves, offsets, steps, coef, winner, grad, grad_x, grad_
 
 
 @_compile
-def _backward_gates(x, leaves, offsets, coef, grad, grad_x, grad_coef, low, high):  # type: ignore[no-untyped-def]
+def _backward_gates(
+    x, leaves, offsets, rows, coef, grad, grad_x, grad_coef, grads, touched, low, high
+):  # type: ignore[no-untyped-def]
     """As `_backward_trees`, for trees of one gate at one place per position."""
     low, n = np.uint64(low), np.uint64(high - low)
-    grads = np.empty((2, n), x.dtype)
-    touched = np.zeros(len(grad_x), np.bool_)
     zero, one = np.uint64(0), np.uint64(1)
     for t in range(np.uint64(len(leaves))):
         ca, cb, cab = coef[t, 0, 1], coef[t, 0, 2], coef[t, 0, 3]
         for p in range(np.uint64(offsets.shape[0])):
             a = np.uint64(leaves[t, 0] + offsets[p, 0])
             b = np.uint64(leaves[t, 1] + offsets[p, 0])
+            row = rows[p]
             sum_0 = sum_a = sum_b = sum_ab = x.dtype.type(0)
             for j in range(n):
-                d, u, v = grad[t, p, low + j], x[a, low + j], x[b, low + j]
+                d, u, v = grad[t, row, low + j], x[a, low + j], x[b, low + j]
                 du, dv = d * u, d * v
                 grads[0, j] = cab * dv + ca * d
                 grads[1, j] = cab * du + cb * d
@@ -316,9 +343,8 @@ def _pool(x, kernel, stride, out, low, high):  # type: ignore[no-untyped-def]
 
 
 @_compile
-def _pool_backward(x, kernel, stride, out, grad, grad_x, low, high):  # type: ignore[no-untyped-def]
+def _pool_backward(x, kernel, stride, out, grad, grad_x, left, low, high):  # type: ignore[no-untyped-def]
     low, n = np.uint64(low), np.uint64(high - low)
-    left = np.empty(n, x.dtype)
     for c in range(np.uint64(out.shape[0])):
         for y in range(np.uint64(out.shape[1])):
             for z in range(np.uint64(out.shape[2])):
@@ -335,49 +361,59 @@ def _pool_backward(x, kernel, stride, out, grad, grad_x, low, high):  # type: ig
 
 
 class TreeGates(torch.autograd.Function):
-    """As `kernels.tree_gates` with offsets (positions, places), for CPU tensors outside of
-    torch.compile.
+    """As `multilinear.tree_gates` with offsets (positions, places) and with result rows, for CPU
+    tensors outside of torch.compile.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, leaves: Tensor, offsets: Tensor, coef: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, leaves: Tensor, offsets: Tensor, coef: Tensor, rows: Tensor, size: int
+    ) -> Tensor:
         leaves, offsets, coef = leaves.contiguous(), offsets.contiguous(), coef.contiguous()
         places = offsets.shape[1]
-        out = x.new_empty(len(leaves), len(offsets), x.shape[1])
+        out = x.new_empty(len(leaves), size, x.shape[1])
         dtype = torch.uint8 if places < 256 else torch.int32
-        winner = torch.empty(out.shape if places > 1 else (0, 0, 0), dtype=dtype)
-        ctx.save_for_backward(x, leaves, offsets, coef, winner)
-        wiring = leaves.numpy(), offsets.numpy(), _steps(leaves.shape[1])
-        arrays = [a.detach().numpy() for a in (coef, out, winner)]
-        rows = x.detach().numpy()
-        _each_block(x.shape[1], lambda i, low, high: _forward(rows, *wiring, *arrays, low, high))
+        won = (len(leaves), len(offsets), x.shape[1]) if places > 1 else (0, 0, 0)
+        winner = torch.empty(won, dtype=dtype)
+        ctx.save_for_backward(x, leaves, offsets, coef, rows, winner)
+        steps, targets = _steps(leaves.shape[1]), rows.numpy().astype(np.uint64)
+        blank = np.setdiff1d(np.arange(size, dtype=np.uint64), targets)
+        arrays = [a.detach().numpy() for a in (x, leaves, offsets, coef, out, winner)]
+        args = *arrays[:3], steps, arrays[3], targets, blank, *arrays[4:]
+
+        def block(i: int, low: int, high: int) -> None:
+            nets = _scratch(x, int(steps[-1, 3]) + 1, high - low)
+            best, place = _scratch(x, 2, high - low)
+            _forward(*args, nets, best, place, low, high)
+
+        _each_block(x.shape[1], block)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor]:
-        x, leaves, offsets, coef, winner = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, Tensor, None, None]:
+        x, leaves, offsets, coef, rows, winner = ctx.saved_tensors
         wanted = ctx.needs_input_grad[0]
         grad_x = torch.empty_like(x) if wanted else x.new_empty(0, x.shape[1])
         parts = coef.new_zeros(len(_blocks(x.shape[1])), *coef.shape)
-        wiring = leaves.numpy(), offsets.numpy()
+        wiring = *(a.detach().numpy() for a in (x, leaves, offsets)), rows.numpy().astype(np.uint64)
+        coefficients, sums = coef.detach().numpy(), parts.numpy()
         into = grads[0].contiguous().numpy(), grad_x.numpy()
-        rows, values, sums = x.detach().numpy(), coef.detach().numpy(), parts.numpy()
-        if leaves.shape[1] == 2 and offsets.shape[1] == 1:
-            _each_block(
-                x.shape[1],
-                lambda i, low, high: _backward_gates(
-                    rows, *wiring, values, *into, sums[i], low, high
-                ),
-            )
-        else:
-            inner = _steps(leaves.shape[1]), values, winner.numpy()
-            _each_block(
-                x.shape[1],
-                lambda i, low, high: _backward_trees(
-                    rows, *wiring, *inner, *into, sums[i], low, high
-                ),
-            )
-        return grad_x if wanted else None, None, None, parts.sum(0) if len(parts) > 1 else parts[0]
+        steps = _steps(leaves.shape[1])
+
+        def gates(i: int, low: int, high: int) -> None:
+            touched, both = np.zeros(len(grad_x), np.bool_), _scratch(x, 2, high - low)
+            _backward_gates(*wiring, coefficients, *into, sums[i], both, touched, low, high)
+
+        def trees(i: int, low: int, high: int) -> None:
+            sizes = int(steps[-1, 3]) + 1, int(steps[-1, 3]) + 1, offsets.shape[1]
+            scratch = [_scratch(x, size, high - low) for size in sizes]
+            inner = steps, coefficients, winner.numpy()
+            _backward_trees(*wiring, *inner, *into, sums[i], *scratch, low, high)
+
+        single = leaves.shape[1] == 2 and offsets.shape[1] == 1
+        _each_block(x.shape[1], gates if single else trees)
+        grad_coef = parts.sum(0) if len(parts) > 1 else parts[0]
+        return grad_x if wanted else None, None, None, grad_coef, None, None
 
 
 class OrPool(torch.autograd.Function):
@@ -400,8 +436,15 @@ class OrPool(torch.autograd.Function):
         grad_x = torch.zeros_like(x)
         grad = grads[0].contiguous()
         arrays = (x.numpy(), *ctx.window, out.numpy(), grad.numpy(), grad_x.numpy())
-        _each_block(x.shape[3], lambda i, low, high: _pool_backward(*arrays, low, high))
+        _each_block(
+            x.shape[3],
+            lambda i, low, high: _pool_backward(*arrays, _scratch(x, 1, high - low)[0], low, high),
+        )
         return grad_x, None, None
+
+
+def _scratch(x: Tensor, rows: int, columns: int) -> npt.NDArray[Any]:
+    return np.empty((rows, columns), x.detach().numpy().dtype)
 
 
 def _blocks(columns: int) -> list[tuple[int, int]]:

@@ -42,7 +42,16 @@ def hard_coefficients(weight: Tensor) -> Tensor:
     return BASIS.to(weight)[weight.argmax(dim=-1)]
 
 
-def tree_gates(x: Tensor, leaves: Tensor, offsets: Tensor, coefficients: Tensor) -> Tensor:
+class Frame(NamedTuple):
+    """Where trees write their positions: `rows` (positions,) int of `size` rows; others are 0."""
+
+    rows: Tensor
+    size: int
+
+
+def tree_gates(
+    x: Tensor, leaves: Tensor, offsets: Tensor, coefficients: Tensor, frame: Frame | None = None
+) -> Tensor:
     """Evaluate trees of gates over rows of `x`, pooled or not.
 
     Args:
@@ -51,27 +60,32 @@ def tree_gates(x: Tensor, leaves: Tensor, offsets: Tensor, coefficients: Tensor)
         offsets: int, added to `leaves`: the places where a kernel is applied. (positions,), or
             (positions, places) if each position is the maximum over several places (an OR pool).
         coefficients: (trees, 2**depth - 1, 4), level by level from the leaves.
+        frame: where the positions are put in the result, such as inside a border of zeros; without
+            it the result's rows are the positions.
 
     Returns:
-        (trees, positions, batch): the root of every tree at every position. The gradient of a
-        maximum goes to one of the places that have it.
+        (trees, positions or frame.size, batch): the root of every tree at every position. The
+        gradient of a maximum goes to one of the places that have it.
     """
     if offsets.ndim == 1:
         offsets = offsets[:, None]
-    result: Tensor
     trees = _implementation(x).trees
-    if trees is _TreeGates and offsets.shape[1] > 1:
-        every = trees.apply(x, leaves, offsets.flatten(), coefficients)
-        result = every.unflatten(1, offsets.shape).max(2).values
-    else:
-        result = trees.apply(x, leaves, offsets, coefficients)
-    return result
+    if trees is not _TreeGates:
+        frame = frame or Frame(torch.arange(len(offsets)), len(offsets))
+        framed: Tensor = trees.apply(x, leaves, offsets, coefficients, *frame)
+        return framed
+    every: Tensor = trees.apply(x, leaves, offsets.flatten(), coefficients)
+    pooled = every.unflatten(1, offsets.shape).max(2).values if offsets.shape[1] > 1 else every
+    if frame is None:
+        return pooled
+    return pooled.new_zeros(len(leaves), frame.size, x.shape[1]).index_copy(
+        1, frame.rows.long(), pooled
+    )
 
 
 class _TreeGates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, leaves: Tensor, offsets: Tensor, coef: Tensor) -> Tensor:
-        offsets = offsets.flatten()
         ctx.save_for_backward(x, leaves, offsets, coef)
         out = x.new_empty(len(leaves), len(offsets), x.shape[1])
         for block in _blocks(x, leaves, offsets):
