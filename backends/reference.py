@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from lgir.executable import Executable
@@ -10,7 +12,8 @@ from lgir.ir.simulate import interpret
 from lgir.registry import register_backend
 from lgir.samples import Array, check_values
 
-_BATCH = 4096
+_BATCH: Final = 4096
+"""The samples that are evaluated together, so that memory does not grow with the batch."""
 
 
 class ReferenceExecutable(Executable):
