@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lgir.errors import LgirError, LiftError, unknown_name
 from lgir.frontend.frameworks.native import ARCHITECTURE_VERSION
 from lgir.frontend.kernels import multilinear
-from lgir.zoo import even_wiring, random_leaves
+from lgir.random_wiring import even_wiring, random_leaves
 
 PASS_FIRST: Final = 3
 """The operation that passes a gate's first input on, in difflogic's numbering."""

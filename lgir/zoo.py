@@ -20,6 +20,7 @@ from lgir.ir.builder import GraphBuilder, dense_body, tree_body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import OP_TABLES
 from lgir.ir.types import Value
+from lgir.random_wiring import even_wiring, random_leaves
 
 TWO_INPUT_OPS: Final = np.array([1, 2, 4, 6, 7, 8, 9, 11, 13, 14])
 ALL_OPS: Final = np.arange(16)
@@ -132,47 +133,6 @@ def random_tree_body(
     taps = np.concatenate([np.zeros_like(leaves[..., :1]), leaves], axis=-1)
     taps[..., 2:] -= padding
     return tree_body(taps, OP_TABLES[rng.choice(ops, size=(kernels, leaves.shape[1] - 1))])
-
-
-def random_leaves(
-    in_channels: int,
-    kernels: int,
-    *,
-    depth: int = 3,
-    window: tuple[int, int] = (3, 3),
-    groups: int = 1,
-    channels_per_tree: int = 2,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.int64]:
-    """(kernels, 2**depth, 3) rows (channel, y, x) of the cells that each tree reads.
-
-    Each tree draws `channels_per_tree` channels of its group and the cells of its window in them,
-    without repetition where there are enough.
-    """
-    leaves, area = 1 << depth, window[0] * window[1]
-    per_group, out_group = in_channels // groups, kernels // groups
-    seen = min(channels_per_tree, per_group)
-    cells = seen * area
-    first_channel = (np.arange(kernels) // out_group) * per_group
-    chosen = np.argsort(rng.random((kernels, per_group)), axis=1)[:, :seen]
-    chosen = chosen + first_channel[:, None]
-    cell = np.argsort(rng.random((kernels, max(cells, leaves))), axis=1)[:, :leaves] % cells
-    channel = np.take_along_axis(chosen, cell // area, axis=1)
-    return np.stack([channel, cell % area // window[1], cell % window[1]], axis=-1)
-
-
-def even_wiring(inputs: int, gates: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """(gates, 2) input indices: every input is used equally often, give or take one, and the two
-    of a gate differ.
-    """
-    rounds = -(-2 * gates // inputs)
-    flat = np.concatenate([rng.permutation(inputs) for _ in range(rounds)])[: 2 * gates]
-    pairs = rng.permutation(flat).reshape(gates, 2)
-    while (same := np.flatnonzero(pairs[:, 0] == pairs[:, 1])).size:
-        other = rng.integers(gates, size=same.size)
-        for g, h in zip(same, other, strict=True):
-            pairs[g, 1], pairs[h, 1] = pairs[h, 1], pairs[g, 1]
-    return pairs
 
 
 def _random_dense(
