@@ -25,6 +25,7 @@ class Size:
 
     @staticmethod
     def of(graph: Graph) -> Size:
+        """Return the size of a graph."""
         bodies = [(op.body.num_gates, op.positions) for _, op in graph.of_type(Logic)]
         return Size(len(graph.nodes), sum(g for g, _ in bodies), sum(g * p for g, p in bodies))
 
@@ -48,6 +49,7 @@ class PassRow:
     verify_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
         return {
             "pass": self.name,
             "gates_in": self.before.gates,
@@ -73,6 +75,7 @@ class Report:
 
     @property
     def after(self) -> Size:
+        """The size after the last pass."""
         return self.rows[-1].after if self.rows else self.before
 
     def to_dict(self) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class _Elimination:
             column[reader[~depends_on(self.table[reader], self.k, j)]] = FALSE
 
     def cover(self) -> LutCover:
+        """Return the cover that is left, with operands in ascending order."""
         columns = [
             np.where(depends_on(self.table, self.k, j), column, FALSE)
             for j, column in enumerate(self.columns)

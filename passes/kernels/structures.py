@@ -24,7 +24,8 @@ Ints = npt.NDArray[np.int64]
 Chain = tuple[tuple[int, int, int], ...]
 """The gates of a structure: two operands and the table of each, the last gate being the result."""
 
-_INPUTS: Final = (0xAAAA, 0xCCCC, 0xF0F0, 0xFF00)  # input j is index bit j, the least first
+_INPUTS: Final = (0xAAAA, 0xCCCC, 0xF0F0, 0xFF00)
+"""The functions that equal each input; input j is index bit j."""
 _FALSE: Final = 11
 """The operand that stands for False; 0 to 3 are the inputs, and 4 + i is gate i."""
 
@@ -81,7 +82,7 @@ def structure_library(max_structures: int = 16) -> StructureLibrary:
     gates = np.zeros((len(length), MAX_GATES, 3), np.int64)
     for row, chain in zip(gates, (chain for chains in structures for chain in chains), strict=True):
         row[: len(chain)] = np.reshape(chain, (-1, 3))
-    gates[0, 0], gates[1, 0] = (_FALSE, 0, 0), (0, 0, 0)  # the constants and the inputs
+    gates[0, 0], gates[1, 0] = (_FALSE, 0, 0), (0, 0, 0)  # Constants and inputs need no gate.
     start = np.cumsum([0, *map(len, structures)])
     return StructureLibrary(kind, wiring, phases, start, np.array(length), gates)
 

@@ -72,6 +72,7 @@ class _Parser:
         self.position = 0
 
     def parse(self) -> Steps:
+        """Return the steps of the whole text."""
         if not self.tokens:
             return ()
         steps = self._sequence()

@@ -127,6 +127,7 @@ class _PipelineRun:
         self._hook = hook
 
     def run_steps(self, steps: Steps) -> None:
+        """Run the steps in turn on `graph`, and add a row per pass to `report`."""
         for step in steps:
             if isinstance(step, Step):
                 self._run_pass(step)
