@@ -1,7 +1,7 @@
-"""Every error lgir raises on purpose.
+"""The errors that lgir raises on purpose.
 
-Each message says what is wrong, where, and how to fix it, in one line. The command line prints
-the message and exits with code 2; Python callers catch `LgirError` or one of its kinds.
+Each message says in one line what is wrong, where, and how to fix it. The command line prints the
+message and exits with code 2; Python callers catch `LgirError` or one of its kinds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class UnknownNameError(LgirError, KeyError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name missing from a registry, with a "did you mean" where one is near."""
+    """Return the error for a name that is not registered, which suggests a near one of `known`."""
     names = sorted(known)
     hint = did_you_mean(name, names)
     return UnknownNameError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names) or 'none'})")

@@ -1,4 +1,4 @@
-"""Reading and writing whole files: typed errors, and writes that are seen whole or not at all."""
+"""Whole files: reads and writes with typed errors, and writes that are seen whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_atomically(path: str | PathLike[str], data: bytes) -> None:
     """Write `data` to a new file beside `path`, then rename it over `path`.
 
     A reader sees the old file or the new one, whole, and a failed write leaves the old one.
-    Raises FormatError where the folder cannot be written or `path` is a folder or a device.
+    Raises FormatError if the folder cannot be written or `path` is a folder or a device.
     """
     try:
         target = _target(path)
@@ -32,7 +32,7 @@ def write_atomically(path: str | PathLike[str], data: bytes) -> None:
 
 
 def check_writable(path: str | PathLike[str]) -> None:
-    """FormatError where no file can be written there, to be told before work of minutes."""
+    """Raise FormatError if no file can be written to `path`, before minutes of work are spent."""
     try:
         folder = _target(path).parent
         if not folder.is_dir():
@@ -44,7 +44,7 @@ def check_writable(path: str | PathLike[str]) -> None:
 
 
 def _target(path: str | PathLike[str]) -> Path:
-    """What is written or replaced for `path`: a link stays a link."""
+    """Return the file that is written or replaced for `path`; a link stays a link."""
     try:
         target = Path(os.path.realpath(path))
     except ValueError as error:  # a NUL in the path
@@ -55,7 +55,10 @@ def _target(path: str | PathLike[str]) -> Path:
 
 
 def read_file(path: str | PathLike[str], limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; FormatError for anything else."""
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Raises FormatError for anything else.
+    """
     try:
         target = Path(path)
         if target.exists() and not target.is_file():

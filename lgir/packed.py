@@ -1,4 +1,4 @@
-"""Packed samples: 64 bits a word, as they can be stored and sent, an eighth of the bytes of bools.
+"""Packed samples: 64 bits per word, to be stored and sent in an eighth of the bytes of bools.
 
 The format is that of the C libraries' `predict_bits`: bit f of a sample, in row-major order of its
 shape, is bit f % 64 of word f // 64.
@@ -21,10 +21,11 @@ class Packed:
     """Samples of bits, for the bit inputs of an executable.
 
     Attributes:
-        words: uint64 (N, ceil(bits of a sample / 64)); bits beyond the sample's are ignored.
-        shape: of one sample.
+        words: uint64 (N, ceil(bits per sample / 64)); bits after the last one of a sample are
+            ignored.
+        shape: shape of one sample.
 
-    Raises InputError where words and shape do not fit each other.
+    Raises InputError if words and shape do not fit each other.
     """
 
     words: npt.NDArray[np.uint64]
@@ -43,11 +44,11 @@ class Packed:
         return len(self.words)
 
     def __getitem__(self, samples: slice) -> Packed:
-        """Those of a slice, without a copy."""
+        """Return the samples of a slice, without a copy."""
         return Packed(self.words[samples], self.shape)
 
     def unpack(self) -> npt.NDArray[np.bool_]:
-        """bool (N, *shape)."""
+        """Return the samples as bool (N, *shape)."""
         raw = np.ascontiguousarray(self.words.astype("<u8", copy=False)).view(np.uint8)
         size = math.prod(self.shape)
         bits = np.unpackbits(raw, axis=1, count=size, bitorder="little") if size else raw
@@ -55,9 +56,9 @@ class Packed:
 
 
 def pack(samples: Any) -> Packed:
-    """Pack bool or 0/1 samples (N, *shape), an array or a CPU tensor.
+    """Pack bool or 0/1 samples (N, *shape), given as an array or a CPU tensor.
 
-    Raises InputError where they hold anything but 0 and 1.
+    Raises InputError if they hold anything but 0 and 1.
     """
     array = np.asarray(samples)
     if array.ndim == 0:

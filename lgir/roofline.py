@@ -1,7 +1,10 @@
-"""The roofline: the least time that a machine needs for what a step of a plan does.
+"""The cost vocabulary of backends: what a step does, and the least time that it takes.
 
-Williams, Waterman, Patterson, "Roofline" (CACM 2009): a step takes at least as long as its traffic
-at the bandwidth of the level where its data lies, and as its logic at the rate of the ports.
+Backends describe steps as `StepCost`, made of `Traffic`; a probe measures a `Machine`, made of
+`Level`s; `lgir.benchmarking.roofline_report` sets the bounds beside measured times. The model is
+the roofline (Williams, Waterman, Patterson, "Roofline", CACM 2009): a step takes at least as long
+as its traffic at the bandwidth of the level in which its data lies, and as its logic at the rate of
+the ports.
 """
 
 from __future__ import annotations
@@ -10,15 +13,21 @@ from dataclasses import dataclass
 from typing import Final
 
 LINE: Final = 64
-"""Bytes of a line, which is a plane: one bit of 512 samples."""
+"""Bytes of a cache line, which holds a plane: one bit of 512 samples."""
 BLOCK: Final = 8 * LINE
+"""Samples of a block, one per bit of a line."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """A cache or the memory, as one thread sees it: `size` bytes, None for memory, and bytes/s.
+    """A cache or the memory, as one thread sees it.
 
-    A copied byte counts once, though it is read and written.
+    Attributes:
+        name: its name, for example "L2".
+        size: its bytes, or None for the memory.
+        read, write: bandwidths in bytes per second.
+        copy: bandwidth of copies in bytes per second; a copied byte counts once, although it is
+            read and written.
     """
 
     name: str
@@ -28,8 +37,9 @@ class Level:
     copy: float
 
     def seconds(self, loads: float, stores: float) -> float:
-        """That so many lines take at least: loads and stores share a level no better than a copy
-        does, and overlap at best.
+        """Return the least time in which so many lines are loaded and stored.
+
+        Loads and stores share a level no better than a copy does, and overlap at best.
         """
         pairs = min(loads, stores)
         return LINE * max(loads / self.read, stores / self.write, pairs / self.copy)
@@ -37,21 +47,24 @@ class Level:
 
 @dataclass(frozen=True)
 class Machine:
-    """Measured roofs of one thread: levels from near to far, and instructions of logic on planes a
-    second, in registers.
+    """The measured roofs of one thread.
+
+    Attributes:
+        levels: the caches and the memory, from near to far.
+        logic: logic instructions on planes per second, in registers.
     """
 
     levels: tuple[Level, ...]
     logic: float
 
     def level_of(self, footprint: int) -> Level:
-        """The nearest that holds `footprint` bytes."""
+        """Return the nearest level that holds `footprint` bytes."""
         return next(x for x in self.levels if x.size is None or footprint <= x.size)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Lines loaded and stored, by accesses spread over `footprint` bytes."""
+    """The lines that accesses spread over `footprint` bytes load and store."""
 
     loads: float
     stores: float
@@ -60,9 +73,14 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step does for 512 samples: `rows` evaluations of its kernel's body, instructions of
-    logic on planes, and traffic by footprint, of which the first is every access that the kernel
-    makes. `evaluates_gates` says whether its time is part of the time in gates.
+    """What one step does for a block of 512 samples.
+
+    Attributes:
+        kind: the kind of step, as reports group them.
+        rows: evaluations of its kernel's body.
+        logic: logic instructions on planes.
+        traffic: traffic by footprint; the first entry is every access that the kernel makes.
+        evaluates_gates: whether its time is part of the time in gates.
     """
 
     kind: str
@@ -72,8 +90,9 @@ class StepCost:
     evaluates_gates: bool = False
 
     def bound(self, machine: Machine) -> tuple[float, str]:
-        """Seconds that it takes at least, and what says so. Levels and ports work side by side, so
-        the slowest of them is the bound.
+        """Return the least seconds that it takes, and the name of the level or "logic" as reason.
+
+        Levels and ports work side by side, so the slowest of them is the bound.
         """
         bounds = [(self.logic / machine.logic, "logic")]
         for part in self.traffic:

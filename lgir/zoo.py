@@ -34,11 +34,11 @@ _CIFAR_TAU: Final = {32: 20.0, 256: 40.0, 512: 280.0, 1024: 340.0, 2048: 450.0}
 
 
 def build_net(name: str, seed: int = 0) -> Graph:
-    """The network called `name`.
+    """Return the network called `name`.
 
-    Names are `dense-<layers>x<width>` and `logictreenet-<k>[-t<thresholds>]` (k a multiple of 8;
-    3 thresholds a colour channel unless said otherwise), each with an optional `-op16`. Raises
-    UnknownNameError for any other.
+    Names are `dense-<layers>x<width>` and `logictreenet-<k>[-t<thresholds>]` (k is a multiple of 8;
+    by default there are 3 thresholds per color channel), each with an optional `-op16`. Raises
+    UnknownNameError for any other name.
     """
     if found := _DENSE.fullmatch(name):
         layers, width = int(found[1]), int(found[2])
@@ -62,8 +62,10 @@ def _unknown(name: str) -> UnknownNameError:
 
 
 def other_widths(name: str) -> dict[int, str]:
-    """Names of the network `name` and of those of an eighth to four times its width (or k), as far
-    as there are such, by width. Raises UnknownNameError as `build_net`.
+    """Return, by width, the names of networks like `name` of an eighth to four times its width.
+
+    The width of a logictreenet is its k. Widths for which there is no network are left out. Raises
+    UnknownNameError as `build_net`.
     """
     found = re.fullmatch(r"(dense-\d+x|logictreenet-)(\d+)(.*)", name)
     if found is None:
@@ -84,7 +86,7 @@ def dense_net(
     ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
     seed: int = 0,
 ) -> Graph:
-    """`layers` dense layers of `width` gates on `inputs` bits, summed into `classes` groups."""
+    """Return `layers` dense layers of `width` gates, summed into `classes` groups."""
     rng = np.random.default_rng(seed)
     b = GraphBuilder(f"dense-{layers}x{width}", {"source": "lgir.zoo", "seed": str(seed)})
     x = b.input("x", "bit", (inputs,))
@@ -100,8 +102,10 @@ def logictreenet(
     ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
     seed: int = 0,
 ) -> Graph:
-    """The CIFAR-10 network of the NeurIPS 2024 paper: four pooled tree convolutions to k, 4k, 16k
-    and 32k channels, dense layers of 1280k, 640k and 320k gates, ten classes.
+    """Return the CIFAR-10 network of Petersen et al. 2024, with random gates and wiring.
+
+    It has four pooled tree convolutions to k, 4k, 16k and 32k channels, dense layers of 1280k, 640k
+    and 320k gates, and ten classes.
     """
     rng = np.random.default_rng(seed)
     b = GraphBuilder(f"logictreenet-{k}", {"source": "lgir.zoo", "seed": str(seed)})
@@ -128,7 +132,7 @@ def random_tree_body(
     ops: npt.NDArray[np.integer] = TWO_INPUT_OPS,
     rng: np.random.Generator,
 ) -> Body:
-    """Kernels that are depth-3 trees of random gates over random cells of their 3x3 windows."""
+    """Return kernels that are depth-3 trees of random gates over random cells of 3x3 windows."""
     leaves = random_leaves(in_channels, kernels, groups=groups, rng=rng)
     taps = np.concatenate([np.zeros_like(leaves[..., :1]), leaves], axis=-1)
     taps[..., 2:] -= padding

@@ -1,7 +1,7 @@
 """Random samples for equivalence checks, drawn where networks are sensitive.
 
-Bits are sparse, dense and uniform, all zeros and all ones (which show what padding reads). Numbers
-lie on and beside the thresholds that read them.
+Samples of bits are sparse, dense or uniform; one is all zeros and one all ones, which shows what
+padding reads. Numbers lie on and beside the thresholds that read them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Array = npt.NDArray[Any]
 
 MIN_SAMPLES: Final = 64
 MAX_SAMPLES: Final = 1024
-_DRAWN: Final = 1 << 14  # bits of an input that are drawn at a time
+_BITS_AT_ONCE: Final = 1 << 14  # bits of an input that are drawn at a time
 _WORK: Final = 1 << 22  # gate evaluations (of 64 samples) that one simulation may cost
 
 
 def default_samples(graph: Graph) -> int:
-    """As many samples as cost little: a multiple of 64 from 64 to 1,024."""
+    """Return a number of samples that cost little: a multiple of 64 from 64 to 1,024."""
     work = sum(
         op.body.num_gates * op.positions * max(1, (1 << op.body.k) // 4)
         for _, op in graph.of_type(Logic)
@@ -35,7 +35,7 @@ def default_samples(graph: Graph) -> int:
 
 
 def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
-    """`n` samples of each input: bool (n, *shape) for bit, uint8 for u8, float32 for f32."""
+    """Return `n` samples of each input: bool (n, *shape) for bit, uint8 for u8, float32 for f32."""
     rng = np.random.default_rng(seed)
     drawn = [draw_input(graph, value, n, rng) for value in graph.inputs]
     return [
@@ -45,17 +45,17 @@ def draw_samples(graph: Graph, n: int, seed: int = 0) -> list[Array]:
 
 
 def draw_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> Array:
-    """`n` samples of one input, bits packed as `lgir.ir.simulate` has them."""
+    """Return `n` samples of one input: bit planes as `lgir.ir.simulate` takes, or (n, *shape)."""
     shape = (n, *value.shape)
     if value.dtype == "bit":
         density = rng.choice([0.5, 0.5, 0.1, 0.9], size=(n, 1))
         density[:1], density[1:2] = 0.0, 1.0
-        parts = range(0, value.size, _DRAWN)
-        sizes = [min(_DRAWN, value.size - start) for start in parts]
+        parts = range(0, value.size, _BITS_AT_ONCE)
+        sizes = [min(_BITS_AT_ONCE, value.size - start) for start in parts]
         words = [pack_planes(rng.random((n, m), dtype=np.float32) < density) for m in sizes]
         return np.concatenate(words).reshape(*value.shape, -1)
-    found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
-    levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])
+    applied = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
+    levels = np.concatenate([np.ravel(x) for x in applied] or [np.zeros(1, np.float32)])
     levels = np.unique(levels[np.isfinite(levels)])
     if not len(levels):
         levels = np.zeros(1, np.float32)

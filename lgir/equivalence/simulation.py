@@ -20,10 +20,10 @@ Array = npt.NDArray[Any]
 
 
 def check_signature(a: Graph, b: Graph) -> None:
-    """Raises GraphError where inputs (name and type) or outputs (type, in order) differ."""
+    """Raise GraphError if the inputs (name, type) or the outputs (type) differ, in their order."""
     if a.inputs != b.inputs:
-        ours, theirs = (", ".join(map(str, g.inputs)) for g in (a, b))
-        raise GraphError(f"the graphs differ in inputs: {ours} against {theirs}")
+        left_inputs, right_inputs = (", ".join(map(str, g.inputs)) for g in (a, b))
+        raise GraphError(f"the graphs differ in inputs: {left_inputs} against {right_inputs}")
     left, right = ([g.values[name].type for name in g.outputs] for g in (a, b))
     if left != right:
         raise GraphError(
@@ -32,9 +32,16 @@ def check_signature(a: Graph, b: Graph) -> None:
 
 
 class Simulation:
-    """The outputs of one graph on some samples, to hold other graphs against.
+    """The outputs of one graph on some samples, with which other graphs are compared.
 
-    Samples are `inputs`, one array (n, *shape) per graph input, or `samples` drawn ones.
+    Args:
+        graph: the graph.
+        samples: number of samples to draw; by default it depends on the graph's size.
+        seed: seed of the drawn samples.
+        inputs: arrays (n, *shape), one per graph input, to use instead of drawn ones.
+
+    Raises:
+        GraphError: `samples` is not positive.
     """
 
     def __init__(
@@ -62,10 +69,13 @@ class Simulation:
         self._expected = self._outputs(graph)
 
     def compare(self, other: Graph) -> Verdict:
-        """A verdict on `other`; its counterexample is the first differing sample."""
+        """Return a verdict on `other`; its counterexample is the first sample that differs.
+
+        Raises GraphError if the signatures differ.
+        """
         check_signature(self.graph, other)
-        found = self._outputs(other)
-        for name, left, right in zip(self.graph.outputs, self._expected, found, strict=True):
+        outputs = self._outputs(other)
+        for name, left, right in zip(self.graph.outputs, self._expected, outputs, strict=True):
             if not np.array_equal(_bits(left), _bits(right)):
                 if self.graph.values[name].dtype == "bit":
                     left, right = (
@@ -81,7 +91,7 @@ class Simulation:
         return Verdict(True, "sim", self.samples)
 
     def _sample(self, i: int) -> tuple[Array, ...]:
-        """Sample `i` of each input, as it was drawn."""
+        """Return sample `i` of each input, as it was drawn."""
         bit = np.uint64(i % 64)
         return tuple(
             (x[..., i // 64] >> bit & np.uint64(1)).astype(bool)
@@ -91,19 +101,19 @@ class Simulation:
         )
 
     def _outputs(self, graph: Graph) -> list[Array]:
-        """Each output: scores (n, groups), or packed bits, zeros after the last sample."""
+        """Return each output: scores (n, groups), or bit planes, zero after the last sample."""
         values = evaluate(graph, self._inputs, self.samples)
-        rest = np.uint64((1 << 64) - 1 >> -self.samples % 64)
-        found = []
+        used_bits = np.uint64((1 << 64) - 1 >> -self.samples % 64)
+        outputs = []
         for name in graph.outputs:
             value = values[name]
             if graph.values[name].dtype == "bit" and self.samples % 64:
                 value = value.copy()
-                value[..., -1] &= rest
-            found.append(value)
-        return found
+                value[..., -1] &= used_bits
+            outputs.append(value)
+        return outputs
 
 
 def _bits(values: Array) -> Array:
-    """What to compare for bit equality, so that 0.0 differs from -0.0 and NaN equals itself."""
+    """Return what to compare, so that 0.0 differs from -0.0 and NaN equals itself."""
     return values.view(np.uint32) if values.dtype == np.float32 else values

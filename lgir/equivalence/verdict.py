@@ -16,8 +16,9 @@ class Counterexample:
 
     Attributes:
         inputs: one array per graph input, of its shape: bool, uint8 or float32.
-        output: name of the first graph's output that differs; `index` is the element in it.
-        left, right: what the two graphs give there.
+        output: name of the first graph's output that differs.
+        index: position of the element that differs in it.
+        left, right: what the two graphs give for that element.
     """
 
     inputs: tuple[Array, ...]
@@ -33,9 +34,14 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of a check: `equivalent` is True, False, or None where it is not known.
+    """The answer of a check.
 
-    `note` says why it is not known.
+    Attributes:
+        equivalent: True, False, or None if it is not known.
+        method: the method that gave the answer.
+        samples: number of samples that were tried.
+        counterexample: a sample on which the graphs differ, if they do.
+        note: why it is not known.
     """
 
     equivalent: bool | None

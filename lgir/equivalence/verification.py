@@ -1,4 +1,4 @@
-"""Do two graphs compute the same? The entry point of every check.
+"""The entry point of every check whether two graphs compute the same.
 
 Random simulation is the check after every pass; if inputs are few, every sample is tried, and
 `lgir.equivalence.proof` proves the rest.
@@ -35,11 +35,12 @@ def verify_graphs(
     """Compare the outputs of two graphs.
 
     Args:
-        method: "sim" simulates random samples: quick, and it can only refute. "exhaustive" tries
-            every sample that thresholds can tell apart, up to 2**22 of them. "sat" proves.
-        samples: how many "sim" draws; by default 64 to 1,024 by the size of the graphs.
-        seed: of the samples.
-        seconds: time limit of "sat", after which the verdict is None.
+        a, b: the graphs.
+        method: "sim" simulates random samples, which is quick and can only refute. "exhaustive"
+            tries every sample that thresholds can tell apart, up to 2**22 of them. "sat" proves.
+        samples: number of samples that "sim" draws; by default 64 to 1,024 by the graphs' size.
+        seed: seed of the samples.
+        seconds: time limit of "sat", after which the verdict is unknown.
 
     Raises:
         GraphError: the graphs differ in the number or types of inputs or outputs.
@@ -58,6 +59,7 @@ def verify_graphs(
 
 
 def _try_all(a: Graph, b: Graph) -> Verdict:
+    """Compare the graphs on every sample that thresholds can tell apart."""
     space = InputSpace([a, b])
     total = count_cases(space)
     if total > MAX_CASES:
