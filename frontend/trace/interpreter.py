@@ -13,6 +13,7 @@ from lgir.frontend.trace.export import AtenGraph, operator_name, origin_of
 from lgir.frontend.trace.functions import Functions
 from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators import (  # noqa: F401 (fill the dispatch table)
+    accumulations,
     heads,
     lookups,
     normalizations,

@@ -25,6 +25,9 @@ _MORE: Final = (
 """Elementwise operators that torch does not tag as such everywhere."""
 
 
+_COMPARISONS: Final = ("gt", "ge", "lt", "le", "eq", "ne")
+
+
 def is_pointwise(target: Any) -> bool:
     return torch.Tag.pointwise in getattr(target, "tags", ())
 
@@ -85,6 +88,8 @@ def combine(
             result = add_counts(context, call) or bitwise(context, call)
             if result is not None:
                 return result
+            if call.name in _COMPARISONS and sum(_is_number(x) for x in operands) > 1:
+                return _compare_sums(context, call)
         operands = [to_functions(x, context) if isinstance(x, Numbers) else x for x in operands]
     functions = [x if isinstance(x, Functions) else Functions.constant(x) for x in operands]
     found = apply_pointwise(functions, evaluate, shape, context.origin)
@@ -93,6 +98,8 @@ def combine(
         found = apply_pointwise(settled, evaluate, shape, context.origin)
     if found is not None:
         return found
+    if call is not None and call.name in _COMPARISONS:
+        return _compare_sums(context, call)
     if call is not None:
         counted = add_counts(context, call) or bitwise(context, call)
         if counted is not None:
@@ -100,6 +107,22 @@ def combine(
     raise Refused(
         "combines values of more than six bits that are not sums of them; a gate has at most six "
         "inputs"
+    )
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, Numbers)
+
+
+def _compare_sums(context: Context, call: Call) -> Symbolic:
+    """Compare two sums of bits by their difference."""
+    operands = list(call.args[:2])
+    zero = torch.zeros(call.shape, dtype=torch.float64, device="meta")
+    # Integers are compared as doubles, so that the difference of unsigned ones does not wrap.
+    difference = add_counts(context, Call("sub", None, tuple(operands), {}, zero))
+    assert difference is not None
+    return combine(
+        context, [difference], lambda v: call.target(v[0], torch.zeros_like(v[0])), call.shape
     )
 
 

@@ -14,7 +14,7 @@ from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators.pointwise import combine
 from lgir.frontend.trace.operators.reductions import total
 from lgir.frontend.trace.operators.table import Call, handles
-from lgir.frontend.trace.operators.windows import window_index
+from lgir.frontend.trace.operators.windows import transposed_index, window_index
 
 
 def _is_symbolic(x: Any) -> bool:
@@ -127,14 +127,17 @@ def convolution(context: Context, call: Call) -> Symbolic:
         stride, padding, dilation = (call.argument(i, n, d) for i, n, d in (
             (3, "stride", 1), (4, "padding", 0), (5, "dilation", 1)))  # fmt: skip
         transposed, groups = False, call.argument(6, "groups", 1)
-    if transposed:
-        raise Refused("is a transposed convolution; write it as padding and a convolution")
     axes = weight.ndim - 2
     batch, channels = x.shape[:2]
+    sizes = (x.shape[2:], weight.shape[2:], stride, padding, dilation, call.shape[2:], axes)
+    if transposed:
+        index = transposed_index(*sizes)
+        # (in, out / groups, ...) as the kernel of a convolution, (out, in / groups, ...)
+        grouped = weight.reshape(groups, channels // groups, *weight.shape[1:])
+        weight = grouped.transpose(1, 2).reshape(-1, channels // groups, *weight.shape[2:])
+    else:
+        index = window_index(*sizes)  # (positions, cells), -1 outside
     filters = weight.shape[0]
-    index = window_index(
-        x.shape[2:], weight.shape[2:], stride, padding, dilation, call.shape[2:], axes
-    )  # (positions, cells), -1 outside
     positions, cells = index.shape
     area = int(np.prod(x.shape[2:]))
     flat = weight.reshape(filters, -1)  # (filters, channels / groups * cells)

@@ -106,7 +106,7 @@ def take_or_fill(context: Context, x: Symbolic, index: Tensor, fill: float) -> S
     if not (flat < 0).any():
         return x.take(flat, shape)
     value = torch.full((1,), fill, dtype=x.dtype)
-    both = _joined(context, [x, value])
+    both = joined(context, [x, value])
     return both.take(np.where(flat < 0, x.size, flat), shape)
 
 
@@ -151,7 +151,7 @@ def _move(
         start += int(np.prod(shape, dtype=np.int64))
     _refuse_symbolic_index(args, call.kwargs)
     moved = _run(call, args)
-    source = operands[0] if len(operands) == 1 else _joined(context, operands)
+    source = operands[0] if len(operands) == 1 else joined(context, operands)
     if isinstance(moved, Tensor):
         return _taken(context, source, moved)
     return type(moved)(_taken(context, source, part) for part in moved)
@@ -180,7 +180,7 @@ def _refuse_symbolic_index(args: list[Any], kwargs: dict[str, Any]) -> None:
                 raise Refused("indexes a tensor that depends on the input with such an index")
 
 
-def _joined(context: Context, operands: list[Any]) -> Symbolic:
+def joined(context: Context, operands: list[Any]) -> Symbolic:
     """All elements of several tensors, flat, one tensor after another."""
     symbolic = [x for x in operands if isinstance(x, Functions | Numbers)]
     size = sum(x.size if isinstance(x, Functions | Numbers) else x.numel() for x in operands)

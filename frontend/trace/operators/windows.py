@@ -28,20 +28,38 @@ def window_index(
 ) -> Ints:
     """(positions, cells) flat places in an image of `size` that windows read, -1 outside it."""
     steps, pads, gaps = (_each(v, axes) for v in (stride, padding, dilation))
+    read = [
+        np.arange(space[a])[:, None] * steps[a] - pads[a] + np.arange(kernel[a]) * gaps[a]
+        for a in range(axes)
+    ]
+    return _flat_places(
+        read, [(at >= 0) & (at < n) for at, n in zip(read, size, strict=True)], size
+    )
+
+
+def transposed_index(
+    size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, space: Any, axes: int
+) -> Ints:
+    """`window_index` for a transposed convolution: cell k reads what is written to its place."""
+    steps, pads, gaps = (_each(v, axes) for v in (stride, padding, dilation))
+    read, inside = [], []
+    for a in range(axes):
+        at = np.arange(space[a])[:, None] + pads[a] - np.arange(kernel[a]) * gaps[a]
+        place, rest = np.divmod(at, steps[a])
+        read.append(place)
+        inside.append((rest == 0) & (place >= 0) & (place < size[a]))
+    return _flat_places(read, inside, size)
+
+
+def _flat_places(read: list[Ints], inside: list[Any], size: Any) -> Ints:
+    """Places along each axis, (positions, cells) each, as flat places; -1 if not inside."""
     place: Ints = np.zeros((1, 1), np.int64)
-    inside = np.ones((1, 1), bool)
-    for axis in range(axes):
-        at = (
-            np.arange(space[axis])[:, None] * steps[axis]
-            - pads[axis]
-            + np.arange(kernel[axis]) * gaps[axis]
-        )
-        within = (at >= 0) & (at < size[axis])
-        place = (place[:, None, :, None] * size[axis] + at[None, :, None, :]).reshape(
-            place.shape[0] * at.shape[0], place.shape[1] * at.shape[1]
-        )
-        inside = (inside[:, None, :, None] & within[None, :, None, :]).reshape(place.shape)
-    return np.where(inside, place, -1)
+    within = np.ones((1, 1), bool)
+    for at, here, length in zip(read, inside, size, strict=True):
+        shape = (place.shape[0] * at.shape[0], place.shape[1] * at.shape[1])
+        place = (place[:, None, :, None] * length + at[None, :, None, :]).reshape(shape)
+        within = (within[:, None, :, None] & here[None, :, None, :]).reshape(shape)
+    return np.where(within, place, -1)
 
 
 @handles(
