@@ -160,6 +160,7 @@ FRONTENDS: Registry[Callable[..., Any]] = Registry("frontend", "lgir.frontend")
 
 EXPORTERS.expect("lgir.formats.blif", "blif")
 EXPORTERS.expect("lgir.formats.aiger", "aig")
+EXPORTERS.expect("lgir.formats.standard_onnx", "onnx")
 EXPORTERS.expect("lgir.formats.verilog", "v")
 
 REGISTRIES = (PASSES, BACKENDS, EXPORTERS, FRONTENDS)
