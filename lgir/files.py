@@ -4,35 +4,70 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
 from lgir.errors import FormatError
 
 
-def write_atomically(path: str | PathLike[str], data: bytes) -> None:
+def write_atomically(
+    path: str | PathLike[str], data: bytes, *, permissions: int | None = None
+) -> None:
     """Write `data` to a new file beside `path`, then rename it over `path`.
 
     A reader sees the old file or the new one, whole, and a failed write leaves the old one.
-    Raises FormatError if the folder cannot be written or `path` is a folder or a device.
+
+    Args:
+        permissions: the bits of the new file's mode. None keeps those of the file that is replaced,
+            and its owner and group as far as this user may; a new file has what the umask leaves.
+
+    Raises:
+        FormatError: the folder cannot be written to, or `path` is a folder or a device.
     """
     try:
         target = _target(path)
         temporary = target.parent / f".lgir-{secrets.token_hex(6)}.tmp"
+        old = target.stat() if permissions is None and target.exists() else None
+        # Nobody else may read the new file before it has the permissions of the old one.
+        initial = 0o600 if old is not None else 0o666 if permissions is None else permissions
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
-            with open(temporary, "xb") as file:
+            with open(os.open(temporary, flags, initial), "wb") as file:
                 file.write(data)
+            if old is not None:
+                _copy_permissions(old, temporary)
             os.replace(temporary, target)
         finally:
             with suppress(OSError):
                 temporary.unlink()
     except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+        raise _cannot_write(path, error) from None
+
+
+def _copy_permissions(old: os.stat_result, path: Path) -> None:
+    """Give the file at `path` the owner, group and permissions of another file.
+
+    A user who may not give the file to the group takes the group's permissions away, since they
+    were meant for another group.
+    """
+    permissions = stat.S_IMODE(old.st_mode) & 0o777
+    new = path.stat()
+    if hasattr(os, "chown") and (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        with suppress(OSError):
+            os.chown(path, -1, old.st_gid)
+        with suppress(OSError):
+            os.chown(path, old.st_uid, -1)
+        if path.stat().st_gid != old.st_gid:
+            permissions &= ~0o070
+    path.chmod(permissions)
 
 
 def check_writable(path: str | PathLike[str]) -> None:
-    """Raise FormatError if no file can be written to `path`, before minutes of work are spent."""
+    """Raise FormatError if no file can be written at `path`. Call it before minutes of work."""
     try:
         folder = _target(path).parent
         if not folder.is_dir():
@@ -40,11 +75,33 @@ def check_writable(path: str | PathLike[str]) -> None:
         if not os.access(folder, os.W_OK):
             raise FormatError(f"cannot write {path}: its folder may not be written to")
     except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror or error}") from None
+        raise _cannot_write(path, error) from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder that only this user may enter, and remove it afterwards.
+
+    Raises:
+        FormatError: the system has no folder for temporary files that can be written to.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="lgir-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise FormatError(
+            f"cannot make a temporary folder ({error.strerror or error}); free some space, or let "
+            "the environment variable TMPDIR name a folder that can be written to"
+        ) from None
+    with folder as name:
+        yield Path(name)
+
+
+def _cannot_write(path: str | PathLike[str], error: OSError) -> FormatError:
+    return FormatError(f"cannot write {path}: {error.strerror or error}")
 
 
 def _target(path: str | PathLike[str]) -> Path:
-    """Return the file that is written or replaced for `path`; a link stays a link."""
+    """Return what is written or replaced for `path`: a link stays a link."""
     try:
         target = Path(os.path.realpath(path))
     except ValueError as error:  # a NUL in the path

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from lgir.errors import BackendError
+from lgir.files import temporary_folder, write_atomically
 
 
 def link_shared(
@@ -25,10 +24,11 @@ def link_shared(
 
     Raises:
         BackendError: there is no such compiler, or it fails.
+        FormatError: there is no folder for temporary files, or it is full.
     """
-    with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
-        source, library = Path(folder, name), Path(folder, "library.so")
-        source.write_bytes(data)
+    with temporary_folder() as folder:
+        source, library = folder / name, folder / "library.so"
+        write_atomically(source, data)
         command = [*shlex.split(cc), *flags, "-shared", "-o", str(library), str(source)]
         try:
             process = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from lgir.backends.c.interface import BAD_VALUES, OK, Interface
 from lgir.backends.c.source import emit_c
 from lgir.errors import BackendError
 from lgir.executable import Executable
+from lgir.files import temporary_folder, write_atomically
 from lgir.ir.graph import Graph
 from lgir.ir.types import Value
 from lgir.registry import register_backend
@@ -51,9 +50,9 @@ class CExecutable(Executable):
             flags=["-std=c99", "-fPIC", f"-O{optimize}"],
             instead="take backend 'llvm', which needs none",
         )
-        with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
-            path = Path(folder, "net.so")
-            path.write_bytes(library)
+        with temporary_folder() as folder:
+            path = folder / "net.so"
+            write_atomically(path, library)
             self._library = ctypes.CDLL(str(path))  # stays loaded when the file is gone
         self._entries = {entry.kinds: entry for entry in Interface(graph, "net").entries}
         self._library.net_workspace_bytes.restype = ctypes.c_size_t

@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from lgir.errors import BackendError
+from lgir.files import temporary_folder, write_atomically
 
 CodeStage = Literal["ptx", "cubin"]
 
@@ -102,9 +101,9 @@ def _one_line(messages: str) -> str:
 
 
 def _with_nvcc(nvcc: str, source: str, arch: str, stage: CodeStage) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="lgir-") as folder:
-        path, result = Path(folder) / "model.cu", Path(folder) / "model.out"
-        path.write_text(source, encoding="utf-8")
+    with temporary_folder() as folder:
+        path, result = folder / "model.cu", folder / "model.out"
+        write_atomically(path, source.encode())
         command = [nvcc, f"-{stage}", f"-arch={arch}", "-std=c++17", "-O3", "-DLGIR_KERNELS_ONLY"]
         process = subprocess.run(
             [*command, "-o", str(result), str(path)], capture_output=True, text=True, check=False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lgir.backends.llvm.object_cache import ObjectCache, default_folder
 from lgir.backends.lowering.options import LoweringOptions
+from lgir.errors import BackendError
 
 LOWERING_OPTIONS: Final = LoweringOptions(
     trails=True, fused_levels=True, forests=True, channel_groups=True, chunked_popcount=True
@@ -37,9 +39,23 @@ class LlvmOptions:
     latency: bool | None = None
 
     def object_cache(self) -> ObjectCache | None:
-        """Return the cache of object code; None if there is none or it is switched off."""
-        folder = default_folder() if self.cache_dir is None else Path(self.cache_dir)
+        """Return the cache of object code; None if there is none or it is switched off.
+
+        Raises:
+            BackendError: `cache_dir` cannot name a folder.
+        """
+        folder = default_folder() if self.cache_dir is None else _folder(self.cache_dir)
         return ObjectCache(folder) if self.cache and folder is not None else None
+
+
+def _folder(cache_dir: str | Path) -> Path:
+    name = os.fspath(cache_dir) if isinstance(cache_dir, (str, os.PathLike)) else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise BackendError(
+            f"cache_dir={cache_dir!r} does not name a folder; name one, leave cache_dir out for "
+            "the user's cache folder, or give cache=False for no cache"
+        )
+    return Path(name)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ scikit-learn's 8x8 digits; its checkpoint is shipped. The run computes all that 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import numpy as np
 import lgir
 from lgir.benchmarking.throughput import bench_graph
 from lgir.errors import BackendError, LgirError
+from lgir.files import temporary_folder, write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,10 +76,10 @@ def run_demo(console: Console, *, train: bool = False, output: str | None = None
     say.title("lgir demo", "a trained logic gate network, from checkpoint to answers")
     _, _, images, labels = digits_data()
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = _train(console, say, Path(folder) / "digits.pt") if train else demo_checkpoint()
+    with temporary_folder() as folder:
+        path = _train(console, say, folder / "digits.pt") if train else demo_checkpoint()
         if output is not None:
-            shutil.copyfile(path, output)
+            write_atomically(output, path.read_bytes())
         module = build_model(architecture_of(path))
         module.load_state_dict(torch.load(path, weights_only=True))
         module.eval()

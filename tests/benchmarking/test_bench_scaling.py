@@ -1,16 +1,18 @@
 """Sweeps over batch sizes, pictures and histories of benches."""
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lgir
-from lgir.benchmarking.history import append_history
+from lgir.benchmarking.history import append_history, check_history
 from lgir.benchmarking.plots import check_plot, save_plot
 from lgir.benchmarking.roofline_report import RooflineReport, kind_figures
 from lgir.benchmarking.scaling import SweepReport, duration, sweep_batches
@@ -161,6 +163,29 @@ def test_a_history_grows_by_a_line_a_run(tmp_path, sweep: SweepReport):
     assert sorted(line["run"] for line in lines) == list(range(40))
     assert datetime.fromisoformat(lines[0]["date"]).utcoffset() is not None
     assert "cpu" in lines[0]["environment"]
+
+
+def test_a_torn_last_line_of_a_history_is_never_glued_to(tmp_path: Path) -> None:
+    path = tmp_path / "bench.jsonl"
+    torn = b'{"run": 1}\n{"run": 2, "kilo'
+    path.write_bytes(torn)
+    for use in (check_history, lambda path: append_history(path, {"run": 3})):
+        with pytest.raises(FormatError, match="its last line is torn"):
+            use(path)
+    assert path.read_bytes() == torn
+    path.write_bytes(b'{"run": 1}\n{"run": 2}')  # whole, as an editor may leave it
+    check_history(path)
+    append_history(path, {"run": 3})
+    assert [json.loads(line)["run"] for line in path.read_bytes().splitlines()] == [1, 2, 3]
+
+
+def test_a_history_is_a_regular_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, "a\0b", "/dev/null"):
+        for use in (check_history, lambda path: append_history(path, {})):
+            with pytest.raises(FormatError, match="cannot write"):
+                use(path)
 
 
 def test_a_history_that_cannot_be_written_is_told(tmp_path):

@@ -6,17 +6,21 @@ import os
 import platform
 import stat
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import lgir
-from lgir.backends.llvm import LlvmExecutable, object_cache
+from lgir.backends.llvm import LlvmExecutable, folder_trust, object_cache
 from lgir.backends.llvm.object_cache import ObjectCache, default_folder
+from lgir.errors import BackendError
 from lgir.zoo import dense_net
 
 KEY = "ab" + "0" * 62
@@ -187,6 +191,125 @@ def test_entries_are_private_to_the_user(tmp_path):
     ObjectCache(folder).put(KEY, b"code")
     if sys.platform != "win32":
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+needs_modes = pytest.mark.skipif(os.name != "posix", reason="needs the modes of POSIX")
+
+LOOSE: dict[str, Callable[[Path], None]] = {
+    "folder of the group": lambda folder: folder.chmod(0o770),
+    "folder of all": lambda folder: folder.chmod(0o777),
+    "shard": lambda folder: (folder / KEY[:2]).chmod(0o770),
+    "entry": lambda folder: (folder / KEY[:2] / KEY[2:]).chmod(0o606),
+    "parent": lambda folder: folder.parent.chmod(0o777),
+    "another user's": lambda folder: None,
+}
+
+
+@needs_modes
+@pytest.mark.parametrize("loosen", LOOSE.values(), ids=LOOSE)
+def test_code_that_others_can_write_is_neither_read_nor_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loosen: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "parent" / "cache"
+    ObjectCache(folder).put(KEY, b"code")
+    loosen(folder)
+    if loosen is LOOSE["another user's"]:
+        user = os.geteuid()
+        monkeypatch.setattr(folder_trust.os, "geteuid", lambda: user + 1)
+    store = ObjectCache(folder)
+    with pytest.warns(UserWarning, match=r"not cached: .* see SECURITY.md"):
+        assert store.get(KEY) is None
+    with warnings.catch_warnings():  # there is one warning
+        warnings.simplefilter("error")
+        store.put(OTHER, b"more")
+        assert store.get(KEY) is None
+    assert len(entries(folder)) == 1
+
+
+@needs_modes
+@pytest.mark.filterwarnings("error")
+def test_a_sticky_folder_may_hold_the_cache(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    store = ObjectCache(tmp_path / "a" / "cache")
+    store.put(KEY, b"code")
+    assert store.get(KEY) == b"code"
+
+
+@needs_modes
+def test_nothing_is_created_in_a_folder_that_others_can_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.warns(UserWarning, match="in which the cache lies, can be written"):
+        ObjectCache(tmp_path / "a" / "cache").put(KEY, b"code")
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_modes
+def test_links_on_the_way_must_be_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "to").symlink_to("real/..")
+    (tmp_path / "real").mkdir()
+    assert folder_trust.distrust_of_folder(tmp_path / "to" / "real" / "new") is None
+    lstat = Path.lstat
+
+    def as_if_of_another_user(path: Path) -> Any:
+        status = lstat(path)
+        return SimpleNamespace(
+            st_mode=status.st_mode, st_uid=12345 if path.name == "to" else status.st_uid
+        )
+
+    monkeypatch.setattr(Path, "lstat", as_if_of_another_user)
+    reason = folder_trust.distrust_of_folder(tmp_path / "to" / "real")
+    assert reason == f"{tmp_path / 'to'} is a link of another user"
+
+
+@needs_modes
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+@pytest.mark.filterwarnings("error")
+def test_what_the_cache_creates_is_trusted_under_any_umask(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        ObjectCache(tmp_path / "a" / "b" / "cache").put(KEY, b"code")
+    finally:
+        os.umask(old)
+    assert ObjectCache(tmp_path / "a" / "b" / "cache").get(KEY) == b"code"
+
+
+@needs_modes
+@pytest.mark.parametrize("kind", ["pipe", "link", "device", "folder"])
+def test_what_is_no_regular_file_is_no_entry(tmp_path: Path, kind: str) -> None:
+    store = ObjectCache(tmp_path)
+    store.put(KEY, b"code")
+    path = tmp_path / KEY[:2] / KEY[2:]
+    victim = tmp_path / "victim"
+    path.rename(victim)
+    before = victim.read_bytes()
+    if kind == "pipe":
+        os.mkfifo(path, 0o600)
+    elif kind == "folder":
+        path.mkdir(mode=0o700)
+    else:
+        path.symlink_to(victim if kind == "link" else "/dev/zero")
+    assert store.get(KEY) is None
+    store.put(KEY, b"new")
+    assert store.get(KEY) is None
+    assert victim.read_bytes() == before
+    store.put(OTHER, b"other")  # the rest still works
+    assert store.get(OTHER) == b"other"
+
+
+def test_an_entry_larger_than_any_code_is_not_read(tmp_path: Path) -> None:
+    store = ObjectCache(tmp_path)
+    store.put(KEY, b"code")
+    with (tmp_path / KEY[:2] / KEY[2:]).open("r+b") as file:
+        file.truncate(1 << 40)
+    assert store.get(KEY) is None
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", 5])
+def test_a_name_of_no_folder_is_an_error(name: Any) -> None:
+    with pytest.raises(BackendError, match=r"cache_dir=.*does not name a folder"):
+        build(name)
 
 
 def test_the_least_recently_used_entries_are_dropped(tmp_path):
