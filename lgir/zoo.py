@@ -40,15 +40,15 @@ def build_net(name: str, seed: int = 0) -> Graph:
     by default there are 3 thresholds per color channel), each with an optional `-op16`. Raises
     UnknownNameError for any other name.
     """
-    if found := _DENSE.fullmatch(name):
-        layers, width = int(found[1]), int(found[2])
+    if match := _DENSE.fullmatch(name):
+        layers, width = int(match[1]), int(match[2])
         if layers and width and width % 10 == 0 and 2 * width >= 784:
-            return dense_net(layers, width, ops=ALL_OPS if found[3] else TWO_INPUT_OPS, seed=seed)
-    if found := _TREE.fullmatch(name):
-        k, levels = int(found[1]), int(found[2] or 3)
+            return dense_net(layers, width, ops=ALL_OPS if match[3] else TWO_INPUT_OPS, seed=seed)
+    if match := _TREE.fullmatch(name):
+        k, levels = int(match[1]), int(match[2] or 3)
         # The head ends in 320k gates for 10 classes, so every multiple of 8 divides evenly.
         if k and k % 8 == 0 and 1 <= levels <= 255:
-            ops = ALL_OPS if found[3] else TWO_INPUT_OPS
+            ops = ALL_OPS if match[3] else TWO_INPUT_OPS
             return logictreenet(k, levels, ops=ops, seed=seed)
     raise _unknown(name)
 
@@ -67,13 +67,13 @@ def other_widths(name: str) -> dict[int, str]:
     The width of a logictreenet is its k. Widths for which there is no network are left out. Raises
     UnknownNameError as `build_net`.
     """
-    found = re.fullmatch(r"(dense-\d+x|logictreenet-)(\d+)(.*)", name)
-    if found is None:
+    match = re.fullmatch(r"(dense-\d+x|logictreenet-)(\d+)(.*)", name)
+    if match is None:
         raise _unknown(name)
-    width, least, of = int(found[2]), *((392, 10) if name.startswith("dense") else (8, 8))
+    width, least, of = int(match[2]), *((392, 10) if name.startswith("dense") else (8, 8))
     widths = [width * eighths // 8 for eighths in (1, 2, 4, 8, 16, 32)]
     fitting = [w for w in widths if w == width or (w >= least and w % of == 0)]
-    return {w: f"{found[1]}{w}{found[3]}" for w in fitting}
+    return {w: f"{match[1]}{w}{match[3]}" for w in fitting}
 
 
 def dense_net(

@@ -83,9 +83,13 @@ class Simulation:
                         unpack_planes(right, self.samples),
                     )
                 sample, *index = (int(i) for i in np.argwhere(_bits(left) != _bits(right))[0])
-                at = (sample, *index)
+                element = (sample, *index)
                 example = Counterexample(
-                    self._sample(sample), name, tuple(index), left[at].item(), right[at].item()
+                    self._sample(sample),
+                    name,
+                    tuple(index),
+                    left[element].item(),
+                    right[element].item(),
                 )
                 return Verdict(False, "sim", self.samples, example)
         return Verdict(True, "sim", self.samples)

@@ -28,8 +28,8 @@ class Counterexample:
     right: float | bool
 
     def __str__(self) -> str:
-        at = ",".join(map(str, self.index))
-        return f"%{self.output}[{at}] is {self.left} in one and {self.right} in the other"
+        index = ",".join(map(str, self.index))
+        return f"%{self.output}[{index}] is {self.left} in one and {self.right} in the other"
 
 
 @dataclass(frozen=True)

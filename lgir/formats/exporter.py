@@ -62,8 +62,8 @@ def make_export(graph: Graph, format: str, options: Mapping[str, Any]) -> Export
     """
     exporter = EXPORTERS.get(format)
     check_options(f"format {format!r}", options, keyword_options(exporter))
-    made: Export = exporter(graph, **options)
-    return made
+    result: Export = exporter(graph, **options)
+    return result
 
 
 def format_of(path: str | PathLike[str]) -> str:

@@ -194,10 +194,10 @@ class Body:
             narrow = level.astype(np.uint16) if int(level.max()) < 1 << 16 else level
             order = np.argsort(narrow, kind="stable").astype(np.int32)
             level = level[order]
-        ends = [*(np.flatnonzero(level[1:] != level[:-1]) + 1).tolist(), len(level)]
+        run_ends = [*(np.flatnonzero(level[1:] != level[:-1]) + 1).tolist(), len(level)]
         del level
         start = 0
-        for depth, end in enumerate(ends if self.num_gates else (), start=1):
+        for depth, end in enumerate(run_ends if self.num_gates else (), start=1):
             while start < end:
                 stop = end if most is None else min(start + most, end)
                 yield depth, slice(start, stop) if order is None else order[start:stop]

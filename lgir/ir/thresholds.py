@@ -26,7 +26,8 @@ def byte_levels(levels: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
     An integer exceeds t exactly if it exceeds floor(t). Every byte exceeds -1 and none exceeds 255,
     so the results lie in -1..255.
     """
-    return np.clip(np.floor(levels), -1, 255).astype(np.int16)
+    integers: npt.NDArray[np.int16] = np.clip(np.floor(levels), -1, 255).astype(np.int16)
+    return integers
 
 
 def distinct_levels(levels: Levels, dtype: str) -> Levels:

@@ -158,14 +158,15 @@ def verify_body(body: Body, rank: int, channels: tuple[int, ...], fail: Fail) ->
     if len(body.outputs) == 0:
         fail("has no output channel")
     if body.num_gates:
-        own = np.arange(body.first_gate, body.num_nets, dtype=np.int32)
+        gate_net = np.arange(body.first_gate, body.num_nets, dtype=np.int32)
         columns = body.fanin.T
-        if any((column < 0).any() or (column >= own).any() for column in columns):
-            bad = (columns < 0) | (columns >= own)
+        if any((column < 0).any() or (column >= gate_net).any() for column in columns):
+            bad = (columns < 0) | (columns >= gate_net)
             g = int(np.flatnonzero(bad.any(axis=0))[0])
+            net, operands = int(gate_net[g]), body.fanin[g].tolist()
             fail(
-                f"gate {g} (net {own[g]}) reads nets {body.fanin[g].tolist()}; operands must lie "
-                f"in 0..{own[g] - 1} (a cycle or an index out of range)"
+                f"gate {g} (net {net}) reads nets {operands}; operands must lie in 0..{net - 1} "
+                "(a cycle or an index out of range)"
             )
         if int(body.table.max()) > full_mask(body.k):
             g = int(np.argmax(body.table))

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -21,6 +22,7 @@ from lgir.ir.truth_tables import AND
 from lgir.ir.types import Value
 from lgir.registry import Registry
 from lgir.zoo import build_net, dense_net
+from random_graphs import random_graph
 
 X = Value("x", "bit", (4,))
 IMAGE = Value("image", "u8", (2, 3, 3))
@@ -416,3 +418,20 @@ def test_dense_nets_use_every_input_evenly_and_never_twice_in_a_gate() -> None:
     uses = np.bincount(body.fanin.ravel() - 2, minlength=784)
     assert set(uses) == {1, 2}
     assert (body.fanin[:, 0] != body.fanin[:, 1]).all()
+
+
+def test_map_bodies_replaces_what_the_function_changes_and_nothing_else() -> None:
+    graph = random_graph(3)
+    assert graph.map_bodies(lambda body: body) is graph
+    first = next(op.body for _, op in graph.of_type(Logic))
+
+    def swap_outputs(body: Body) -> Body:
+        return replace(body, outputs=body.outputs[::-1]) if body is first else body
+
+    mapped = graph.map_bodies(swap_outputs)
+    for before, after in zip(graph.nodes, mapped.nodes, strict=True):
+        if isinstance(before.op, Logic) and before.op.body is first:
+            assert isinstance(after.op, Logic)
+            assert after.op.body.outputs.tolist() == first.outputs[::-1].tolist()
+        else:
+            assert after is before

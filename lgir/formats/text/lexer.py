@@ -128,14 +128,17 @@ class Lexer:
         return True
 
     def end_line(self) -> None:
+        """Raise ParseError if the current line goes on."""
         self.take("end", "the end of the line")
 
     # Words
 
     def string(self, expected: str) -> str:
+        """Read a string in quotes."""
         return self.unquote(self.take("string", expected))
 
     def unquote(self, quoted: str) -> str:
+        """Return the text of a JSON string."""
         try:
             text: str = json.loads(quoted)
         except ValueError as error:
@@ -143,18 +146,22 @@ class Lexer:
         return text
 
     def value_name(self) -> str:
+        """Read the name of a value, without its percent sign."""
         text = self.take("value", "a value such as %x")[1:]
         return self.unquote(text) if text.startswith('"') else text
 
     def integer(self, expected: str) -> int:
+        """Read an integer of 32 bits."""
         return self.to_int(self.take("word", expected), expected)
 
     def to_int(self, word: str, expected: str) -> int:
+        """Return a word as an integer of 32 bits."""
         if not _INT.fullmatch(word) or abs(int(word)) > _MAX_INT:
             raise self.error(f"expected {expected} (at most {_MAX_INT}), found {clip(word)}")
         return int(word)
 
     def number(self, expected: str) -> float:
+        """Read a number that is not NaN."""
         word = self.take("word", expected)
         if not _NUMBER.fullmatch(word):
             raise self.error(f"expected {expected}, found {clip(word)}")
@@ -164,10 +171,12 @@ class Lexer:
         return x
 
     def dims(self) -> Shape:
+        """Read sizes such as 14x14."""
         word = self.take("word", "sizes such as 14x14")
         return tuple(self.to_int(d, "sizes such as 14x14") for d in word.split("x"))
 
     def int_list(self) -> Shape:
+        """Read a list of integers in brackets."""
         self.expect("[")
         sizes = [self.integer("a size")]
         while self.accept(","):
@@ -195,6 +204,7 @@ class Lexer:
         return top
 
     def type(self) -> tuple[str, Shape]:
+        """Read a type: a colon, the dtype and the shape."""
         self.expect(":")
         return self.take("word", "a type such as bit[3,28,28]"), self.int_list()
 

@@ -89,6 +89,7 @@ class _Parser(Lexer):
         self.metadata: dict[str, str] = {}
 
     def graph(self) -> Graph:
+        """Read a whole text."""
         self.next_line(f"'lgir {TEXT_VERSION}'")
         if self.peek() != "lgir":
             raise self.error(f"expected 'lgir {TEXT_VERSION}' first; this is not lgir's text form")
@@ -126,6 +127,7 @@ class _Parser(Lexer):
         return Graph(name, tuple(inputs), tuple(nodes), tuple(outputs), self.metadata)
 
     def metadata_entry(self) -> None:
+        """Read the rest of a `metadata` statement."""
         key = self.string("a metadata key in quotes")
         self.expect("=")
         if key in self.metadata:
@@ -133,6 +135,7 @@ class _Parser(Lexer):
         self.metadata[key] = self.string("a metadata value in quotes")
 
     def input(self) -> Value:
+        """Read the rest of an `input` statement."""
         name = self.new_value()
         value = Value(name, *self.type())
         try:
@@ -143,24 +146,28 @@ class _Parser(Lexer):
         return value
 
     def new_value(self) -> str:
+        """Read the name of a value that is not defined yet."""
         name = self.value_name()
         if name in self.values:
             raise self.error(f"%{name} is defined twice")
         return name
 
     def operand(self) -> str:
+        """Read the name of a value that is defined above."""
         name = self.value_name()
         if name not in self.values:
             raise self.error(f"%{name} is not defined above this line (a cycle or a wrong order)")
         return name
 
     def operands(self) -> list[str]:
+        """Read names of values that are defined above."""
         names = [self.operand()]
         while self.accept(","):
             names.append(self.operand())
         return names
 
     def node(self) -> Node:
+        """Read a node, of which the name comes next."""
         line = self.line
         output = self.new_value()
         self.expect("=")
@@ -195,6 +202,7 @@ class _Parser(Lexer):
         return node
 
     def threshold(self) -> Op:
+        """Read the attributes of a threshold."""
         self.expect("levels", "=")
         numbers = self.number_list()
         try:
@@ -208,6 +216,7 @@ class _Parser(Lexer):
         return Threshold(narrow)
 
     def group_sum(self) -> Op:
+        """Read the attributes of a groupsum."""
         self.expect("groups", "=")
         groups = self.integer("a number of groups")
         self.expect(",", "tau", "=")
@@ -216,6 +225,7 @@ class _Parser(Lexer):
         return GroupSum(groups, tau, self.number("a number"))
 
     def logic(self) -> tuple[list[str], Op]:
+        """Read a logic node's operands, space and body."""
         self.expect("(")
         names = self.operands()
         self.expect(")")
@@ -253,6 +263,7 @@ class _Parser(Lexer):
         return Body.build(taps, fanin, table, outputs, rank=rank)
 
     def taps(self, nets: dict[str, int], rank: int) -> list[list[int]]:
+        """Read the taps of a body and enter them in `nets`."""
         taps: list[list[int]] = []
         while match := _TAP.fullmatch(self.raw_line(_BODY_LINE)):
             label, source, cell = match.groups()
@@ -269,6 +280,7 @@ class _Parser(Lexer):
         return taps
 
     def table(self, name: str, lut: str | None, arity: int) -> int:
+        """Return the truth table of a gate over its own operands."""
         if name == "lut" and lut is not None:
             table = int(lut, 16)
             if not 1 <= arity <= MAX_FANIN:
@@ -284,6 +296,7 @@ class _Parser(Lexer):
         return known
 
     def bad_gate(self, name: str, arity: int) -> ParseError:
+        """Return the error for an operation that does not exist."""
         if name == "lut":
             return self.error("expected lut 0x<table> %a, %b, ...")
         counts = sorted({n for known, n in _GATES if known == name})
@@ -295,6 +308,7 @@ class _Parser(Lexer):
         return self.error(f"unknown gate {clip(name)}; known: {', '.join(names)}, lut")
 
     def undefined(self, label: str) -> ParseError:
+        """Return the error for a net that is not defined above."""
         return self.error(f"net {label} is not defined above this line (a cycle or a wrong order)")
 
     def outputs(self, nets: dict[str, int]) -> list[int]:
