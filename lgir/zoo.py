@@ -1,20 +1,29 @@
-"""Randomly initialised networks of known architecture, by name: what benchmarks and tests run on.
+"""Networks by name: trained ones that are shipped, and random ones for benchmarks and tests.
+
+`pretrained` loads the trained ones: graphs as they were lifted from their checkpoints, in the
+container's format, compressed by xz. docs/models has a card for each.
 
 `dense-6x8000` is the dense network of Petersen et al. 2022 (784 bits in, 10 classes);
 `logictreenet-32` the CIFAR-10 LogicTreeNet of Petersen et al. 2024 with k = 32. Gates are random
 two-input functions that depend on both inputs; the suffix `-op16` draws from all 16 operations, as
-an untrained difflogic layer would, of which optimisers remove most.
+an untrained difflogic layer would, of which optimizers remove most.
 """
 
 from __future__ import annotations
 
+import hashlib
+import lzma
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import UnknownNameError, unknown_name
+from lgir.errors import FormatError, UnknownNameError, unknown_name
+from lgir.formats import container
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder, dense_body, tree_body
 from lgir.ir.graph import Graph
@@ -25,7 +34,34 @@ from lgir.random_wiring import even_wiring, random_leaves
 TWO_INPUT_OPS: Final = np.array([1, 2, 4, 6, 7, 8, 9, 11, 13, 14])
 ALL_OPS: Final = np.arange(16)
 
-EXAMPLES: Final = ("dense-6x8000", "dense-6x8000-op16", "dense-4x64000", "logictreenet-32")
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained network that is shipped.
+
+    Attributes:
+        images: name of the file of test images in a data folder, as `lgir demo --data` reads it.
+        labels: name of the file of their labels.
+    """
+
+    images: str
+    labels: str
+
+
+PRETRAINED: Final[Mapping[str, Pretrained]] = {
+    "digits": Pretrained("", ""),
+    "mnist-s": Pretrained("mnist_x_test", "mnist_y_test"),
+    "cifar10-s": Pretrained("cifar10_q5_x_test", "cifar10_y_test"),
+}
+"""The trained networks by name. The images of `digits` are scikit-learn's."""
+
+EXAMPLES: Final = (
+    "dense-6x8000",
+    "dense-6x8000-op16",
+    "dense-4x64000",
+    "logictreenet-32",
+    *PRETRAINED,
+)
 
 _DENSE = re.compile(r"dense-(\d+)x(\d+)(-op16)?")
 _TREE = re.compile(r"logictreenet-(\d+)(?:-t(\d+))?(-op16)?")
@@ -33,13 +69,44 @@ _TREE = re.compile(r"logictreenet-(\d+)(?:-t(\d+))?(-op16)?")
 _CIFAR_TAU: Final = {32: 20.0, 256: 40.0, 512: 280.0, 1024: 340.0, 2048: 450.0}
 
 
-def build_net(name: str, seed: int = 0) -> Graph:
-    """Return the network called `name`.
+def pretrained(name: str) -> Graph:
+    """Return the trained network called `name`, as it was lifted: no pass has changed it.
 
-    Names are `dense-<layers>x<width>` and `logictreenet-<k>[-t<thresholds>]` (k is a multiple of 8;
-    by default there are 3 thresholds per color channel), each with an optional `-op16`. Raises
-    UnknownNameError for any other name.
+    Its metadata has the task, the steps of training and the test accuracy. Raises UnknownNameError
+    for another name, FormatError if the file's SHA-256 checksum is not that of `SHA256SUMS`.
     """
+    if name not in PRETRAINED:
+        raise unknown_name("trained network", name, PRETRAINED)
+    path = pretrained_file(name)
+    try:
+        data, sums = path.read_bytes(), path.with_name("SHA256SUMS").read_text(encoding="ascii")
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+        raise FormatError(f"{path}: {reason}; install lgir anew") from None
+    checksum = hashlib.sha256(data).hexdigest()
+    if f"{checksum}  {path.name}" not in sums.splitlines():
+        raise FormatError(
+            f"{path}: is not the file that lgir ships (its SHA-256 is {checksum[:16]}...); "
+            "install lgir anew"
+        )
+    return container.from_bytes(lzma.decompress(data), name)
+
+
+def pretrained_file(name: str) -> Path:
+    """Return the path of a trained network's file."""
+    return Path(__file__).with_name("pretrained") / f"{name}.onnx.xz"
+
+
+def build_net(name: str, seed: int = 0) -> Graph:
+    """Return the network called `name`, trained or random.
+
+    Names are those of `PRETRAINED`, `dense-<layers>x<width>` and
+    `logictreenet-<k>[-t<thresholds>]` (k a multiple of 8; 3 thresholds per color channel unless
+    stated otherwise), each with an optional `-op16`. Raises UnknownNameError for any other. `seed`
+    is that of random wiring and gates.
+    """
+    if name in PRETRAINED:
+        return pretrained(name)
     if match := _DENSE.fullmatch(name):
         layers, width = int(match[1]), int(match[2])
         if layers and width and width % 10 == 0 and 2 * width >= 784:

@@ -1,15 +1,16 @@
 """The demo: lift a trained network, optimize it, compile it, compare with PyTorch, measure.
 
-The network is a small convolutional logic gate network (Petersen et al., NeurIPS 2024) trained on
-scikit-learn's 8x8 digits; its checkpoint is shipped. The run computes all that it prints.
+The network is a convolutional logic gate network (Petersen et al., NeurIPS 2024) that is shipped:
+a small one trained on scikit-learn's 8x8 digits, or one of MNIST or CIFAR-10, whose test images are
+read from the user's folder. The run computes all that it prints.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,22 @@ import numpy as np
 
 import lgir
 from lgir.benchmarking.throughput import bench_graph
-from lgir.errors import BackendError, LgirError
-from lgir.files import temporary_folder, write_atomically
+from lgir.errors import BackendError, FormatError, LgirError, unknown_name
+from lgir.files import write_atomically
+from lgir.zoo import PRETRAINED, pretrained, pretrained_file
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from lgir.benchmarking.throughput import BenchReport
+    from lgir.frontend.layers import LogicNet
     from lgir.passes.report import Report
     from lgir.samples import Array
 
 _BENCH_SAMPLES = 100_000
+_BENCH_BYTES = 1 << 26  # of test images, repeated
+_TORCH_BATCH = 500  # samples; PyTorch keeps all activations of a batch
 _WIDTH = 9  # of the column of step names
 
 
@@ -52,41 +57,43 @@ class DemoReport:
         }
 
 
-def run_demo(console: Console, *, train: bool = False, output: str | None = None) -> DemoReport:
+def run_demo(
+    console: Console,
+    *,
+    net: str = "digits",
+    data: str | None = None,
+    train: bool = False,
+    output: str | None = None,
+) -> DemoReport:
     """Run the demo, and print on `console` what happens.
 
     Args:
-        train: whether to train the network anew instead of taking the shipped checkpoint.
+        net: the name of a trained network in `lgir.zoo`.
+        data: folder of the test images and labels of a network other than "digits".
+        train: whether to train the network of digits anew instead of taking the shipped one.
         output: path where a newly trained checkpoint is written.
 
     Raises:
-        LgirError: torch or scikit-learn is missing.
+        LgirError: torch or scikit-learn is missing, `net` is unknown, or there are no images.
         BackendError: scores differ from those of PyTorch.
     """
     _require_demo_extra()
     import torch
 
     from lgir.cli.tables import report_table
-    from lgir.frontend import architecture_of
-    from lgir.frontend.digits import demo_checkpoint, digits_data
-    from lgir.frontend.layers import build_model
+    from lgir.frontend.training.rebuild import rebuild
     from lgir.passes.report import Size
 
     say = _StepPrinter(console)
     say.title("lgir demo", "a trained logic gate network, from checkpoint to answers")
-    _, _, images, labels = digits_data()
+    images, labels = _test_data(net, data)
 
-    with temporary_folder() as folder:
-        path = _train(console, say, folder / "digits.pt") if train else demo_checkpoint()
-        if output is not None:
-            write_atomically(output, path.read_bytes())
-        module = build_model(architecture_of(path))
-        module.load_state_dict(torch.load(path, weights_only=True))
-        module.eval()
-        with say.step("lift") as done:
-            graph = lgir.lift(path, name="digits")
-            size = Size.of(graph)
-            done(f"{size.gates:,} gates, {size.unrolled:,} evaluated per sample, from {path.name}")
+    trained = _train(console, say, output) if train else None
+    with say.step("lift") as done:
+        graph = pretrained(net) if trained is None else lgir.lift(trained, name=net)
+        module, size = trained or rebuild(graph), Size.of(graph)
+        source = pretrained_file(net).name if trained is None else "the network just trained"
+        done(f"{size.gates:,} gates, {size.unrolled:,} evaluated per sample, from {source}")
 
     with say.step("optimize") as done:
         small, report = lgir.optimize(graph)
@@ -101,23 +108,25 @@ def run_demo(console: Console, *, train: bool = False, output: str | None = None
 
     with say.step("check") as done:
         with torch.inference_mode():
-            expected = module(torch.from_numpy(images)).numpy()
+            parts = torch.from_numpy(images).split(_TORCH_BATCH)
+            expected = torch.cat([module(part) for part in parts]).numpy()
         scores = exe(images)
         if not np.array_equal(scores, expected):
             raise BackendError("the compiled scores differ from PyTorch's; please report this")
         torch_accuracy, accuracy = (_accuracy(s, labels) for s in (expected, scores))
-        done(f"every score of {len(images)} test digits equal to PyTorch's")
+        done(f"every score of {len(images):,} test images equal to PyTorch's")
     console.print(
         f"\n  [bold]test accuracy[/]  PyTorch {torch_accuracy:.2%}, lgir {accuracy:.2%}\n"
     )
-    if console.color_system is not None and not console.no_color:
+    if net == "digits" and console.color_system is not None and not console.no_color:
         fitting = min(10, (console.width - 2) // 9)
         shown = [int(np.flatnonzero(labels == digit)[0]) for digit in range(fitting)]
         console.print(_picture(images[shown, 0], scores[shown].argmax(axis=1)))
         console.print()
 
     with console.status("measuring"):
-        repeated = np.resize(images, (_BENCH_SAMPLES, *images.shape[1:]))
+        samples = max(1, _BENCH_BYTES // images[0].size)
+        repeated = np.resize(images, (min(_BENCH_SAMPLES, samples), *images.shape[1:]))
         bench = bench_graph(small, module=module, samples=[repeated], run_seconds=0.2)
     console.print(bench)
     return DemoReport(len(images), torch_accuracy, accuracy, report, bench)
@@ -134,7 +143,33 @@ def _require_demo_extra() -> None:
         ) from None
 
 
-def _train(console: Console, say: _StepPrinter, path: Path) -> Path:
+def _test_data(net: str, folder: str | None) -> tuple[Array, Array]:
+    """Return test images (N, C, H, W) uint8 and their labels (N,)."""
+    from lgir.frontend.digits import digits_data
+    from lgir.frontend.training.loop import load_array
+
+    if net not in PRETRAINED:
+        raise unknown_name("trained network", net, PRETRAINED)
+    if net == "digits":
+        return digits_data()[2:]
+    images, labels = PRETRAINED[net].images, PRETRAINED[net].labels
+    if folder is None:
+        raise LgirError(
+            f"lgir demo --net {net} needs the test images, which lgir does not ship: give --data "
+            f"FOLDER with {images}.npy and {labels}.npy (or .npy.xz)"
+        )
+    x, y = load_array(folder, images), load_array(folder, labels)
+    x = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
+    (shape,) = (value.shape for value in pretrained(net).inputs)
+    if x.dtype != np.uint8 or x.shape[1:] != shape or len(x) == 0 or y.shape != x.shape[:1]:
+        raise FormatError(
+            f"{folder}: {images} and {labels} must be uint8 images of {shape} and a label each"
+        )
+    return np.ascontiguousarray(x), y
+
+
+def _train(console: Console, say: _StepPrinter, output: str | None) -> LogicNet:
+    """Train the network of digits; return it in eval mode."""
     import torch
     from rich.progress import (
         BarColumn,
@@ -159,9 +194,13 @@ def _train(console: Console, say: _StepPrinter, path: Path) -> Path:
         model, accuracy = train_digits(
             lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=loss)
         )
-    torch.save(model.state_dict(), path)
+    if output is not None:
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        write_atomically(output, buffer.getvalue())
     say.line("train", f"{accuracy:.2%} test accuracy", perf_counter() - start)
-    return path
+    model.eval()
+    return model
 
 
 class _StepPrinter:

@@ -14,12 +14,14 @@ from lgir.cli.options import (
     backend_option,
     backend_options,
     compile_graph,
+    complete,
     json_option,
     load_option,
     model_source,
     optimize_first,
 )
 from lgir.cli.output import console, print_json
+from lgir.zoo import PRETRAINED
 
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads that split a batch."
@@ -77,6 +79,20 @@ def run(
 
 
 @click.command()
+@click.option(
+    "--net",
+    default="digits",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete(lambda: PRETRAINED),
+    help=f"A trained network: {', '.join(PRETRAINED)}.",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Where the test images of MNIST or CIFAR-10 are, as .npy or .npy.xz.",
+)
 @click.option("--train", is_flag=True, help="Train the network anew first (a minute or two).")
 @click.option(
     "-o",
@@ -86,17 +102,22 @@ def run(
     help="With --train: where the checkpoint goes.",
 )
 @json_option
-def demo(train: bool, output: str | None, as_json: bool) -> None:
-    """Run the whole path on a trained network of digits.
+def demo(net: str, data: str | None, train: bool, output: str | None, as_json: bool) -> None:
+    """Run the whole path on a trained network.
 
-    Lift the shipped checkpoint of a convolutional logic gate network, optimize it, compile it,
-    compare the scores of every test sample with PyTorch, and measure. This needs torch and
+    Take a convolutional logic gate network that lgir ships, optimize it, compile it, compare the
+    scores of every test sample with PyTorch, and measure. The images of digits come with
+    scikit-learn, those of the other networks are read from --data. This needs torch and
     scikit-learn: pip install 'lgir[demo]'.
     """
     from lgir.cli.demo import run_demo
 
     if output is not None and not train:
         raise click.UsageError("-o keeps a newly trained checkpoint: add --train")
-    report = run_demo(console(stderr=as_json), train=train, output=output)
+    if train and net != "digits":
+        raise click.UsageError("--train trains the network of digits alone; see examples/README.md")
+    if data is not None and net == "digits":
+        raise click.UsageError("the images of digits come with scikit-learn; --data is for others")
+    report = run_demo(console(stderr=as_json), net=net, data=data, train=train, output=output)
     if as_json:
         print_json(report.to_dict())

@@ -158,7 +158,7 @@ def model_source(command: Callable[..., Any]) -> Callable[..., Any]:
         "--net",
         metavar="NAME",
         shell_complete=complete(lambda: EXAMPLES),
-        help="A random network, for example dense-6x8000.",
+        help="A random network, as dense-6x8000, or a trained one, as cifar10-s.",
     )
     @click.option("--seed", type=int, default=0, show_default=True, help="Seed of --net.")
     @click.option(
