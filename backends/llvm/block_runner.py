@@ -26,6 +26,11 @@ class BlockRunner:
 
     def __init__(self, linked: LinkedProgram) -> None:
         self._linked = linked
+        slots = linked.program.slots
+        # Looked up once, since a call for one block takes some tens of microseconds.
+        self._context_words = slots.words
+        self._input_slots = [slots.input_slot(i) for i in range(slots.inputs)]
+        self._output_slots = [slots.output_slot(i) for i in range(slots.outputs)]
         self._idle: list[npt.NDArray[np.uint8]] = []
 
     def run(
@@ -61,8 +66,9 @@ class BlockRunner:
     ) -> bool:
         """Run blocks [start, stop) on this thread, and return whether samples are well-formed."""
         context = self.context(arrays, results, n)
-        with self.workspace() as planes:
-            self.run_range(records, context, planes, start, stop)
+        workspace = self._take_workspace()
+        self.run_range(records, context, _line_address(workspace), start, stop)
+        self._idle.append(workspace)
         return not context[ContextWord.ERROR]
 
     def run_range(
@@ -79,36 +85,38 @@ class BlockRunner:
         )
 
     def context(self, arrays: list[Array], results: list[Array], n: int) -> npt.NDArray[np.int64]:
-        """Return the context of a call; see `call_context`."""
-        slots = self._linked.program.slots
-        context = np.zeros(slots.words, np.int64)
+        """Return the context of a call, without arrays that the call does not use."""
+        context = np.zeros(self._context_words, np.int64)
         context[ContextWord.SAMPLES] = n
-        for i, array in enumerate(arrays):
-            slot = slots.input_slot(i)
+        for slot, array in zip(self._input_slots, arrays, strict=False):
             context[slot], context[slot + 1] = array.ctypes.data, array.strides[0]
-        for i, result in enumerate(results):
-            context[slots.output_slot(i)] = result.ctypes.data
+        for slot, result in zip(self._output_slots, results, strict=False):
+            context[slot] = result.ctypes.data
         return context
 
     @contextmanager
     def workspace(self) -> Iterator[int]:
-        """Lend a workspace and give its address, that of a cache line.
+        """Lend a workspace and give its address, for several runs in turn."""
+        workspace = self._take_workspace()
+        yield _line_address(workspace)
+        self._idle.append(workspace)
 
-        Halos are False from the start and stay so.
+    def _take_workspace(self) -> npt.NDArray[np.uint8]:
+        """Return a workspace that no other run uses; its halos are False and stay so.
 
         Raises:
             BackendError: there is no memory for one more.
         """
         try:
-            memory = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            memory = self._new_workspace()
-        yield -(-int(memory.ctypes.data) // PLANE_BYTES) * PLANE_BYTES
-        self._idle.append(memory)
-
-    def _new_workspace(self) -> npt.NDArray[np.uint8]:
-        size = self._linked.program.workspace_bytes + PLANE_BYTES
+            size = self._linked.program.workspace_bytes + PLANE_BYTES
         try:
             return np.zeros(size, np.uint8)
         except MemoryError:
             raise BackendError(f"no memory for {size:,} bytes of planes per thread") from None
+
+
+def _line_address(workspace: npt.NDArray[np.uint8]) -> int:
+    """Return the address of the first whole cache line."""
+    return -(-int(workspace.ctypes.data) // PLANE_BYTES) * PLANE_BYTES

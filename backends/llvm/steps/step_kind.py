@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ from lgir.samples import Array
 S = TypeVar("S")
 
 
-@dataclass(frozen=True)
-class CallForm:
+class CallForm(NamedTuple):
     """What the first and the last steps of a call depend on.
 
     Attributes:
