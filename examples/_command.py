@@ -13,9 +13,19 @@ from rich.progress import Progress as ProgressBar
 
 from lgir.errors import LgirError
 from lgir.frontend.layers import LogicNet
-from lgir.frontend.training.data import Dataset, dataset, load_array
-from lgir.frontend.training.evaluation import Curve, Progress, accuracy
-from lgir.frontend.training.loop import Recipe, keep_freed_memory, load_trained, save_trained, train
+from lgir.frontend.training.loop import (
+    Curve,
+    Dataset,
+    Progress,
+    Recipe,
+    accuracy,
+    dataset,
+    keep_freed_memory,
+    load_array,
+    load_trained,
+    save_trained,
+    train,
+)
 from lgir.frontend.training.models import Size
 
 
@@ -60,9 +70,6 @@ def _parse(task: str, sizes: Mapping[str, Size]) -> argparse.Namespace:
     )
     parser.add_argument("--shift", type=int, default=0, help="move images by up to so many pixels")
     parser.add_argument("--flip", action="store_true", help="mirror half of the images")
-    parser.add_argument(
-        "--average", type=float, default=0.0, help="weight of the past in averaged logits, 0.998"
-    )
     parser.add_argument(
         "--replan", action="store_true", help="go on with a stopped run under other settings"
     )
@@ -117,7 +124,6 @@ def _run(
         options.seed,
         shift=options.shift,
         flip=options.flip,
-        average=options.average,
     )
     curve = Curve(options.curve, options.curve_steps, model, test) if options.curve else None
     output = options.output or Path(f"{prefix}-{options.size.lower()}.pt")

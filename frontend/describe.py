@@ -9,7 +9,7 @@ from typing import Any, Final
 from lgir.errors import LiftError
 from lgir.frontend.core.checkpoint import source_of
 from lgir.frontend.core.draft import ArchitectureDraft
-from lgir.frontend.core.layerwise import Entry, in_order, unwrapped
+from lgir.frontend.core.layerwise import Entry, in_order, is_number, unwrapped
 from lgir.frontend.frameworks import convlogic, difflogic, torch_dwn, torchlogix
 
 _TENSORS: Final = (
@@ -108,6 +108,6 @@ def _layers(state: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
                 if not key.endswith((".connections", ".mapping")):
                     layers.setdefault(key, {})[tensor] = value
                     break
-    if all(key.split(".")[-1].isdigit() for key in layers):
+    if all(is_number(key.rpartition(".")[2]) for key in layers):
         return [(key, layers[key]) for key in in_order(layers)]
     return list(layers.items())

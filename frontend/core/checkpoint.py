@@ -1,47 +1,53 @@
-"""Reading checkpoint files, and the one form every frontend sees: a `Source`.
+"""Read checkpoint files into the one form that every frontend sees: a `Source`.
 
-PyTorch files are read with `weights_only=True` and safetensors by their own reader, so that no
-file runs code; a pickled module is loaded only on request. Tensors become numpy arrays here, so
-that the frontends need no torch.
+PyTorch and safetensors files are read as data, by readers of this package that call nothing which a
+file names; a pickled module is loaded only on request. Tensors become numpy arrays here, so that
+the frontends need no torch.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
+import sys
 import warnings
-from argparse import Namespace
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from lgir.errors import FormatError, LgirError, LiftError
+from lgir.files import read_file
+from lgir.frontend.core.pickles import UnknownGlobalError
+from lgir.frontend.core.safetensors_file import read_safetensors
+from lgir.frontend.core.torch_file import TORCHSCRIPT, read_torch_file
+
+MOST_BYTES: Final = 1 << 36
+"""Bytes of the largest checkpoint that is read. All of it is held in memory."""
 
 _NESTED: Final = ("state_dict", "model_state_dict", "model")
 """Where training scripts and Lightning keep the state_dict within a checkpoint."""
 
+_MOST_NESTED: Final = 8
+"""Checkpoints within checkpoints; a dict may contain itself."""
+
 _SCALARS: Final = (str, int, float, np.number, np.bool_)
 
-_TORCHSCRIPT: Final = (
-    "TorchScript does not keep the layers' arguments; lift the module that was scripted, or its "
-    "state_dict with an architecture"
-)
+_LONGEST_INTEGER: Final = 256
+"""Bits of the largest integer that is kept as a note; longer ones take long to print."""
 
-_BAD_GLOBAL: Final = re.compile(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w]+\.[\w.]+)")
+_MOST_DENSE: Final = 1 << 31
+"""Elements of the largest sparse tensor that is made dense."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a frontend lifts.
+    """Hold what a frontend lifts.
 
     Attributes:
-        label: how messages call it: a file's name or a module's class.
-        module: the live module, where there is one.
-        state: state_dict key -> numpy array (anything that is no tensor stays as it is).
+        label: its name in messages: that of a file, or of a module's class.
+        module: the live module, or None.
+        state: state_dict key -> numpy array; what is no tensor stays as it is.
         notes: the checkpoint's other scalars (epoch, accuracy, hyper-parameters), as text.
     """
 
@@ -52,9 +58,11 @@ class Source:
 
 
 def source_of(model: Any, *, allow_pickle: bool = False) -> Source:
-    """A module, a state_dict, or the path of a checkpoint file as a `Source`.
+    """Return a module, a state_dict, or the content of a checkpoint file as a `Source`.
 
-    Raises FormatError for a file that cannot be read, LiftError for any other kind of object.
+    Raises:
+        FormatError: the file cannot be read.
+        LiftError: the object is of another kind, or its tensors hold no numbers.
     """
     if isinstance(model, str | Path):
         path = Path(model)
@@ -63,31 +71,45 @@ def source_of(model: Any, *, allow_pickle: bool = False) -> Source:
 
 
 def _source(loaded: Any, label: str) -> Source:
-    loaded = getattr(loaded, "_orig_mod", loaded)  # what torch.compile wraps
-    if callable(getattr(loaded, "state_dict", None)):
-        if any("ScriptModule" in kind.__name__ for kind in type(loaded).__mro__):
-            raise LiftError(f"{label}: {_TORCHSCRIPT}")
-        return Source(label, module=loaded, state=to_numpy(loaded.state_dict()))
-    if callable(loaded):
-        return Source(getattr(loaded, "__name__", label), module=loaded)
-    if not isinstance(loaded, Mapping):
+    notes: dict[str, str] = {}
+    for _ in range(_MOST_NESTED):
+        if _is_module(loaded):
+            return _source_of_module(loaded, label, notes)
+        if not isinstance(loaded, Mapping):
+            raise LiftError(
+                f"{label}: a {type(loaded).__name__} is no model; give a torch module, a "
+                "state_dict or the path of a checkpoint"
+            )
+        key = _network_key(loaded, label)
+        if key is None:
+            return Source(label, state=to_numpy(loaded), notes=notes)
+        notes |= _notes(loaded)
+        loaded = loaded[key]
+    raise LiftError(f"{label}: nests checkpoints more than {_MOST_NESTED} deep")
+
+
+def _source_of_module(module: Any, label: str, notes: Mapping[str, str]) -> Source:
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    if any("ScriptModule" in kind.__name__ for kind in type(module).__mro__):
+        raise LiftError(f"{label}: {TORCHSCRIPT}")
+    try:
+        state = module.state_dict()
+    except Exception as error:  # hooks of the module may raise any kind
         raise LiftError(
-            f"{label}: a {type(loaded).__name__} is no model; give a torch module, a state_dict "
-            "or the path of a checkpoint"
-        )
-    key = _network_key(loaded, label)
-    if key is None:
-        return Source(label, state=to_numpy(loaded))
-    inner = _source(loaded[key], label)
-    return replace(inner, notes={**_notes(loaded), **inner.notes})
+            f"{label}: its state_dict() fails ({type(error).__name__}: {error})"
+        ) from error
+    return Source(label, module=module, state=to_numpy(state), notes=notes)
 
 
 def _network_key(checkpoint: Mapping[Any, Any], label: str) -> Any | None:
-    """Where in a training script's checkpoint the network is; None: the checkpoint is it."""
+    """Return the key of the network in a training script's checkpoint; None if it is the network.
+
+    Raises LiftError if several of its values could be the network.
+    """
     inner = {
         key: value
         for key, value in checkpoint.items()
-        if callable(getattr(value, "state_dict", None)) or isinstance(value, Mapping)
+        if _is_module(value) or isinstance(value, Mapping)
     }
     for key in _NESTED:
         if key in inner:
@@ -95,125 +117,142 @@ def _network_key(checkpoint: Mapping[Any, Any], label: str) -> Any | None:
     states = [
         key
         for key, value in inner.items()
-        if not isinstance(value, Mapping) or (value and all(map(_is_tensor, value.values())))
+        if _is_module(value) or (value and all(map(_is_tensor, value.values())))
     ]
     if len(states) > 1:
         raise LiftError(
-            f"{label}: holds several state_dicts ({', '.join(map(str, states))}); give one of "
+            f"{label}: holds several state_dicts ({', '.join(map(str, states[:9]))}); give one of "
             f"them, such as torch.load(...)[{states[0]!r}]"
         )
     return states[0] if states else None
 
 
+def _is_module(value: Any) -> bool:
+    # By its class alone: the attributes of an object from a file may be anything.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _is_torch_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def _is_tensor(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or callable(getattr(value, "detach", None))
+    return isinstance(value, np.ndarray) or _is_torch_tensor(value)
 
 
-def _notes(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+def _notes(checkpoint: Mapping[Any, Any]) -> dict[str, str]:
     settings = checkpoint.get("hyper_parameters")
     scalars = {**checkpoint, **(settings if isinstance(settings, Mapping) else {})}
-    return {str(k): str(v) for k, v in scalars.items() if isinstance(v, _SCALARS)}
+    return {
+        _text(key): _text(value)
+        for key, value in scalars.items()
+        if isinstance(key, str) and isinstance(value, _SCALARS) and not _is_long(value)
+    }
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER
+
+
+def _text(value: Any) -> str:
+    """Return text that can be written to any file; lone surrogates become question marks."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def to_numpy(state: Mapping[Any, Any]) -> dict[str, Any]:
-    """Tensors as numpy arrays; other values unchanged."""
-    return {str(key): array_of(value) for key, value in state.items()}
+    """Return a state_dict with its tensors as numpy arrays; entries without a name are left out."""
+    return {key: array_of(value) for key, value in state.items() if isinstance(key, str)}
 
 
 def array_of(value: Any) -> Any:
-    """A torch tensor as a numpy array; anything else as it is.
+    """Return a tensor as a numpy array, and anything else as it is.
 
-    Precision is kept, for near ties; bfloat16 and 8-bit floats, which numpy lacks, become float32.
+    Precision is kept, for near ties. Bfloat16 and 8-bit floats, which numpy lacks, become float32;
+    sparse tensors become dense, and quantized ones the numbers that they stand for.
+
+    Raises:
+        LiftError: the tensor holds no numbers, or they have no array.
     """
-    if not callable(getattr(value, "detach", None)):
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    if not _is_torch_tensor(value):
         return value
+    try:
+        return _array_of_tensor(value)
+    except LiftError:
+        raise
+    except Exception as error:  # torch raises any kind for kinds of tensors without data
+        raise LiftError(
+            f"a {type(value).__name__} of the model cannot be read ({type(error).__name__}: "
+            f"{_first_sentence(error)}); give ordinary tensors"
+        ) from error
+
+
+def _array_of_tensor(value: Any) -> np.ndarray[Any, Any]:
     if value.is_meta:
         raise LiftError("the model is on torch's meta device and has no weights; load them first")
+    if value.is_nested:
+        raise LiftError("the model holds nested tensors, which are no weights; give ordinary ones")
     tensor = value.detach().cpu()
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if str(tensor.layout) != "torch.strided":
+        if tensor.numel() > _MOST_DENSE:
+            raise LiftError(
+                f"a sparse tensor of {tuple(tensor.shape)} is too large to be made dense"
+            )
+        tensor = tensor.to_dense()
+    tensor = tensor.resolve_conj().resolve_neg()
     if tensor.is_floating_point() and tensor.dtype.itemsize not in (4, 8):
         tensor = tensor.half() if str(tensor.dtype) == "torch.float16" else tensor.float()
     return np.asarray(tensor.numpy())
 
 
 def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> Any:
-    """Whatever a .pt, .pth, .ckpt or .safetensors file holds; told apart by content.
+    """Return what a .pt, .pth, .ckpt or .safetensors file holds, with tensors as numpy arrays.
 
-    Raises FormatError where the file is missing, truncated, corrupt, of another format, or would
-    run code when loaded.
+    Kinds of files are told apart by their content.
+
+    Raises:
+        FormatError: the file is missing, truncated, corrupt, of another format, or would run code
+            when it is loaded.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror})") from error
-    if head[8:9] == b"{":
-        return _read_safetensors(path)
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return _read_torch(path, allow_pickle)
-    if not head:
+    data = read_file(path, MOST_BYTES)
+    if data[8:9] == b"{":
+        return read_safetensors(data, str(path))
+    if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
+        try:
+            return read_torch_file(data, str(path))
+        except UnknownGlobalError as error:
+            return _unpickled(path, error, allow_pickle)
+    if not data:
         raise FormatError(f"{path}: the file is empty")
+    if data[257:262] == b"ustar":
+        raise FormatError(
+            f"{path}: a tar archive, as torch wrote before 0.2; load it with torch and save the "
+            "state_dict again"
+        )
     hint = "; read it with lgir.load" if path.suffix == ".onnx" else ""
     raise FormatError(f"{path}: not a PyTorch (.pt, .pth, .ckpt) or safetensors checkpoint{hint}")
 
 
-def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise FormatError(f"{path}: needs the safetensors package; pip install safetensors") from (
-            error
-        )
-    try:
-        return _bfloat16_file(path) or load_file(path)
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
-        raise FormatError(f"{path}: truncated or corrupt safetensors file ({error})") from error
-
-
-def _bfloat16_file(path: Path) -> Any | None:
-    """The tensors of a file that holds bfloat16, which numpy lacks and torch has; else None."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
-    if kinds.isdisjoint(("BF16", "F8_E4M3", "F8_E5M2")):
-        return None
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
+def _unpickled(path: Path, refused: UnknownGlobalError, allow_pickle: bool) -> Any:
+    """Return what torch unpickles, if the user allows that the file runs code."""
+    if not allow_pickle:
         raise FormatError(
-            f"{path}: holds {', '.join(sorted(kinds))}, and reading that needs torch; save the "
-            "tensors as float32"
-        ) from error
-    return load_file(path)
-
-
-def _read_torch(path: Path, allow_pickle: bool) -> Any:
+            f"{path}: holds a pickled {refused.name}, and unpickling runs code that the file "
+            "chooses; save model.state_dict() instead, or pass allow_pickle=True if you trust "
+            "where it is from"
+        ) from refused
     try:
         import torch
     except ImportError as error:
         raise FormatError(
-            f"{path}: reading a PyTorch checkpoint needs torch; pip install 'lgir[torch]', or "
-            "save the state_dict as safetensors"
+            f"{path}: holds a pickled {refused.name}, and loading that needs torch; pip install "
+            "'lgir[torch]'"
         ) from error
-    try:
-        with _harmless_classes(torch):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = error
-    except Exception as error:  # torch raises any kind on a damaged file
-        if "TorchScript" in str(error):
-            raise FormatError(f"{path}: {_TORCHSCRIPT}") from error
-        raise FormatError(
-            f"{path}: truncated or corrupt PyTorch file ({_first_sentence(error)}); save it again"
-        ) from error
-    if not allow_pickle:
-        found = _BAD_GLOBAL.search(str(refused))
-        what = f"a pickled {found[1]}" if found else "pickled objects"
-        raise FormatError(
-            f"{path}: holds {what}, and unpickling runs code that the file chooses; save "
-            "model.state_dict() instead, or pass allow_pickle=True if you trust where it is from"
-        ) from refused
     warnings.warn(
         f"{path}: unpickling runs code that the file chooses (allow_pickle=True)", stacklevel=2
     )
@@ -226,21 +265,6 @@ def _read_torch(path: Path, allow_pickle: bool) -> Any:
             f"{path}: cannot be unpickled ({_first_sentence(error)}); the packages that define the "
             "module must be installed"
         ) from error
-
-
-def _harmless_classes(torch: Any) -> AbstractContextManager[None]:
-    """Lets `weights_only` read what scripts keep beside the weights and what runs no code: numpy
-    numbers as accuracies, paths, and parsed arguments.
-    """
-    if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5
-        return nullcontext()
-    scalar = np.float64(0).__reduce__()[0]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
-    found: AbstractContextManager[None] = torch.serialization.safe_globals(
-        [*names, np.dtype, *dict.fromkeys(kinds), Namespace, type(Path()), type(PurePath())]
-    )
-    return found
 
 
 def _first_sentence(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from lgir.frontend.core.layerwise import Entry
+from lgir.frontend.core.layerwise import Entry, is_number
 
 Pool = tuple[int, int, int]
 """Kernel size, stride and padding of an OR pool."""
@@ -47,7 +47,7 @@ class ArchitectureDraft:
         parent, _, number = key.rpartition(".")
         last = self.layers[-1]["key"] if self.layers else f"{parent}.-1".lstrip(".")
         before = last.rpartition(".")
-        known = number.isdigit() and before[2].lstrip("-").isdigit() and before[0] == parent
+        known = is_number(number) and is_number(before[2].lstrip("-")) and before[0] == parent
         self._gap = max(0, int(number) - int(before[2]) - 1) if known else None
 
     def add(self, kind: str, key: str, shape: Sequence[int], **arguments: Any) -> None:

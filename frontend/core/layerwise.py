@@ -8,7 +8,9 @@ same entries, so that modules and files are lifted by the same code.
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +41,12 @@ _NO_TENSORS: Final = (
 _TRAINING_ONLY: Final = ("torch.nn.modules.loss", "torchmetrics.")
 """Modules of the losses and metrics that a LightningModule keeps beside its network."""
 
+
+_MOST_PARTS: Final = 32
+"""Parts of a key that are read as a path; what is behind them is one name."""
+
+_MOST_DIGITS: Final = 9
+"""Digits of the largest number of a module."""
 
 _KINDS: Final = {"f": ("f", "floats"), "i": ("iu", "integers"), "n": ("fiu", "numbers")}
 """The kinds of dtype that a letter accepts, and their name in messages."""
@@ -85,7 +93,7 @@ class LayerEntry:
             LiftError: the tensor is missing, or has another dtype or shape.
         """
         if not self.has(name):
-            first = ", ".join(list(self._state)[:3])
+            first = ", ".join(islice(self._state, 3))
             raise LiftError(
                 f"{self.where}: lacks the tensor {self.name(name)} (there are {first} ...; the "
                 "architecture's key is what stands before a layer's tensors)"
@@ -183,21 +191,36 @@ def lift_layers(
     return stack.build()
 
 
+def has_axes(value: Any) -> bool:
+    """Return whether a value of a state_dict is an array of two or more axes.
+
+    Weights of gates have so many. Counters of averaged models and the class weights of losses have
+    fewer, which tells them from layers.
+    """
+    return isinstance(value, np.ndarray) and value.ndim >= 2
+
+
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return `state` without the path that wrappers put before the numbers of an nn.Sequential.
 
-    Lightning, torch.compile and DataParallel turn `0.weights` into `model.network.0.weights`. Keys
-    that do not all share one path stay as they are.
+    Lightning, torch.compile and DataParallel turn `0.weights` into `model.network.0.weights`. If
+    the weights do not all share one path, the keys stay as they are; what is outside of it, such
+    as the `n_averaged` of an averaged model, is left out.
     """
-    paths = [key.split(".") for key in state]
-    depth = 0
-    while paths and all(len(p) > depth + 1 and p[depth] == paths[0][depth] for p in paths):
-        if all(p[depth].isdigit() for p in paths):
-            break
-        depth += 1
-    if not all(p[depth].isdigit() for p in paths):
+    wrappers = {_wrapper_of(key) for key, value in state.items() if has_axes(value)}
+    wrapper = wrappers.pop() if len(wrappers) == 1 else None
+    if wrapper is None:
         return dict(state)
-    return {".".join(key.split(".")[depth:]): value for key, value in state.items()}
+    return {key[len(wrapper) :]: value for key, value in state.items() if key.startswith(wrapper)}
+
+
+def _wrapper_of(key: str) -> str | None:
+    """Return what stands before the first number on the path of a key; None if there is none."""
+    *parts, _ = key.split(".", _MOST_PARTS)
+    for place, part in enumerate(parts):
+        if is_number(part):
+            return "".join(f"{p}." for p in parts[:place])
+    return None
 
 
 def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> dict[str, Any]:
@@ -206,15 +229,16 @@ def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> di
     A checkpoint may hold more than the network, for example `loss.weight` beside `net.0.weight`.
     Raises LiftError if the layers fit two paths.
     """
-    keys = [f"{e['key']}." for e in entries if e["type"] not in _NO_TENSORS and e["key"]]
+    keys = dict.fromkeys(
+        f"{e['key']}." for e in entries if e["type"] not in _NO_TENSORS and e["key"]
+    )
     if not keys:
         return unwrapped(state)
-    prefixes = dict.fromkeys(prefix for name in state for prefix in _path_prefixes(name))
-    under = {p: {name[len(p) :] for name in state if name.startswith(p)} for p in prefixes}
+    names = sorted(state)
     fitting = [
         prefix
-        for prefix, names in under.items()
-        if all(any(name.startswith(key) for name in names) for key in keys)
+        for prefix in _prefixes_before(next(iter(keys)), state)
+        if all(_has_name(names, prefix + key) for key in keys)
     ]
     if not fitting:
         return unwrapped(state)
@@ -224,20 +248,46 @@ def placed(state: Mapping[str, Any], entries: Sequence[Entry], label: str) -> di
             'before each "key" of the architecture'
         )
     prefix = "" if "" in fitting else fitting[0]
-    _warn_of_siblings(under[prefix], keys, label)
-    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+    under = {name[len(prefix) :]: x for name, x in state.items() if name.startswith(prefix)}
+    _warn_of_siblings(under, keys, label)
+    return under
 
 
-def _warn_of_siblings(names: Iterable[str], keys: Sequence[str], label: str) -> None:
+def _prefixes_before(key: str, names: Iterable[str]) -> list[str]:
+    """Return the paths "", "a.", "a.b." that lead to `key` in any of `names`."""
+    prefixes: dict[str, None] = {}
+    for name in names:
+        start = 0
+        for _ in range(_MOST_PARTS):
+            if name.startswith(key, start):
+                prefixes[name[:start]] = None
+            start = name.find(".", start) + 1
+            if not start:
+                break
+    return list(prefixes)
+
+
+def _has_name(names: Sequence[str], prefix: str) -> bool:
+    """Return whether one of the sorted `names` starts with `prefix`."""
+    place = bisect_left(names, prefix)
+    return place < len(names) and names[place].startswith(prefix)
+
+
+def _warn_of_siblings(names: Iterable[str], keys: Iterable[str], label: str) -> None:
     """Warn if numbered modules beside those of `keys` have tensors, since one may be missing."""
-    parents = {key[:-1].rpartition(".")[0] for key in keys}
-    unused = [
-        name
-        for name in names
-        if not name.startswith(tuple(keys))
-        for parent in parents
-        if name.startswith(parent) and name[len(parent) :].lstrip(".").split(".")[0].isdigit()
-    ]
+    layers = {key[:-1] for key in keys}
+    parents = {layer.rpartition(".")[0] for layer in layers}
+    unused = []
+    for name in names:
+        path, beside = "", False
+        for part in name.split(".", _MOST_PARTS)[:-1]:
+            beside |= path in parents and is_number(part)
+            path = f"{path}.{part}" if path else part
+            if path in layers:
+                break
+        else:
+            if beside:
+                unused.append(name)
     if unused:
         warnings.warn(
             f"{label}: the architecture has no layer for {', '.join(sorted(unused)[:3])}; is one "
@@ -246,26 +296,26 @@ def _warn_of_siblings(names: Iterable[str], keys: Sequence[str], label: str) -> 
         )
 
 
-def _path_prefixes(name: str) -> list[str]:
-    """Return the paths "", "a.", "a.b." that lead to `a.b.weight`."""
-    return ["", *(name[: end + 1] for end, letter in enumerate(name) if letter == ".")]
-
-
 def in_order(keys: Iterable[str]) -> list[str]:
     """Sort the keys of layers by the numbers in them, since safetensors sorts "10" before "2".
 
     Names keep the order in which they first appear, so that "features.0" stays before
     "classifier.0".
     """
-    paths = [key.split(".") for key in keys]
+    paths = [key.split(".", _MOST_PARTS) for key in keys]
     first: dict[str, int] = {}
     for part in (part for path in paths for part in path):
         first.setdefault(part, len(first))
 
     def places(path: list[str]) -> list[tuple[bool, int]]:
-        return [(not p.isdigit(), int(p) if p.isdigit() else first[p]) for p in path]
+        return [(False, int(p)) if is_number(p) else (True, first[p]) for p in path]
 
     return [".".join(path) for path in sorted(paths, key=places)]
+
+
+def is_number(part: str) -> bool:
+    """Return whether a part of a key is the number of a module."""
+    return part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS
 
 
 def numbered(state: Mapping[str, Any], suffix: str) -> list[str]:

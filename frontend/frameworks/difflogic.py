@@ -25,6 +25,7 @@ from lgir.frontend.core.layerwise import (
     check_inputs,
     class_names,
     entry_of,
+    has_axes,
     lift_layers,
     walk,
 )
@@ -49,9 +50,14 @@ class DifflogicFrontend(Frontend):
     def recognize(self, source: Source) -> bool:
         if source.module is not None:
             return any(_is_logic_layer(m) for m in source.module.modules())
-        # "light" variants add a grad_mask; other buffers belong to other frameworks.
-        keys = [k for k in source.state if not k.endswith(".grad_mask")]
-        return bool(keys) and all(k.endswith(".weights") for k in keys)
+        # "light" variants add a grad_mask; wiring beside the weights is of other frameworks.
+        own = [key.endswith(".weights") for key in source.state]
+        foreign = any(
+            key.endswith((".indices_0", ".selection"))
+            or (has_axes(value) and not key.endswith((".weights", ".grad_mask")))
+            for key, value in source.state.items()
+        )
+        return any(own) and not foreign
 
     def lift(
         self,

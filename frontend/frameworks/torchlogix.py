@@ -27,6 +27,7 @@ from lgir.frontend.core.layerwise import (
     check_inputs,
     class_names,
     entry_of,
+    has_axes,
     lift_layers,
     placed,
     walk,
@@ -185,7 +186,8 @@ def is_state(state: Mapping[str, Any]) -> bool:
     """Return whether the keys are of torchlogix, of 0.1 too, which the frontend refuses by name."""
     last = {key.rpartition(".")[2] for key in state}
     marked = any(".connections." in f".{key}" or ".tree_weights." in f".{key}" for key in state)
-    bare = last <= {"weight", "thresholds"} and any(map(_is_lut_weight, state, state.values()))
+    arrays = {key.rpartition(".")[2] for key, value in state.items() if has_axes(value)}
+    bare = arrays <= {"weight", "thresholds"} and any(map(_is_lut_weight, state, state.values()))
     return marked or "raw_diffs" in last or bare
 
 

@@ -1,6 +1,6 @@
-"""Training that survives a kill: the loop and its checkpoints.
+"""Training that survives a kill: the loop, its checkpoints, and the data files it reads.
 
-A checkpoint holds model, optimizer, generator and step, and replaces the last one atomically, so
+A checkpoint holds model, optimiser, generator and step, and replaces the last one atomically, so
 that a resumed run takes the same steps as one that was never stopped. It is also a checkpoint that
 `lgir.lift` reads as it is.
 """
@@ -10,13 +10,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
+import lzma
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,8 +28,8 @@ from lgir.errors import FormatError, LgirError
 from lgir.files import write_atomically
 from lgir.frontend.core.checkpoint import read_checkpoint
 from lgir.frontend.layers import LogicNet
-from lgir.frontend.training.data import Dataset, augmented
-from lgir.frontend.training.evaluation import Progress, exchange_parameters
+
+_EVAL_BATCH: Final = 500
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,6 @@ class Recipe:
         save_every: seconds between checkpoints.
         shift: most pixels by which an image moves along each axis; 0 is shifted in.
         flip: mirror half of the images left to right.
-        average: weight of the past in the moving average of the logits after every step, such as
-            0.998, which is what is evaluated and kept; 0 keeps the last step's.
     """
 
     steps: int
@@ -55,7 +57,27 @@ class Recipe:
     save_every: float = 60.0
     shift: int = 0
     flip: bool = False
-    average: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after every step. `saved`: a checkpoint was just written."""
+
+    step: int
+    steps: int
+    loss: float
+    saved: bool
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 (N, C, H, W) and labels int64 (N,)."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
 
 
 def train(
@@ -86,50 +108,101 @@ def train(
     """
     path = Path(checkpoint)
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(
+    optimiser = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(recipe.seed)
-    parameters, step = list(model.parameters()), 0
-    average: list[Tensor] = []
-    if path.exists():
-        step, average = _resume(path, model, optimizer, generator, recipe, replan)
-    if recipe.average and not average:
-        average = [p.detach().clone() for p in parameters]
+    step = _resume(path, model, optimiser, generator, recipe, replan) if path.exists() else 0
     model.train()
     saved_at = time.monotonic()
     with _stop_requests() as stopped:
         while step < recipe.steps and not stopped:
             if recipe.decay:
-                for group in optimizer.param_groups:
+                for group in optimiser.param_groups:
                     group["lr"] = recipe.learning_rate * (1 - step / recipe.steps)
             model.train_straight_through(step >= recipe.steps - recipe.hard_steps)
             batch = torch.randint(len(data), (recipe.batch,), generator=generator)
             images = augmented(data.x[batch], recipe.shift, recipe.flip, generator)
             scores = model(images.to(device, non_blocking=True))
             loss = torch.nn.functional.cross_entropy(scores, data.y[batch].to(device))
-            optimizer.zero_grad(set_to_none=True)
+            optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
-            if average:
-                with torch.no_grad():
-                    torch._foreach_lerp_(average, parameters, 1 - recipe.average)
+            optimiser.step()
             step += 1
             due = time.monotonic() - saved_at >= recipe.save_every
             if due:
-                _save(path, model, optimizer, generator, recipe, step, average)
+                _save(path, model, optimiser, generator, recipe, step)
                 saved_at = time.monotonic()
             if progress is not None:
-                progress(Progress(step, recipe.steps, loss.item(), due, average))
-        _save(path, model, optimizer, generator, recipe, step, average)
+                progress(Progress(step, recipe.steps, loss.item(), due))
+        _save(path, model, optimiser, generator, recipe, step)
     model.train_straight_through(False)
-    if step >= recipe.steps and average:
-        exchange_parameters(model, average)
     return step >= recipe.steps
 
 
+def augmented(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Return the images (N, C, H, W), each moved and mirrored at random as `Recipe` says."""
+    if flip:
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    if shift:
+        height, width = images.shape[2:]
+        padded = torch.nn.functional.pad(images, (shift,) * 4)
+        top, left = torch.randint(2 * shift + 1, (2, len(images), 1, 1, 1), generator=generator)
+        rows = (top + torch.arange(height)[:, None]).expand(-1, images.shape[1], -1, 1)
+        moved = padded.gather(2, rows.expand(-1, -1, -1, padded.shape[3]))
+        columns = (left + torch.arange(width)).expand(-1, images.shape[1], height, -1)
+        images = moved.gather(3, columns)
+    return images
+
+
+def accuracy(model: LogicNet, data: Dataset, *, hard: bool) -> float:
+    """Share of right answers with hard bits (eval mode) or with soft gates (training mode)."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.train(not hard)
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(data), _EVAL_BATCH):
+            part = slice(start, start + _EVAL_BATCH)
+            labels = model(data.x[part].to(device)).argmax(1).cpu()
+            right += int((labels == data.y[part]).sum())
+    model.train(was_training)
+    return right / len(data)
+
+
+class Curve:
+    """Appends points of a training curve to a file of JSON lines.
+
+    A point has the step, the mean loss since the last point, the test accuracy with soft gates and
+    with hard ones, the seconds of wall-clock and of CPU time since this process started training.
+    """
+
+    def __init__(self, path: str | Path, every: int, model: LogicNet, test: Dataset) -> None:
+        self.path, self.every, self.model, self.test = Path(path), every, model, test
+        self._losses: list[float] = []
+        self._start = time.monotonic(), time.process_time()
+
+    def follow(self, progress: Progress) -> None:
+        """Take a step's loss; append a point after every `every` steps and after the last one."""
+        self._losses.append(progress.loss)
+        if progress.step % self.every and progress.step != progress.steps:
+            return
+        point = {
+            "step": progress.step,
+            "loss": round(float(np.mean(self._losses)), 5),
+            "soft": round(accuracy(self.model, self.test, hard=False), 4),
+            "discrete": round(accuracy(self.model, self.test, hard=True), 4),
+            "seconds": round(time.monotonic() - self._start[0], 1),
+            "cpu_seconds": round(time.process_time() - self._start[1], 1),
+        }
+        self._losses.clear()
+        with self.path.open("a") as lines:
+            lines.write(json.dumps(point) + "\n")
+
+
 def save_trained(path: str | Path, model: LogicNet, **notes: str | float) -> None:
-    """Write the finished network for others: weights in half precision, and notes for lifting.
+    """The finished network for others: weights in half precision, and notes that lifting keeps.
 
     Rounding cannot change a gate unless two operations' logits round to the same number, so
     measure the accuracy on what was saved.
@@ -142,9 +215,20 @@ def save_trained(path: str | Path, model: LogicNet, **notes: str | float) -> Non
 
 
 def load_trained(model: LogicNet, path: str | Path) -> LogicNet:
-    """Return `model` with the weights of a file from `train` or `save_trained`."""
-    model.load_state_dict(read_checkpoint(Path(path))["model"])
+    """`model` with the weights of a file from `train` or `save_trained`."""
+    model.load_state_dict(_as_tensors(read_checkpoint(Path(path)))["model"])
     return model
+
+
+def _as_tensors(value: Any) -> Any:
+    """Return the content of a checkpoint with its arrays as tensors of torch."""
+    if isinstance(value, np.ndarray):
+        return torch.tensor(value)
+    if isinstance(value, dict):
+        return {key: _as_tensors(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_as_tensors, value))
+    return value
 
 
 def _bytes(checkpoint: dict[str, Any]) -> bytes:
@@ -156,19 +240,17 @@ def _bytes(checkpoint: dict[str, Any]) -> bytes:
 def _save(
     path: Path,
     model: LogicNet,
-    optimizer: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     recipe: Recipe,
     step: int,
-    average: list[Tensor],
 ) -> None:
     checkpoint = {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimiser": optimiser.state_dict(),
         "generator": generator.get_state(),
         "recipe": asdict(recipe),
         "step": step,
-        "average": average,
     }
     write_atomically(path, _bytes(checkpoint))
 
@@ -176,14 +258,13 @@ def _save(
 def _resume(
     path: Path,
     model: LogicNet,
-    optimizer: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     recipe: Recipe,
     replan: bool,
-) -> tuple[int, list[Tensor]]:
-    """Load a checkpoint; return its step, and the averaged parameters if the recipe wants them."""
-    saved = read_checkpoint(path)
-    if not isinstance(saved, dict) or not {"model", "optimizer", "generator", "step"} <= set(saved):
+) -> int:
+    saved = _as_tensors(read_checkpoint(path))
+    if not isinstance(saved, dict) or not {"model", "optimiser", "generator", "step"} <= set(saved):
         raise FormatError(f"{path}: no checkpoint of a training run; give another file to write to")
     before = {**asdict(Recipe(recipe.steps)), **saved["recipe"], "save_every": recipe.save_every}
     if before != asdict(recipe) and not replan:
@@ -196,9 +277,9 @@ def _resume(
         model.load_state_dict(saved["model"])
     except RuntimeError as error:
         raise LgirError(f"{path}: is of another network ({error})") from error
-    optimizer.load_state_dict(saved["optimizer"])
+    optimiser.load_state_dict(saved["optimiser"])
     generator.set_state(saved["generator"])
-    return int(saved["step"]), saved.get("average", []) if recipe.average else []
+    return int(saved["step"])
 
 
 @contextlib.contextmanager
@@ -227,3 +308,38 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_mmap_threshold, 2**30)
+
+
+def load_array(folder: str | Path, name: str) -> npt.NDArray[Any]:
+    """`<name>.npy`, `<name>.npy.xz`, or the parts `<name>_0.npy.xz`, `<name>_1...` joined.
+
+    Raises FormatError where there is none, or one cannot be read.
+    """
+    folder = Path(folder)
+    for suffix in (".npy", ".npy.xz"):
+        whole = folder / f"{name}{suffix}"
+        parts = [whole] if whole.exists() else []
+        while not whole.exists() and (part := folder / f"{name}_{len(parts)}{suffix}").exists():
+            parts.append(part)
+        if parts:
+            return np.concatenate([_read_array(part) for part in parts])
+    raise FormatError(f"{folder}: has no {name}.npy, {name}.npy.xz or {name}_0.npy.xz")
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".xz":
+            data = lzma.decompress(data)
+        array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
+        raise FormatError(f"{path}: cannot be read ({error})") from error
+    return array
+
+
+def dataset(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Dataset:
+    """Images (N, H, W) or (N, H, W, C) uint8, and labels, as tensors (N, C, H, W) and int64."""
+    images = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
+    return Dataset(
+        torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(y.astype(np.int64))
+    )

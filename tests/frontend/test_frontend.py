@@ -221,14 +221,14 @@ def test_an_onnx_container_is_sent_to_load(tmp_path):
 def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(FormatError, match="No such file"):
         lgir.lift(tmp_path / "none.pt")
-    with pytest.raises(FormatError, match="directory"):
+    with pytest.raises(FormatError, match="not a regular file"):
         lgir.lift(tmp_path)
 
 
 def test_a_zip_that_is_no_checkpoint_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("a.txt", "a")
-    with pytest.raises(FormatError, match="corrupt"):
+    with pytest.raises(FormatError, match=r"torch\.save did not write"):
         lgir.lift(tmp_path / "x.pt")
 
 
