@@ -93,7 +93,7 @@ def test_straight_through_computes_hard_gates_and_passes_soft_gradients():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("places", [1, 2, 4])
+@pytest.mark.parametrize("places", [1, 2, 4, 300])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_compiled_tree_kernels_equal_the_ones_in_torch(monkeypatch, depth, places, threads):
     torch.manual_seed(0)
