@@ -172,8 +172,8 @@ def export(
 
 
 def verify(
-    a: Graph,
-    b: Graph,
+    a: Graph | Any,
+    b: Graph | Any,
     method: str = "sim",
     *,
     samples: int | None = None,
@@ -185,7 +185,9 @@ def verify(
 
     Args:
         a: one graph.
-        b: the other graph, with inputs and outputs of the same types.
+        b: the other graph, with inputs and outputs of the same types. One of the two may be a torch
+            module, a callable on tensors, an ExportedProgram or an ONNX model instead: its eval
+            mode is run on the samples, or traced if `method` is not "sim".
         method: "sim" (random samples, which can only refute), "exhaustive" (every sample, if inputs
             are few) or "sat" (a proof by SAT sweeping; needs python-sat).
         samples: number of random samples; None chooses by the size of the graphs.
@@ -194,11 +196,17 @@ def verify(
 
     Raises:
         GraphError: the graphs differ in inputs or outputs.
+        LiftError: a module cannot be traced.
         UnknownNameError: the method or an option is unknown.
     """
     from lgir.equivalence.verification import verify_graphs
 
     check_options("lgir.verify", unknown, keyword_options(verify))
+    graph, model = (a, b) if isinstance(a, Graph) else (b, a)
+    if isinstance(graph, Graph) and _is_model(model):
+        from lgir.frontend.trace.verification import verify_module
+
+        return verify_module(graph, model, method, samples=samples, seed=seed, seconds=seconds)
     _check_graph(a)
     _check_graph(b)
     return verify_graphs(a, b, method=method, samples=samples, seed=seed, seconds=seconds)
@@ -249,6 +257,11 @@ def bench(
         options=options,
         progress=progress,
     )
+
+
+def _is_model(given: Any) -> bool:
+    """Tell whether `given` is something to run or trace, and no graph or path."""
+    return not isinstance(given, Graph) and (callable(given) or hasattr(given, "graph"))
 
 
 def _check_graph(graph: Any) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from lgir.errors import FormatError, LgirError, LiftError
 from lgir.files import read_file
 from lgir.frontend.core.pickles import UnknownGlobalError
+from lgir.frontend.core.programs import read_onnx, read_program
 from lgir.frontend.core.safetensors_file import read_safetensors
 from lgir.frontend.core.torch_file import TORCHSCRIPT, read_torch_file
 
@@ -75,6 +76,8 @@ def _source(loaded: Any, label: str) -> Source:
     for _ in range(_MOST_NESTED):
         if _is_module(loaded):
             return _source_of_module(loaded, label, notes)
+        if callable(loaded) or type(loaded).__name__ in ("ExportedProgram", "ModelProto"):
+            return Source(getattr(loaded, "__name__", label), module=loaded, notes=notes)
         if not isinstance(loaded, Mapping):
             raise LiftError(
                 f"{label}: a {type(loaded).__name__} is no model; give a torch module, a "
@@ -219,7 +222,11 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> Any:
         FormatError: the file is missing, truncated, corrupt, of another format, or would run code
             when it is loaded.
     """
+    if path.suffix == ".pt2":
+        return read_program(path, allow_pickle=allow_pickle)
     data = read_file(path, MOST_BYTES)
+    if path.suffix == ".onnx" and data:
+        return read_onnx(data, str(path))
     if data[8:9] == b"{":
         return read_safetensors(data, str(path))
     if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
@@ -234,8 +241,7 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> Any:
             f"{path}: a tar archive, as torch wrote before 0.2; load it with torch and save the "
             "state_dict again"
         )
-    hint = "; read it with lgir.load" if path.suffix == ".onnx" else ""
-    raise FormatError(f"{path}: not a PyTorch (.pt, .pth, .ckpt) or safetensors checkpoint{hint}")
+    raise FormatError(f"{path}: not a PyTorch (.pt, .pth, .ckpt) or safetensors checkpoint")
 
 
 def _unpickled(path: Path, refused: UnknownGlobalError, allow_pickle: bool) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import inspect
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -75,22 +76,54 @@ def lift_model(
             raise LiftError(f"{switch}={value!r} must be True or False")
     source = source_of(model, allow_pickle=allow_pickle)
     name = framework or _recognize(source)
+    try:
+        graph = _lift_by(name, source, options, check)
+    except LiftError as error:
+        # Layers that a frontend knows, in a forward that it does not: tracing sees all of it.
+        if framework is not None or not _can_trace(source, options):
+            raise
+        graph = _traced_instead(source, options, error)
+    return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
+
+
+def _lift_by(name: str, source: Source, options: Mapping[str, Any], check: bool) -> Graph:
+    """Lift with one frontend, and compare a live module with the graph."""
     frontend: Frontend = FRONTENDS.get(name)()
-    known = [
-        p.name
-        for p in inspect.signature(frontend.lift).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    known = _options_of(frontend)
     for option in options:
         if option not in known:
             raise LiftError(str(unknown_name(f"option of the {name} frontend", option, known)))
     graph = frontend.lift(source, **options)
     if check and source.module is not None and not frontend.compares:
         _check_against_module(graph, source)
-    return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
+    return graph
+
+
+def _traced_instead(source: Source, options: Mapping[str, Any], reason: LiftError) -> Graph:
+    """Trace a module that another frontend refuses; raise its reason if that fails too."""
+    try:
+        return _lift_by(_ANY_MODULE, source, options, check=True)
+    except LiftError:
+        raise reason from None
+
+
+def _options_of(frontend: Frontend) -> list[str]:
+    return [
+        p.name
+        for p in inspect.signature(frontend.lift).parameters.values()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def _can_trace(source: Source, options: Mapping[str, Any]) -> bool:
+    """Whether there is a live module, and what tracing needs to know of it."""
+    known = _options_of(FRONTENDS.get(_ANY_MODULE)())
+    return source.module is not None and "input_shape" in options and set(options) <= set(known)
 
 
 def _recognize(source: Source) -> str:
+    if source.module is not None and not hasattr(source.module, "modules"):
+        return _ANY_MODULE  # a function, an exported program, an ONNX model
     found = [name for name, frontend in FRONTENDS.items() if frontend().recognize(source)]
     if len(found) == 1:
         return found[0]

@@ -66,6 +66,9 @@ class Emission:
         self._join_thresholds()
         live = self._live(self.map_nets(outputs))
         self.layouts = layouts_of(self.netlist, live)
+        while len(images := self._images(live)):
+            live = self._live(np.concatenate([self.map_nets(outputs), images]))
+            self.layouts = layouts_of(self.netlist, live)
         self._strides = {n: x.stride for n, x in enumerate(self.layouts)}
         groups = self._groups(live, self.map_nets(outputs))
         self._live_nets = live
@@ -81,6 +84,17 @@ class Emission:
                 self._emit_group(sorted(members))
             else:
                 self._emit_input(number, layer)
+
+    def _images(self, live: npt.NDArray[np.bool_]) -> Ints:
+        """Dead nets of layers that are not rolled and yet read as images, all of them needed."""
+        read = {n for layout in self.layouts if layout.spatial for n in layout.reads}
+        found = [
+            layout.layer.all_nets
+            for n, layout in enumerate(self.layouts)
+            if n in read and layout.layer.kind == "gates" and not layout.spatial
+        ]
+        nets = np.concatenate([np.zeros(0, np.int64), *found])
+        return nets if not live[nets].all() else nets[:0]
 
     # Thresholds
 
@@ -101,7 +115,7 @@ class Emission:
                 fresh = rebuilt._add(
                     layer.shape, layer.kind, layer.origin, layer.nets, layer.tables, layer.input
                 )
-                fresh.views = layer.views
+                fresh.views, fresh.lanes = layer.views, layer.lanes
                 moved[layer.base : layer.base + layer.size] = fresh.all_nets
                 layers.append(fresh)
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,8 +43,9 @@ def in_eval_mode(module: Any) -> Iterator[None]:
     """Evaluate in eval mode without gradients, and restore each submodule's mode afterwards."""
     modes = [(m, m.training) for m in module.modules()] if hasattr(module, "modules") else []
     try:
-        if modes:
-            module.eval()
+        if modes and any(mode for _, mode in modes):
+            with suppress(NotImplementedError):  # of an exported program, which has no modes
+                module.eval()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield

@@ -102,7 +102,10 @@ def _run(node: Any, known: Mapping[Any, Any], context: Context, label: str) -> A
         )  # fmt: skip
     with torch.no_grad():
         if not symbolic:
-            return node.target(*args, **kwargs)
+            try:
+                return node.target(*args, **kwargs)
+            except (RuntimeError, IndexError, ValueError) as error:
+                raise _refusal(label, context, f"fails: {error}", symbolic) from error
         if name in _OF_SHAPE:
             plain = [_blank(x) for x in args]
             return node.target(*plain, **kwargs)
@@ -118,6 +121,10 @@ def _run(node: Any, known: Mapping[Any, Any], context: Context, label: str) -> A
             return handler(context, call)
         except Refused as reason:
             raise _refusal(label, context, str(reason), symbolic) from None
+        except (RuntimeError, IndexError, ValueError) as error:
+            if isinstance(error, LiftError):
+                raise
+            raise _refusal(label, context, f"fails: {error}", symbolic) from error
 
 
 def _symbols(values: Sequence[Any]) -> list[Any]:

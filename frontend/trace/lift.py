@@ -31,7 +31,7 @@ class Trace(Frontend):
         source: Source,
         *,
         input_shape: Any = None,
-        input_dtype: Any = "bit",
+        input_dtype: Any = None,
         samples: Any = None,
         name: str | None = None,
     ) -> Graph:
@@ -40,7 +40,10 @@ class Trace(Frontend):
         Args:
             source: a module; a state_dict alone computes nothing.
             input_shape: of one sample, without the batch axis; a list of shapes for several inputs.
-            input_dtype: "bit", "u8" or "f32" for all inputs, or a list.
+                An ExportedProgram and an ONNX model say it themselves.
+            input_dtype: "bit", "u8" or "f32" for all inputs, or a list; "bit" by default, or what
+                an ExportedProgram or ONNX model says, whose floats are numbers if they are
+                compared with thresholds and bits otherwise.
             samples: arrays (N, *input_shape), one per input, on which graph and module are compared
                 besides random ones.
             name: of the graph.
@@ -52,11 +55,22 @@ class Trace(Frontend):
             raise LiftError(
                 f"{source.label}: has weights and no forward; give the module itself to trace it"
             )
-        shapes = _shapes(input_shape, source.label)
-        dtypes = _dtypes(input_dtype, len(shapes))
+        from lgir.frontend.trace.target import target_of
         from lgir.frontend.trace.tracing import trace_module
 
-        return trace_module(source.module, shapes, dtypes, source.label, samples, name)
+        target = target_of(source.module, source.label)
+        if input_shape is None and target.shapes is not None:
+            input_shape = list(target.shapes)
+        shapes = _shapes(input_shape, source.label)
+        told = target.dtypes()
+        if input_dtype is None and told is not None and "f32" in told:
+            # Floats may be numbers to threshold or bits; only numbers can be refused for that.
+            try:
+                return trace_module(target, shapes, told, source.label, samples, name)
+            except LiftError:
+                told = ["bit" if dtype == "f32" else dtype for dtype in told]
+        dtypes = _dtypes(input_dtype or told or "bit", len(shapes))
+        return trace_module(target, shapes, dtypes, source.label, samples, name)
 
 
 def _shapes(given: Any, label: str) -> list[tuple[int, ...]]:

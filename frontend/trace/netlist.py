@@ -54,6 +54,7 @@ class Layer:
         input: number of the graph input that an input or threshold layer belongs to.
         element, level: for thresholds, the element of that input and what it must exceed.
         views: other shapes in which the module reads the same elements in order.
+        lanes: how many of the last axes are the partial results of one element.
     """
 
     base: int
@@ -66,6 +67,7 @@ class Layer:
     element: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     level: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     views: list[tuple[int, ...]] = field(default_factory=list)
+    lanes: int = 0
 
     @property
     def size(self) -> int:

@@ -23,6 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 _MAX_RANK: Final = 3
 _LINES: Final = 64
+_WEAK: Final = 20
 _MISSING: Final = np.iinfo(np.int64).min
 _CHUNK: Final = 1 << 21
 
@@ -33,7 +34,10 @@ class Layout:
 
     Attributes:
         layer: whose.
-        axes: sizes of the axes of the layer's row-major order, without those of one.
+        axes: sizes of the axes along which elements are found. They are the layer's own without
+            those of one, split where one enumerates the positions of an image, and joined where
+            several enumerate one axis of it.
+        order: (layer size,) the elements in row-major order of `axes`; None if that is their own.
         spatial: axes of the iteration space, in the order of its coordinates; () if not rolled.
         stride: per spatial axis.
         reads: for each layer that is read, the axis of it that each spatial axis moves along.
@@ -43,6 +47,7 @@ class Layout:
 
     layer: Layer
     axes: tuple[int, ...]
+    order: Ints | None = None
     spatial: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     reads: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -57,13 +62,25 @@ class Layout:
         """(channels, positions) elements of the layer, for its own or other spatial axes."""
         spatial = self.spatial if spatial is None else spatial
         channels = [a for a in range(len(self.axes)) if a not in spatial]
-        elements = np.arange(self.layer.size).reshape(self.axes).transpose(*channels, *spatial)
+        elements = self._elements().reshape(self.axes).transpose(*channels, *spatial)
         count = int(np.prod([self.axes[a] for a in channels], dtype=np.int64))
         return elements.reshape(count, -1)
 
     def coordinates(self, element: Ints) -> list[Ints]:
         """The element's place along each axis."""
+        if self.order is not None:
+            place = np.empty(self.layer.size, np.int64)
+            place[self.order] = np.arange(self.layer.size)
+            element = place[element]
         return [np.asarray(c) for c in np.unravel_index(element, self.axes)]
+
+    def element(self, coordinates: list[Ints]) -> Ints:
+        """The element at a place along each axis."""
+        flat = np.ravel_multi_index(coordinates, self.axes)
+        return flat if self.order is None else self.order[flat]
+
+    def _elements(self) -> Ints:
+        return np.arange(self.layer.size) if self.order is None else self.order
 
 
 def layouts_of(netlist: Netlist, live: Mask) -> list[Layout]:
@@ -78,13 +95,14 @@ def layouts_of(netlist: Netlist, live: Mask) -> list[Layout]:
 
 
 def _axes_of(layer: Layer) -> tuple[int, ...]:
-    """The layer's axes, or those of the view with most axes in which the module reads it."""
-    shapes = [layer.shape, *layer.views]
-    own = [tuple(n for n in shape if n != 1) for shape in shapes]
-    if layer.kind == "gates" or len(own[0]) > 1:
-        return own[0] or (1,)
-    best = max(own, key=len)
-    return best or (1,)
+    """The layer's axes, or those of the view with most axes in which the module reads it.
+
+    Inputs keep axes of one, so that their first axis is that of channels.
+    """
+    if layer.kind != "gates":
+        views = [v[1:] for v in layer.views if v[0] == 1 and len(v) > 1]
+        return layer.shape if len(layer.shape) > 1 else max([layer.shape, *views], key=len)
+    return tuple(n for n in layer.shape if n != 1) or (1,)
 
 
 def _roll(layout: Layout, known: list[Layout], netlist: Netlist, live: Mask) -> None:
@@ -98,25 +116,73 @@ def _roll(layout: Layout, known: list[Layout], netlist: Netlist, live: Mask) -> 
     axes: list[_Axis] = []
     sizes: list[int] = []
     inner = layer.size
-    for size in layout.axes:
+    lanes = [n for n in layer.shape[len(layer.shape) - layer.lanes :] if n != 1]
+    for place, size in enumerate(layout.axes):
         inner //= size
+        if place >= len(layout.axes) - len(lanes):
+            sizes.append(size)
+            continue
         factors = _factors(layer, owner, encoded, alive, size, inner, known)
         for n, moves, weight in factors:
             if n > 1 and moves:
                 axes.append(_Axis(len(sizes), n, moves, weight))
             sizes.append(n)
-    layout.axes = tuple(sizes)
+    axes = _joined(layout, tuple(sizes), axes)
     _choose(layout, axes, known, netlist, alive)
+
+
+def _joined(layout: Layout, sizes: tuple[int, ...], axes: list[_Axis]) -> list[_Axis]:
+    """Join candidates that move along one axis in steps that nest: a pool's windows and the places
+    in them are one axis of the image. Sets the layout's axes.
+    """
+    groups: list[list[_Axis]] = []
+    strongest = max((a.weight for a in axes), default=0.0)
+    axes = [a for a in axes if a.weight * _WEAK >= strongest]
+    for axis in sorted(axes, key=lambda a: (-max(m[1] for m in a.moves.values()), -a.weight)):
+        for group in groups:
+            last = group[-1]
+            if last.moves.keys() == axis.moves.keys() and all(
+                last.moves[u] == (target, step * axis.size)
+                for u, (target, step) in axis.moves.items()
+            ):
+                group.append(axis)
+                break
+        else:
+            groups.append([axis])
+    inner = {a.place for group in groups for a in group[1:]}
+    members = {group[0].place: group for group in groups}
+    order: list[int] = []
+    joined: list[int] = []
+    found: list[_Axis] = []
+    for place, size in enumerate(sizes):
+        if place in inner:
+            continue
+        group = members.get(place, [])
+        total = size
+        for axis in group[1:]:
+            total *= axis.size
+        if group:
+            weight = min(a.weight for a in group)
+            found.append(_Axis(len(joined), total, group[-1].moves, weight))
+        order += [place, *(a.place for a in group[1:])]
+        joined.append(total)
+    layout.axes = tuple(joined)
+    if order != sorted(order):
+        elements = np.arange(layout.layer.size).reshape(sizes)
+        layout.order = elements.transpose(order).reshape(-1)
+    return found
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """A candidate: its place, its size, layer -> (axis, stride) that it moves along, evidence."""
+    """A candidate: its place, its size, layer -> (axis, stride) that it moves along, and how many
+    neighbors bear it out per step.
+    """
 
     place: int
     size: int
     moves: dict[int, tuple[int, int]]
-    weight: int
+    weight: float
 
 
 def _encode(nets: Ints, owner: Ints, known: list[Layout]) -> Ints:
@@ -158,16 +224,21 @@ def _factors(
     size: int,
     inner: int,
     known: list[Layout],
-) -> list[tuple[int, dict[int, tuple[int, int]], int]]:
+) -> list[tuple[int, dict[int, tuple[int, int]], float]]:
     """An axis as one or several: (size, layer -> (axis, stride), evidence); {} if not spatial."""
-    plain: list[tuple[int, dict[int, tuple[int, int]], int]] = [(size, {}, 0)]
+    plain: list[tuple[int, dict[int, tuple[int, int]], float]] = [(size, {}, 0.0)]
     if size < 2:
         return plain
     rows = _lines(alive, size, inner)  # (lines, size) elements
     nets = layer.nets[rows]
     used = nets != 0
+    # At an edge two elements may look alike by what they lack; those that lack nothing do not.
+    reads = used.sum(axis=2)
+    whole = reads == reads.max(axis=1, keepdims=True)
     same = (
-        (layer.tables[rows[:, 1:]] == layer.tables[rows[:, :-1]])
+        whole[:, 1:]
+        & whole[:, :-1]
+        & (layer.tables[rows[:, 1:]] == layer.tables[rows[:, :-1]])
         & (used[:, 1:] == used[:, :-1]).all(axis=2)
         & (owner[rows][:, 1:] == owner[rows][:, :-1]).all(axis=2)
         & alive[rows[:, 1:]]
@@ -201,7 +272,7 @@ def _factors(
             if len(axes) != 1 or vector[axes[0]] < 1:
                 return plain
             moves[number] = (axes[0], vector[axes[0]])
-        result.append((n, moves, evidence))
+        result.append((n, moves, evidence / (size - 1)))
     return result
 
 
@@ -376,7 +447,7 @@ def _fits(
             moved[target] = moved[target] + shift[channel, :, axis]
             inside &= (moved[target] >= 0) & (moved[target] < other.axes[target])
         clipped = [np.clip(m, 0, n - 1) for m, n in zip(moved, other.axes, strict=True)]
-        flat = np.ravel_multi_index(clipped, other.axes) + other.layer.base
+        flat = other.element(clipped) + other.layer.base
         expected[channel, :, slot] = np.where(inside, flat, 0)
     rows = expected.reshape(-1, width)
     tables = np.repeat(layer.tables[template], positions)

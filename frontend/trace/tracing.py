@@ -21,12 +21,13 @@ from lgir.frontend.trace.netlist import Origin
 from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators.heads import Head
 from lgir.frontend.trace.scores import BitOutput, ScoreOutput, describe_output, emit_output
+from lgir.frontend.trace.target import Target, target_of
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
 
 Shape = tuple[int, ...]
 
-_KINDS: Final = {
+KINDS: Final = {
     "bit": (torch.float32, torch.bool, torch.int64, torch.uint8, torch.float64, torch.int32),
     "u8": (torch.uint8, torch.float32, torch.int64, torch.float64),
     "f32": (torch.float32, torch.float64),
@@ -45,19 +46,19 @@ def trace_module(
     """Trace a module, and compare the graph with it.
 
     Args:
-        module: a torch module, or a callable on tensors.
+        module: a torch module, a callable on tensors, or anything that `target_of` takes.
         shapes, dtypes: of its inputs, without the batch axis; "bit", "u8" or "f32".
         samples: one array (N, *shape) per input to compare on besides random ones.
 
     Raises LiftError if it is not Boolean, naming the operation, or if the graph differs.
     """
-    module = as_module(module)
-    graph, kinds = _export(module, shapes, dtypes, label)
+    target = target_of(module, label)
+    graph, kinds = _export(target, shapes, dtypes, label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about operators that it runs
         context, found = _interpret(graph, shapes, dtypes, kinds, label)
     built, heads = build_graph(context, found, shapes, dtypes, label, name)
-    compare(built, module, kinds, heads, samples, label)
+    compare(built, target, kinds, heads, samples, label)
     return built
 
 
@@ -83,26 +84,21 @@ def _interpret(
     return _interpret(replace(fewer, program=None), shapes, dtypes, kinds, label)
 
 
-def as_module(model: Any) -> Any:
-    """A module that calls `model`, or `model` itself if it is one."""
-    if isinstance(model, torch.nn.Module):
-        return model
-
-    class Called(torch.nn.Module):
-        def forward(self, *inputs: torch.Tensor) -> Any:
-            return model(*inputs)
-
-    return Called()
-
-
 def _export(
-    module: Any, shapes: Sequence[Shape], dtypes: Sequence[str], label: str
+    target: Target, shapes: Sequence[Shape], dtypes: Sequence[str], label: str
 ) -> tuple[AtenGraph, list[torch.dtype]]:
     """Export with the first dtypes of tensors that the module takes."""
     failure: LiftError | None = None
+    module = target.module
+    if target.kinds is not None:
+        kinds = list(target.kinds)
+        example = [
+            torch.zeros((1, *shape), dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)
+        ]
+        return export_module(module, example, label), kinds
     floats = {p.dtype for p in module.parameters() if p.is_floating_point()}
-    for attempt in range(max(len(_KINDS[d]) for d in dtypes)):
-        kinds = [_KINDS[d][min(attempt, len(_KINDS[d]) - 1)] for d in dtypes]
+    for attempt in range(max(len(KINDS[d]) for d in dtypes)):
+        kinds = [KINDS[d][min(attempt, len(KINDS[d]) - 1)] for d in dtypes]
         if len(floats) == 1 and attempt == 0 and torch.float32 not in floats:
             kinds = [next(iter(floats)) if k == torch.float32 else k for k in kinds]
         example = [

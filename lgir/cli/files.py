@@ -6,7 +6,7 @@ Every file is written whole or not at all (see `lgir.files`). Nothing is ever un
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -46,7 +46,7 @@ def read_model(path: str, **settings: Any) -> Graph:
         data = sys.stdin.buffer.read()
         return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
     if path.endswith(".onnx"):
-        return lgir.load(path)
+        return _read_onnx(path, settings)
     if path.endswith((".blif", ".aig")):
         return _read_netlist(path)
     with open(path, "rb") as file:  # a missing file is an OSError for every frontend
@@ -55,6 +55,28 @@ def read_model(path: str, **settings: Any) -> Graph:
             return _parse(file.read(), path)
     graph = lgir.lift(path, **settings)
     return graph if "name" in settings else replace(graph, name=Path(path).stem)
+
+
+def read_module(path: str, **settings: Any) -> Any | None:
+    """Return the live module in a pickled .pt, .pth or .pt2 file, to run or to trace.
+
+    None for any other file, and unless the settings allow_pickle.
+    """
+    if not path.endswith((".pt", ".pth", ".pt2")) or settings.get("allow_pickle") is not True:
+        return None
+    from lgir.frontend.core.checkpoint import source_of
+
+    return source_of(path, allow_pickle=True).module
+
+
+def _read_onnx(path: str, settings: Mapping[str, Any]) -> Graph:
+    """Read lgir's own container, or lift a model of standard operators."""
+    try:
+        return lgir.load(path)
+    except FormatError as error:
+        if "no node domain" not in str(error):
+            raise
+    return lgir.lift(path, **settings)
 
 
 def _read_netlist(path: str) -> Graph:

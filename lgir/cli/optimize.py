@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import lgir
-from lgir.cli.files import ARRAYS, MODELS, read_model, write_arrays, write_model
+from lgir.cli.files import ARRAYS, MODELS, read_model, read_module, write_arrays, write_model
 from lgir.cli.options import (
     ModelSource,
     OutputPath,
@@ -139,11 +139,12 @@ def verify(
     \b
     lgir verify model.onnx small.onnx
     lgir verify --net dense-6x8000 small.onnx
+    lgir verify small.onnx module.pt --set allow_pickle=True
     """
     a, rest = source.open(files, "give two MODEL files")
     if len(rest) != 1:
         raise click.UsageError("give two models, A and B (with --net, B alone)")
-    b = read_model(rest[0], **source.settings)
+    b = read_module(rest[0], **source.settings) or read_model(rest[0], **source.settings)
     with status("comparing"):
         verdict = lgir.verify(a, b, method=method, seconds=seconds)
     if as_json:

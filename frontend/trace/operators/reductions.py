@@ -132,7 +132,10 @@ def tree(context: Context, x: Functions, rows: Ints, shape: Shape, evaluate: Fol
         joined = apply_pointwise(operands, evaluate, (*shape, pairs), context.origin)
         if joined is None:
             raise Refused("joins values of more than six bits that are not two-valued")
+        known = len(context.netlist.layers)
         current = settle(joined, context.netlist).reshaped((count, pairs))
+        for layer in context.netlist.layers[known:]:
+            layer.lanes = 1
         if current.width > 1:
             raise Refused("takes the extreme of values that are not bits")
     return current.reshaped(shape)
