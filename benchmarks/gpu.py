@@ -404,8 +404,8 @@ def prediction_table(predictions: list[NetPrediction]) -> Table:
     columns = ("network", "device", "launches", "samples/s", "gate-evals/s", "of HBM", "bound by",
                "plain samples/s")  # fmt: skip
     for column in columns:
-        left = column in ("network", "device")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        is_text = column in ("network", "device")
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     for p in predictions:
         table.add_row(
             p.net,

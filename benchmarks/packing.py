@@ -102,12 +102,12 @@ def check(exe: LlvmExecutable, x: Array, kinds: dict[str, Any]) -> None:
         compared = samples[:_CHECK]
         wrong = [
             what
-            for what, got, want in (
+            for what, result, want in (
                 ("scores", exe(compared), scores),
                 ("labels", exe.predict(compared), scores.argmax(axis=1)),
                 ("counts", exe.counts(compared), reference.counts(x[:_CHECK])),
             )
-            if not np.array_equal(got, want)
+            if not np.array_equal(result, want)
         ]
         if wrong:
             raise SystemExit(f"{exe.graph.name}: {', '.join(wrong)} from {name} differ")

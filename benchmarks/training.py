@@ -115,8 +115,8 @@ def main() -> int:
     rows = {}
     for name in NAMES:
         command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        rows[name] = json.loads(done.stdout)
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows[name] = json.loads(process.stdout)
     title = f"dense {options.layers} x {options.width}, batch {options.batch}, {options.device}"
     table = Table(title=title)
     for heading in ("implementation", "ms a step", "times lgir", "peak MB", "times lgir", "loss"):

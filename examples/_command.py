@@ -95,7 +95,7 @@ def _run(
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
-    given = {
+    changes = {
         "k": options.k,
         "widen": options.widen,
         "levels": options.thresholds,
@@ -104,7 +104,7 @@ def _run(
         "learning_rate": options.lr,
         "weight_decay": options.weight_decay,
     }
-    size = replace(size, **{name: value for name, value in given.items() if value is not None})
+    size = replace(size, **{name: value for name, value in changes.items() if value is not None})
     prefix = task.lower().replace("-", "")
     training, test = (
         dataset(load_array(options.data, image), load_array(options.data, f"{prefix}_y_{split}"))
@@ -145,7 +145,7 @@ def _run(
             if curve is not None:
                 curve.follow(progress)
 
-        done = train(
+        trained = train(
             model,
             training,
             recipe,
@@ -153,7 +153,7 @@ def _run(
             follow,
             replan=options.replan,
         )
-    if not done:
+    if not trained:
         print(f"stopped and saved in {working}; run the same command to go on")
         return 1
     soft = accuracy(model, test, hard=False)

@@ -58,9 +58,9 @@ def main(net: str, samples: int, partition: int, workers: int) -> None:
             print(
                 f"{workers} workers: {perf_counter() - start:.3f} s for {samples:,} samples {note}"
             )
-        here = x.compute()
+        in_memory = x.compute()
     start = perf_counter()
-    direct = exe(here)
+    direct = exe(in_memory)
     print(f"this process: {perf_counter() - start:.3f} s")
     if not np.array_equal(mapped, direct):
         raise SystemExit("scores differ")

@@ -1,7 +1,7 @@
 """Trainable layers of differentiable logic gate networks, and the container that saves them whole.
 
 After Petersen et al., NeurIPS 2022 (dense) and 2024 (tree convolutions, OR pooling, residual
-initialisation). In training mode a gate is the expectation over its 16 operations; in eval mode it
+initialization). In training mode a gate is the expectation over its 16 operations; in eval mode it
 is the likeliest one, on hard bits. Tensors are batch first; memory is laid out batch last, so that
 consecutive layers exchange views. `LogicNet.state_dict()` alone is enough for `lgir.lift`.
 """
@@ -183,8 +183,8 @@ class LogicTreeConv2d(_Gates):
             raise ValueError(
                 f"LogicTreeConv2d({self.extra_repr()}) cannot read an input of {tuple(x.shape[1:])}"
             )
-        channel, y, left = self.leaves.unbind(-1)
-        rows = channel * (height * width) + y * width + left
+        channel, y, column = self.leaves.unbind(-1)
+        rows = channel * (height * width) + y * width + column
         grid = _grid(space, (sh * width, sw), x.device)
         if pool is None:
             places = grid.reshape(-1, 1)
@@ -371,12 +371,12 @@ def build_model(architecture: Mapping[str, Any]) -> LogicNet:
     """A network of this architecture, with fresh wiring and weights; load a state_dict into it.
 
     `lgir.frontend.architecture_of(path)` reads the architecture of a checkpoint. Raises LiftError
-    where it is not one, UnknownNameError for an unknown layer.
+    if it is not one, UnknownNameError for an unknown layer.
     """
     try:
         layers = [_build_layer(entry) for entry in architecture["layers"]]
-        given = architecture["input"]
-        return LogicNet(*layers, input_shape=given["shape"], input_dtype=given["dtype"])
+        samples = architecture["input"]
+        return LogicNet(*layers, input_shape=samples["shape"], input_dtype=samples["dtype"])
     except LgirError:
         raise
     except (KeyError, TypeError, ValueError) as error:

@@ -121,9 +121,9 @@ def build_net(name: str, seed: int = 0) -> Graph:
 
 
 def _unknown(name: str) -> UnknownNameError:
-    told = unknown_name("net", name, EXAMPLES)
+    error = unknown_name("net", name, EXAMPLES)
     return UnknownNameError(
-        f"{told}; any dense-<layers>x<width> of width 400, 410, ... and logictreenet-<k> of k 8, "
+        f"{error}; any dense-<layers>x<width> of width 400, 410, ... and logictreenet-<k> of k 8, "
         "16, ... will do"
     )
 

@@ -31,9 +31,9 @@ class Library:
         self.lib = ctypes.CDLL(str(path))
 
     def function(self, name: str, result: Any = ctypes.c_int, *arguments: Any) -> Any:
-        found = self.lib[f"{self.interface.prefix}_{name}"]
-        found.restype, found.argtypes = result, arguments
-        return found
+        symbol = self.lib[f"{self.interface.prefix}_{name}"]
+        symbol.restype, symbol.argtypes = result, arguments
+        return symbol
 
     def workspace(self) -> npt.NDArray[np.uint8]:
         """Garbage, as malloc may give."""
@@ -86,21 +86,21 @@ def kinds_of(graph: Graph) -> list[str]:
 
 
 def expected(graph: Graph, samples: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-    found = lgir.compile(graph, "reference")(*samples)
-    return list(found) if isinstance(found, tuple) else [found]
+    results = lgir.compile(graph, "reference")(*samples)
+    return list(results) if isinstance(results, tuple) else [results]
 
 
 def assert_matches(library: Library, samples: list[npt.NDArray[Any]], **options: Any) -> None:
     want = expected(library.graph, samples)
     for kind in kinds_of(library.graph):
-        code, got = library(kind, [as_kind(kind, x) for x in samples], **options)
+        code, result = library(kind, [as_kind(kind, x) for x in samples], **options)
         assert code == OK
-        for a, b in zip(got, want, strict=True):
+        for a, b in zip(result, want, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def assert_prints(command: list[Any], graph: Graph, x: npt.NDArray[np.uint8]) -> None:
     """The example program, given `x`, prints the scores of the reference."""
-    done = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True)
-    printed = [[float(s) for s in line.split()] for line in done.stdout.decode().splitlines()]
+    process = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True)
+    printed = [[float(s) for s in line.split()] for line in process.stdout.decode().splitlines()]
     np.testing.assert_array_equal(np.array(printed, np.float32), expected(graph, [x])[0])

@@ -123,8 +123,8 @@ class _Conv(nn.Module):
         per_group = self.channels // self.groups
         group = torch.arange(self.num_kernels) * self.groups // self.num_kernels
         channel = torch.randint(0, per_group, shape) + (group * per_group)[None, :, None, None]
-        at = torch.cartesian_prod(*[torch.arange(n) * self.steps()[0] for n in self.space()])
-        moved = [c + a.view(1, 1, -1, 1) for c, a in zip(cell, at.t(), strict=True)]
+        positions = torch.cartesian_prod(*[torch.arange(n) * self.steps()[0] for n in self.space()])
+        moved = [c + a.view(1, 1, -1, 1) for c, a in zip(cell, positions.t(), strict=True)]
         moved.append(channel.expand_as(moved[0]))
         return torch.stack(moved, -1)
 
@@ -256,8 +256,8 @@ class ConvLogicLayer(nn.Module):
         for k, row in enumerate(self.selection.tolist()):
             nets = []
             for leaf in row:
-                channel, y, left = leaf >> 16, leaf >> 8 & 255, leaf & 255
-                rows, columns = y + sh * torch.arange(height), left + sw * torch.arange(width)
+                channel, y, column = leaf >> 16, leaf >> 8 & 255, leaf & 255
+                rows, columns = y + sh * torch.arange(height), column + sw * torch.arange(width)
                 nets.append(x[:, channel][:, rows][:, :, columns])
             for gate in range(self.weights.shape[1]):
                 a, b = nets[2 * gate], nets[2 * gate + 1]

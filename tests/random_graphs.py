@@ -125,23 +125,23 @@ def random_body(
     fanin = np.zeros((gates, k), np.int32)
     table = np.zeros(gates, table_dtype(k))
     recent = float(rng.choice([0.0, 0.7])) if depth_bias is None else depth_bias
-    odd = float(rng.choice([0.0, 0.15, 0.4]))  # share of constants and degenerate tables
+    irregular = float(rng.choice([0.0, 0.15, 0.4]))  # share of constants and degenerate tables
     for g in range(gates):
-        own = FIRST_TAP + num_taps + g
+        gate = FIRST_TAP + num_taps + g
         arity = int(rng.integers(1, k + 1))
-        nets = rng.integers(FIRST_TAP, own, size=arity)
+        nets = rng.integers(FIRST_TAP, gate, size=arity)
         close = rng.random(arity) < recent
-        nets[close] = rng.integers(max(FIRST_TAP, own - 4), own, size=int(close.sum()))
-        constant = rng.random(arity) < odd / 4
+        nets[close] = rng.integers(max(FIRST_TAP, gate - 4), gate, size=int(close.sum()))
+        constant = rng.random(arity) < irregular / 4
         nets[constant] = rng.integers(0, 2, size=int(constant.sum()))
         fanin[g, :arity] = nets
-        table[g] = _random_table(arity, k, odd, rng)
+        table[g] = _random_table(arity, k, irregular, rng)
     nets = rng.integers(FIRST_TAP if num_taps + gates else 0, FIRST_TAP + num_taps + gates, outputs)
     if gates:
         deep = rng.random(outputs) < 0.7
         first = FIRST_TAP + num_taps + gates // 2
         nets[deep] = rng.integers(first, FIRST_TAP + num_taps + gates, size=int(deep.sum()))
-    nets[rng.random(outputs) < odd / 4] = int(rng.integers(2))
+    nets[rng.random(outputs) < irregular / 4] = int(rng.integers(2))
     return Body.build(taps, fanin, table, nets, rank=rank)
 
 
@@ -152,7 +152,7 @@ def layered_graph(seed: int) -> Graph:
     rng = np.random.default_rng(seed)
     taps = int(rng.integers(5, 40))
     fanin, table, layers = [], [], [np.arange(FIRST_TAP, FIRST_TAP + taps)]
-    odd = rng.choice([0.0, 0.02, 0.2])
+    irregular = rng.choice([0.0, 0.02, 0.2])
     for _ in range(int(rng.integers(2, 7))):
         width = int(rng.integers(20, 120))
         below, first = layers[-1], layers[-1][-1] + 1
@@ -161,7 +161,7 @@ def layered_graph(seed: int) -> Graph:
         rows[:, :2] = wires[: 2 * width].reshape(width, 2)
         two = rng.choice(PROPER, width)
         tables = sum((two >> (i >> 1) & 1) << i for i in range(8))  # the third input is ignored
-        strange = np.flatnonzero(rng.random(width) < odd)
+        strange = np.flatnonzero(rng.random(width) < irregular)
         for i in strange:
             kind = rng.integers(5)
             if kind == 0:
@@ -179,7 +179,7 @@ def layered_graph(seed: int) -> Graph:
         table.append(tables)
         layers.append(np.arange(first, first + width))
     inside = np.concatenate(layers[1:-1]) if len(layers) > 2 else np.zeros(0, np.int64)
-    outputs = np.concatenate([layers[-1], inside[rng.random(len(inside)) < odd]])
+    outputs = np.concatenate([layers[-1], inside[rng.random(len(inside)) < irregular]])
     tap_rows = np.stack([np.zeros(taps, np.int64), np.arange(taps)], axis=1)
     body = Body.build(tap_rows, np.concatenate(fanin), np.concatenate(table), outputs)
     b = GraphBuilder(f"layered-{seed}")
@@ -199,16 +199,18 @@ def random_inputs(graph: Graph, n: int, seed: int = 0) -> list[npt.NDArray[Any]]
         if value.dtype == "bit":
             arrays.append(rng.random(shape) < 0.5)
             continue
-        found = [op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs]
-        levels = np.concatenate([np.ravel(x) for x in found] or [np.zeros(1, np.float32)])
+        all_levels = [
+            op.levels for node, op in graph.of_type(Threshold) if value.name in node.inputs
+        ]
+        levels = np.concatenate([np.ravel(x) for x in all_levels] or [np.zeros(1, np.float32)])
         near = rng.choice(levels, size=shape)
         if value.dtype == "u8":
             near = np.clip(np.floor(near) + rng.integers(-1, 2, size=shape), 0, 255)
             far = rng.integers(0, 256, size=shape)
             arrays.append(np.where(rng.random(shape) < 0.7, near, far).astype(np.uint8))
         else:
-            towards = rng.choice(np.array([-np.inf, np.inf], np.float32), size=shape)
-            beside = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, towards))
+            limit = rng.choice(np.array([-np.inf, np.inf], np.float32), size=shape)
+            beside = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, limit))
             far = rng.normal(size=shape).astype(np.float32)
             arrays.append(np.where(rng.random(shape) < 0.6, beside, far).astype(np.float32))
     return arrays
@@ -222,10 +224,10 @@ def all_inputs(graph: Graph) -> list[npt.NDArray[np.bool_]]:
     return [(codes & 1).astype(bool).reshape(-1, *value.shape)]
 
 
-def _random_table(arity: int, k: int, odd: float, rng: np.random.Generator) -> int:
+def _random_table(arity: int, k: int, irregular: float, rng: np.random.Generator) -> int:
     if arity == 2 and rng.random() < 0.7:
-        table = int(rng.choice(_DEGENERATE_TABLES if rng.random() < odd else _SIMPLE_TABLES))
-    elif rng.random() < odd / 2:
+        table = int(rng.choice(_DEGENERATE_TABLES if rng.random() < irregular else _SIMPLE_TABLES))
+    elif rng.random() < irregular / 2:
         table = full_mask(arity) if rng.random() < 0.5 else 0
     else:
         table = int(rng.integers(0, full_mask(arity), dtype=np.uint64, endpoint=True))

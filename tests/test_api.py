@@ -1,4 +1,4 @@
-"""The verbs of the Python API: a misspelt option is an error that suggests the right one."""
+"""The verbs of the Python API: a misspelled option is an error that suggests the right one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GRAPH = build_net("dense-2x400")
         (lambda: lgir.export(GRAPH, "n.blif", guard=True), "format 'blif' .*'guard'.*'guarded'"),
     ],
 )
-def test_a_misspelt_option_is_named_with_the_one_that_was_meant(
+def test_a_misspelled_option_is_named_with_the_one_that_was_meant(
     call: Callable[[], Any], message: str
 ) -> None:
     with pytest.raises(UnknownNameError, match=message) as caught:
@@ -39,7 +39,7 @@ def test_a_misspelt_option_is_named_with_the_one_that_was_meant(
         assert inner not in str(caught.value)
 
 
-def test_a_misspelt_option_of_lifting_is_named_with_the_one_that_was_meant() -> None:
+def test_a_misspelled_option_of_lifting_is_named_with_the_one_that_was_meant() -> None:
     from lgir.frontend.digits import demo_checkpoint
 
     with pytest.raises(LiftError, match=r"'nam'.*'name'"):

@@ -82,11 +82,11 @@ def test_a_batch_of_any_size_is_its_samples_one_by_one(seed: int, n: int) -> Non
     exe = lgir.compile(graph, backend="reference")
     samples = random_inputs(graph, 65, seed)
     whole, part = as_tuple(exe(*samples)), as_tuple(exe(*[x[:n] for x in samples]))
-    for all_, some, name in zip(whole, part, graph.outputs, strict=True):
+    for all_, partial, name in zip(whole, part, graph.outputs, strict=True):
         value = graph.values[name]
-        assert some.shape == (n, *value.shape)
-        assert some.dtype == (bool if value.dtype == "bit" else np.float32)
-        assert np.array_equal(some, all_[:n])
+        assert partial.shape == (n, *value.shape)
+        assert partial.dtype == (bool if value.dtype == "bit" else np.float32)
+        assert np.array_equal(partial, all_[:n])
 
 
 def as_tuple(results: Any) -> tuple[Any, ...]:

@@ -18,8 +18,10 @@ HEAVY = ("torch", "onnx", "google.protobuf", "llvmlite", "networkx", "rich", "cl
 
 def test_importing_lgir_loads_nothing_heavy() -> None:
     code = f"import sys, lgir; print([m for m in {HEAVY!r} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
 
 
 def test_every_public_name_exists() -> None:
@@ -33,8 +35,8 @@ def test_every_public_name_exists() -> None:
         lgir.optimize,
         lgir.compile,
         lgir.bench,
-        lambda given: lgir.export(given, "net.c"),
-        lambda given: lgir.verify(build_net("dense-2x400"), given),
+        lambda graph: lgir.export(graph, "net.c"),
+        lambda graph: lgir.verify(build_net("dense-2x400"), graph),
     ],
 )
 def test_a_path_in_place_of_a_graph_says_how_to_read_it(verb: Callable[[Any], Any]) -> None:

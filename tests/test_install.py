@@ -19,12 +19,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 def test_every_python_package_of_the_tree_is_listed():
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
-    found = {
+    installed = {
         ".".join(file.parent.relative_to(ROOT).parts)
         for folder in ("lgir", "passes", "backends", "frontend")
         for file in (ROOT / folder).rglob("__init__.py")
     }
-    assert listed == {p if p.split(".")[0] == "lgir" else f"lgir.{p}" for p in found}
+    assert listed == {p if p.split(".")[0] == "lgir" else f"lgir.{p}" for p in installed}
 
 
 def test_the_readmes_commands_are_there_to_be_copied():
@@ -37,9 +37,9 @@ def test_the_readmes_commands_are_there_to_be_copied():
 
 
 def run(*command: object, cwd: Path) -> str:
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")

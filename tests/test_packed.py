@@ -67,8 +67,10 @@ def test_random_graphs_take_packed_samples(backend: str, seed: int) -> None:
             lgir.pack(x) if v.dtype == "bit" else x
             for v, x in zip(graph.inputs, samples, strict=True)
         ]
-        got, want = exe(*packed), lgir.compile(graph, "reference")(*samples)
-        for a, b in zip(*((x if isinstance(x, tuple) else (x,)) for x in (got, want)), strict=True):
+        result, want = exe(*packed), lgir.compile(graph, "reference")(*samples)
+        for a, b in zip(
+            *((x if isinstance(x, tuple) else (x,)) for x in (result, want)), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
 
 

@@ -29,8 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "digits.pt").write_bytes(demo_checkpoint().read_bytes())
     np.save(tmp_path / "samples.npy", digits_data()[2])
     np.save(tmp_path / "wide.npy", np.zeros((5, 8, 8), np.uint8))
-    (own,) = (block for block in blocks("python") if block.startswith("# my_passes.py"))
-    (tmp_path / "my_passes.py").write_text(own)
+    (module,) = (block for block in blocks("python") if block.startswith("# my_passes.py"))
+    (tmp_path / "my_passes.py").write_text(module)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -49,8 +49,8 @@ def test_its_python_runs_from_top_to_bottom(folder: Path, capsys: pytest.Capture
 
 
 def test_its_pass_has_ten_lines():
-    (own,) = (block for block in blocks("python") if block.startswith("# my_passes.py"))
-    inner = own[own.index('"""Order') :].splitlines()
+    (module,) = (block for block in blocks("python") if block.startswith("# my_passes.py"))
+    inner = module[module.index('"""Order') :].splitlines()
     assert len(inner) <= 10
 
 

@@ -107,9 +107,9 @@ class Interface:
         self.graph = graph
         self.prefix = prefix
         self.outputs = [graph.values[name] for name in graph.outputs]
-        taken = {"n", "workspace"}
-        self.input_names = [_parameter_name(value.name, taken) for value in graph.inputs]
-        self.output_names = [_parameter_name(value.name, taken) for value in self.outputs]
+        used_names = {"n", "workspace"}
+        self.input_names = [_parameter_name(value.name, used_names) for value in graph.inputs]
+        self.output_names = [_parameter_name(value.name, used_names) for value in self.outputs]
         self.entries = tuple(self._entries())
 
     def _entries(self) -> Iterable[Entry]:
@@ -250,7 +250,7 @@ typedef struct lgir_value {
 """
 
 
-def _parameter_name(name: str, taken: set[str]) -> str:
+def _parameter_name(name: str, used_names: set[str]) -> str:
     """Return a C name that is not in `taken` and means nothing else to a compiler, and take it.
 
     Names in `taken` are in lower case, since macros are in capitals.
@@ -259,9 +259,9 @@ def _parameter_name(name: str, taken: set[str]) -> str:
     if base in _KEYWORDS or _MACROS.match(base) or _USED_INSIDE.match(base):
         base += "_"
     unique, number = base, 2
-    while unique.lower() in taken:
+    while unique.lower() in used_names:
         unique, number = f"{base}_{number}", number + 1
-    taken.add(unique.lower())
+    used_names.add(unique.lower())
     return unique
 
 

@@ -51,13 +51,13 @@ def _live_gates(gates: Sequence[tuple[list[int], int]], read_later: set[int]) ->
 
     The walk goes backwards, because a plane may hold the results of several gates in turn.
     """
-    wanted, live = set(read_later), [False] * len(gates)
+    used_later, live = set(read_later), [False] * len(gates)
     for g in range(len(gates) - 1, -1, -1):
         (*operands, result), table = gates[g]
-        live[g] = result in wanted
+        live[g] = result in used_later
         if live[g]:
-            wanted.remove(result)
-            wanted.update(operands[i] for i in expression_inputs(table, len(operands)))
+            used_later.remove(result)
+            used_later.update(operands[i] for i in expression_inputs(table, len(operands)))
     return live
 
 

@@ -30,6 +30,13 @@ def _samples_are_contiguous(array: Array) -> bool:
     return True
 
 
+def sample_kind(array: Array) -> str:
+    """Return the kind of checked samples: "u8", "f32", or "bits" for rows of 64-bit words."""
+    if array.dtype == np.float32:
+        return "f32"
+    return "bits" if array.dtype == np.uint64 else "u8"
+
+
 def empty_result(value: Value, n: int) -> Array:
     """Return the array that kernels fill for an output: planes per block for bits, or scores."""
     if value.dtype == "bit":

@@ -12,13 +12,18 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
 from lgir.backends.llvm.block_program import BlockProgram
 from lgir.backends.llvm.block_runner import BlockRunner
-from lgir.backends.llvm.call_arrays import empty_result, finished_result, sample_rows
+from lgir.backends.llvm.call_arrays import (
+    empty_result,
+    finished_result,
+    sample_kind,
+    sample_rows,
+)
 from lgir.backends.llvm.costs import step_costs
 from lgir.backends.llvm.jit import assembly
 from lgir.backends.llvm.linked_program import LinkedProgram
@@ -27,7 +32,6 @@ from lgir.backends.llvm.llvm_text import BLOCK
 from lgir.backends.llvm.options import LOWERING_OPTIONS, LlvmOptions
 from lgir.backends.llvm.probe import measure_machine
 from lgir.backends.llvm.single_sample.crossover import MAX_SAMPLES
-from lgir.backends.llvm.single_sample.runner import SingleSampleRunner, sample_kind
 from lgir.backends.llvm.step_timer import time_records
 from lgir.backends.llvm.steps.step_kind import CallForm
 from lgir.backends.llvm.target import resolve_target
@@ -39,6 +43,9 @@ from lgir.ir.simulate import group_scores
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
 from lgir.samples import Array, refuse_samples
+
+if TYPE_CHECKING:
+    from lgir.backends.llvm.single_sample.runner import SingleSampleRunner
 
 
 class LlvmExecutable(Executable):
@@ -151,6 +158,9 @@ class LlvmExecutable(Executable):
 
     def _prepare_single_samples(self) -> None:
         """Compile code for small batches. Threads may do this side by side; one result is kept."""
+        # Few processes run small batches, so only they pay for importing what compiles them.
+        from lgir.backends.llvm.single_sample.runner import SingleSampleRunner
+
         try:
             runner = SingleSampleRunner(self.graph, self.target, self._cache)
         except BackendError:  # the network is too large for it

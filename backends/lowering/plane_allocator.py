@@ -104,8 +104,8 @@ class PlanePool:
             base = self._planes.take(missing)
             self.ranges.append((base, missing))
             self._free = np.concatenate([self._free, np.arange(base, base + missing)])
-        taken, self._free = self._free[:count], self._free[count:]
-        return taken
+        allocated, self._free = self._free[:count], self._free[count:]
+        return allocated
 
     def give(self, planes: Planes) -> None:
         """Take back planes of the pool, (n,)."""

@@ -90,7 +90,7 @@ def find_trails(pairs: Ints) -> Trails:
     return Trails(entered >> 1, (entered & 1).astype(bool), begins, len(starts))
 
 
-def latest_places(freed: Ints, wanted: Ints) -> tuple[Bools, Ints]:
+def latest_places(freed: Ints, needed: Ints) -> tuple[Bools, Ints]:
     """Match rows that want a place with the places that were freed last.
 
     Args:
@@ -104,15 +104,15 @@ def latest_places(freed: Ints, wanted: Ints) -> tuple[Bools, Ints]:
     Free places form a stack, so that freeing and taking pair up as parentheses do: those that are
     neighbors among all that cross one depth.
     """
-    order = np.argsort(np.concatenate([freed, wanted]), kind="stable")
+    order = np.argsort(np.concatenate([freed, needed]), kind="stable")
     frees = order < len(freed)
     depth = np.cumsum(np.where(frees, 1, -1))
     crossed = np.where(frees, depth, depth + 1)
     by_depth = np.argsort(crossed, kind="stable")
     frees, crossed, order = frees[by_depth], crossed[by_depth], order[by_depth]
     pairs = np.flatnonzero(frees[:-1] & ~frees[1:] & (crossed[:-1] == crossed[1:]))
-    has_place = np.zeros(len(wanted), bool)
-    place = np.zeros(len(wanted), np.int64)
+    has_place = np.zeros(len(needed), bool)
+    place = np.zeros(len(needed), np.int64)
     rows = order[pairs + 1] - len(freed)
     has_place[rows], place[rows] = True, order[pairs]
     return has_place, place[has_place]

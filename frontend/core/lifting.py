@@ -124,12 +124,12 @@ def _can_trace(source: Source, options: Mapping[str, Any]) -> bool:
 def _recognize(source: Source) -> str:
     if source.module is not None and not hasattr(source.module, "modules"):
         return _ANY_MODULE  # a function, an exported program, an ONNX model
-    found = [name for name, frontend in FRONTENDS.items() if frontend().recognize(source)]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    matches = [name for name, frontend in FRONTENDS.items() if frontend().recognize(source)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise LiftError(
-            f"{source.label}: could be of {' or '.join(found)}; say which with framework=..."
+            f"{source.label}: could be of {' or '.join(matches)}; say which with framework=..."
         )
     if source.module is not None:
         return _ANY_MODULE

@@ -86,17 +86,17 @@ class OutputChecker:
         """Raise BackendError if outputs of backend `name` on the first `count` samples differ."""
         compared = self.index[: self.count_within(count)]
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        for got, want in zip(outputs, self.expected, strict=True):
-            got, want = np.asarray(got)[compared], want[: len(compared)]
-            if got.shape != want.shape:
-                raise BackendError(f"{name} gives {got.shape}, reference {want.shape}")
-            differs = (got != want).reshape(len(compared), -1).any(axis=1)
+        for result, want in zip(outputs, self.expected, strict=True):
+            result, want = np.asarray(result)[compared], want[: len(compared)]
+            if result.shape != want.shape:
+                raise BackendError(f"{name} gives {result.shape}, reference {want.shape}")
+            differs = (result != want).reshape(len(compared), -1).any(axis=1)
             if differs.any():
                 i = int(np.flatnonzero(differs)[0])
                 raise BackendError(
                     f"outputs of {name} differ from reference in {int(differs.sum())} of "
                     f"{len(compared)} samples, first in sample {int(compared[i])}: "
-                    f"{_short(got[i])} against {_short(want[i])}; no figure is shown for wrong "
+                    f"{_short(result[i])} against {_short(want[i])}; no figure is shown for wrong "
                     "answers"
                 )
 

@@ -147,8 +147,8 @@ class BenchReport:
         if self.preparation and compiled:
             name, seconds = compiled[0]
             steps = {**self.preparation, f"compile ({name})": seconds}
-            spelt = " + ".join(f"{step} {seconds:.2f} s" for step, seconds in steps.items())
-            facts["ready"] = f"{spelt} = [bold]{sum(steps.values()):.2f} s[/]"
+            spelled = " + ".join(f"{step} {seconds:.2f} s" for step, seconds in steps.items())
+            facts["ready"] = f"{spelled} = [bold]{sum(steps.values()):.2f} s[/]"
         return Group(self._table(), facts_grid(facts))
 
     def _table(self) -> Table:

@@ -73,7 +73,7 @@ def run(
     if labels:
         names, results = ["labels"], (exe.predict(*samples, threads=threads),)
     else:
-        scores = exe(*samples, threads=threads)
+        scores: Any = exe(*samples, threads=threads)
         names, results = [*graph.outputs], scores if isinstance(scores, tuple) else (scores,)
     write_arrays(names, results, output)
 

@@ -82,9 +82,11 @@ def _hash_rows(words: Words) -> npt.NDArray[np.uint64]:
     """Return a hash (C,) of rows (C, words), equal for complements and 0 for constants."""
     x = np.where(words[:, :1] & np.uint64(1), ~words, words)
     rng = np.random.default_rng(0)
-    odd = rng.integers(1 << 63, size=words.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    factors = rng.integers(1 << 63, size=words.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
     x = (x ^ x >> np.uint64(31)) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ x >> np.uint64(29)) * odd
+    x = (x ^ x >> np.uint64(29)) * factors
     hashes: npt.NDArray[np.uint64] = (x ^ x >> np.uint64(32)).sum(axis=1, dtype=np.uint64)
     return hashes
 

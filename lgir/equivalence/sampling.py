@@ -61,8 +61,8 @@ def draw_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) -> 
         levels = np.zeros(1, np.float32)
     near: Array = levels[rng.integers(len(levels), size=shape)]
     if value.dtype == "f32":
-        towards = np.where(rng.random(shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
-        near = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, towards))
+        limit = np.where(rng.random(shape) < 0.5, np.float32(-np.inf), np.float32(np.inf))
+        near = np.where(rng.random(shape) < 0.5, near, np.nextafter(near, limit))
         spread = max(float(levels[-1] - levels[0]), 1.0)
         far = rng.uniform(float(levels[0]) - spread, float(levels[-1]) + spread, size=shape)
         return np.where(rng.random(shape) < 0.5, near, far).astype(np.float32)

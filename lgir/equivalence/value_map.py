@@ -142,9 +142,9 @@ class ValueMap:
         """Return which of some elements, taken as taps, imply each other."""
         group = np.concatenate([[-1], self.space.elements()])
         is_input = elements < self.num_inputs
-        own_group = len(group) + sum(value.size for value in self.space.inputs) + elements
-        own_group[is_input] = group[elements[is_input]]
-        return Implications.build(own_group, elements)
+        group_size = len(group) + sum(value.size for value in self.space.inputs) + elements
+        group_size[is_input] = group[elements[is_input]]
+        return Implications.build(group_size, elements)
 
 
 def _literals_of_nets(nets: npt.NDArray[np.int32]) -> ElementLiterals:

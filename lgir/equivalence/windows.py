@@ -1,6 +1,6 @@
 """Truth tables of windows: many pairs of nets compared at once by exhaustive local simulation.
 
-A window starts at two nets and grows towards the taps, first at the gates that only one of the two
+A window starts at two nets and grows toward the taps, first at the gates that only one of the two
 reads, until it has too many leaves. Equal tables over the leaves prove the nets equal; different
 ones refute them if all leaves are taps (exhaustive local simulation, as in mockturtle's
 resubstitution).

@@ -90,8 +90,8 @@ class InputSpace:
         element = np.broadcast_to(np.arange(value.size)[:, None], level.shape)
         kinds = np.unique(known.level)
         keys = known.element * len(kinds) + np.searchsorted(kinds, known.level)
-        wanted = element[~constant] * len(kinds) + np.searchsorted(kinds, level[~constant])
-        nets[~constant] = FIRST_TAP + known.first + np.searchsorted(keys, wanted)
+        pairs = element[~constant] * len(kinds) + np.searchsorted(kinds, level[~constant])
+        nets[~constant] = FIRST_TAP + known.first + np.searchsorted(keys, pairs)
         nets = np.moveaxis(nets.reshape(*value.shape, -1), -1, 1)
         return nets.reshape(-1, *value.shape[1:])
 

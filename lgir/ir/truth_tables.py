@@ -221,8 +221,8 @@ def permute_inputs(tables: IntegerTables, order: Sequence[int]) -> IntegerTables
     """
     k = len(order)
     current, result = list(range(k)), tables
-    for position, wanted in enumerate(order):
-        place = current.index(wanted)
+    for position, variable in enumerate(order):
+        place = current.index(variable)
         if place != position:
             result = swap_inputs(result, k, position, place)
             current[position], current[place] = current[place], current[position]

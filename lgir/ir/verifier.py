@@ -1,6 +1,6 @@
 """The structural verifier: every rule that a graph must obey, checked whenever one is built.
 
-Rules are checked in one vectorised sweep per body, so that verifying costs less than any pass. An
+Rules are checked in one vectorized sweep per body, so that verifying costs less than any pass. An
 error names the graph, the node and the offending entry.
 """
 

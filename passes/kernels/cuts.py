@@ -168,13 +168,13 @@ def _small_cuts(fanin, table, gate, leaves, size, tables, count):  # type: ignor
 
 
 @compiled
-def _has(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
-    """Return whether the first n of `wanted` are a cut already."""
+def _has(leaves, size, count, candidate, n):  # type: ignore[no-untyped-def]
+    """Return whether the first n leaves of `candidate` are a cut already."""
     for c in range(count):
         if size[c] == n:
             same = True
             for i in range(n):
-                same &= leaves[c, i] == wanted[i]
+                same &= leaves[c, i] == candidate[i]
             if same:
                 return True
     return False
@@ -225,14 +225,14 @@ def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[
 
 @compiled
 def recover_area(  # type: ignore[no-untyped-def]
-    leaves, size, tables, count, given, given_size, given_table, arity, fixed, rounds
+    leaves, size, tables, count, initial, initial_size, initial_table, arity, fixed, rounds
 ):
     """Improve a cover: in turn, each net takes the cut that adds the fewest tables to the cover.
 
     Args:
         leaves, size, tables, count: from `priority_cuts`; the free slot is overwritten.
-        given, given_size, given_table: (N, k), (N,) and (N,) the cuts of the cover to improve. A
-            size of -1 says that a net has none, and its first cut is taken.
+        initial, initial_size, initial_table: (N, k), (N,) and (N,) the cuts of the cover to
+            improve. A size of -1 says that a net has none, and its first cut is taken.
         arity, fixed: as for `priority_cuts`.
         rounds: how often to visit every net.
 
@@ -243,11 +243,11 @@ def recover_area(  # type: ignore[no-untyped-def]
     nets = len(arity)
     best, used = np.zeros(nets, np.int64), np.zeros(nets, np.int32)
     for net in range(nets):
-        if given_size[net] >= 0:
+        if initial_size[net] >= 0:
             slot = count[net]
-            for j in range(given_size[net]):
-                leaves[net, slot, j] = given[net, j]
-            size[net, slot], tables[net, slot] = given_size[net], given_table[net]
+            for j in range(initial_size[net]):
+                leaves[net, slot, j] = initial[net, j]
+            size[net, slot], tables[net, slot] = initial_size[net], initial_table[net]
             best[net] = slot
     _count_users(leaves, size, best, arity, fixed, used)
     stack = np.empty(nets + 1, np.int32)
@@ -258,7 +258,7 @@ def recover_area(  # type: ignore[no-untyped-def]
             if used[net]:
                 _dereference(net, best[net], leaves, size, best, arity, used, stack)
             least, chosen = nets + 1, best[net]
-            for cut in range(count[net] + (given_size[net] >= 0)):
+            for cut in range(count[net] + (initial_size[net] >= 0)):
                 area = _reference(net, cut, leaves, size, best, arity, used, stack)
                 _dereference(net, cut, leaves, size, best, arity, used, stack)
                 if area < least:
@@ -336,12 +336,12 @@ def _pair(table):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _covered(leaves, size, count, wanted, n):  # type: ignore[no-untyped-def]
-    """Return whether one of the first cuts has only leaves that are in `wanted`."""
+def _covered(leaves, size, count, candidate, n):  # type: ignore[no-untyped-def]
+    """Return whether one of the first cuts has only leaves that are in `candidate`."""
     for c in range(count):
         i = 0
         for j in range(n):
-            if i < size[c] and leaves[c, i] == wanted[j]:
+            if i < size[c] and leaves[c, i] == candidate[j]:
                 i += 1
         if i == size[c]:
             return True

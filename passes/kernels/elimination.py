@@ -186,9 +186,9 @@ def _composed(
     return table
 
 
-def _columns_of(nets: list[Literals], wanted: Literals) -> Index:
+def _columns_of(nets: list[Literals], columns: Literals) -> Index:
     """(n,) Return the column that holds each wanted net, len(nets) for net 0."""
-    column = np.full(len(wanted), len(nets), np.int64)
+    column = np.full(len(columns), len(nets), np.int64)
     for j, net in enumerate(nets):
-        column[(net == wanted) & (wanted != FALSE)] = j
+        column[(net == columns) & (columns != FALSE)] = j
     return column

@@ -262,11 +262,11 @@ def _build(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _absorb(f, odd_a, odd_b):  # type: ignore[no-untyped-def]
+def _absorb(f, complemented_a, complemented_b):  # type: ignore[no-untyped-def]
     """Return a two-input table with inputs complemented."""
-    if odd_a:
+    if complemented_a:
         f = (f & 12) >> 2 | (f & 3) << 2
-    if odd_b:
+    if complemented_b:
         f = (f & 10) >> 1 | (f & 5) << 1
     return f
 

@@ -174,7 +174,7 @@ def test_senseless_options_are_refused(graph: Graph, options, message):
         bench_graph(graph, ["reference"], **options)
 
 
-def test_a_misspelt_backend_is_told_first(graph: Graph):
+def test_a_misspelled_backend_is_told_first(graph: Graph):
     with pytest.raises(UnknownNameError, match="did you mean 'reference'"):
         bench_graph(graph, ["reference", "refrence"], samples=10)
 

@@ -104,7 +104,7 @@ def test_senseless_sweeps_are_refused(graph: Graph, options):
         sweep_batches(graph, ["reference"], **options)
 
 
-def test_a_misspelt_backend_of_a_sweep_is_told_first(graph: Graph):
+def test_a_misspelled_backend_of_a_sweep_is_told_first(graph: Graph):
     with pytest.raises(UnknownNameError, match="did you mean 'reference'"):
         sweep_batches(graph, ["refrence"], **QUICK)
 

@@ -77,9 +77,9 @@ def test_the_version_is_the_packages():
 
 
 def test_python_m_lgir_is_the_same_program():
-    done = subprocess.run([sys.executable, "-m", "lgir", "--version"], capture_output=True)
-    assert done.stdout.decode().strip() == f"lgir {lgir.__version__}"
-    assert not done.stderr
+    process = subprocess.run([sys.executable, "-m", "lgir", "--version"], capture_output=True)
+    assert process.stdout.decode().strip() == f"lgir {lgir.__version__}"
+    assert not process.stderr
 
 
 def test_help_imports_neither_torch_nor_llvmlite_nor_onnx():
@@ -87,8 +87,10 @@ def test_help_imports_neither_torch_nor_llvmlite_nor_onnx():
         "import sys; from lgir.cli import main; main(['--help'], standalone_mode=False); "
         "print(sorted({'torch', 'llvmlite', 'onnx', 'rich'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.splitlines()[-1] == "[]"
 
 
 def test_text_and_container_and_net_are_the_same_model(folder: Path):
@@ -178,8 +180,8 @@ def test_outputs_of_any_name_are_archived(tmp_path: Path):
     lgir.save(b.build(*outputs), tmp_path / "names.onnx")
     np.save(tmp_path / "x.npy", np.ones((3, 2), bool))
     ok("run", tmp_path / "names.onnx", tmp_path / "x.npy", "-o", tmp_path / "y.npz")
-    with np.load(tmp_path / "y.npz") as found:
-        assert {name: found[name].tolist() for name in found.files} == {
+    with np.load(tmp_path / "y.npz") as arrays:
+        assert {name: arrays[name].tolist() for name in arrays.files} == {
             "file": [[True]] * 3,
             "allow_pickle": [[True]] * 3,
         }
@@ -285,8 +287,8 @@ def test_bench_compares_with_torch_where_the_model_is_one_of_layers(folder: Path
 
 def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch):
     def completed(line: str) -> list[str]:
-        at = str(len(line.split()) - 1)
-        env = {"_LGIR_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": at}
+        last_word = str(len(line.split()) - 1)
+        env = {"_LGIR_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": last_word}
         result = CliRunner().invoke(main, [], prog_name="lgir", env=env)
         return [item.partition(",")[2] for item in result.stdout.split()]
 
@@ -325,9 +327,9 @@ def test_bisect_names_the_pass_that_is_wrong(folder: Path, tmp_path: Path):
     command = ("bisect", folder / "model.onnx", "--load", tmp_path / "wrong.py")
     assert "no pass" in ok(*command, "-p", "default")
     good, broken = tmp_path / "good.onnx", tmp_path / "broken.onnx"
-    found = cli(*command, "-p", "fold,flip-first-layer,dce", "--before", good, "--after", broken)
-    assert (found.exit_code, found.stderr) == (1, "")
-    assert "'flip-first-layer'" in found.stdout
+    result = cli(*command, "-p", "fold,flip-first-layer,dce", "--before", good, "--after", broken)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert "'flip-first-layer'" in result.stdout
     assert cli("verify", folder / "model.onnx", good).exit_code == 0
     assert cli("verify", folder / "model.onnx", broken).exit_code == 1
     wrong = cli("opt", *command[1:], "-p", "flip-first-layer")

@@ -44,9 +44,12 @@ def refuted(a: Graph, b: Graph) -> Verdict:
     assert verdict.equivalent is False, verdict
     x = [value[None] for value in verdict.counterexample.inputs]
     left, right = (lgir.compile(g, "reference")(*x) for g in (a, b))
-    at = (0, *verdict.counterexample.index)
-    assert (left[at], right[at]) == (verdict.counterexample.left, verdict.counterexample.right)
-    assert left[at] != right[at]
+    position = (0, *verdict.counterexample.index)
+    assert (left[position], right[position]) == (
+        verdict.counterexample.left,
+        verdict.counterexample.right,
+    )
+    assert left[position] != right[position]
     return verdict
 
 

@@ -180,17 +180,17 @@ def test_the_unrolled_netlist_computes_what_the_graph_does():
         netlist = unroll_graph(graph, space)
         samples = draw_samples(graph, 70, seed)
         planes = space.planes(samples)
-        back = space.samples(unpack_planes(planes, 70))
-        assert np.array_equal(space.planes(back), planes), seed
+        unpacked = space.samples(unpack_planes(planes, 70))
+        assert np.array_equal(space.planes(unpacked), planes), seed
         nets = evaluate_body(netlist.body, planes)
         scores = lgir.compile(graph, "reference")(*samples)
         scores = scores if isinstance(scores, tuple) else (scores,)
         for out, expected in zip(netlist.outputs, scores, strict=True):
-            found = unpack_planes(nets[out.nets], 70)
+            bits = unpack_planes(nets[out.nets], 70)
             if out.op is not None:
-                count = found.reshape(70, out.op.groups, -1).sum(-1).astype(np.float32)
-                found = (count + np.float32(out.op.beta)) / np.float32(out.op.tau)
-            assert np.array_equal(found.reshape(expected.shape), expected), seed
+                count = bits.reshape(70, out.op.groups, -1).sum(-1).astype(np.float32)
+                bits = (count + np.float32(out.op.beta)) / np.float32(out.op.tau)
+            assert np.array_equal(bits.reshape(expected.shape), expected), seed
 
 
 def test_thresholds_that_no_byte_tells_apart_are_no_variables():

@@ -76,17 +76,17 @@ def test_windows_prove_and_refute_only_what_is_so():
         literal[1] = 1
         x, y = np.random.default_rng(seed).choice(literal, (2, 200))
         y ^= np.arange(200, dtype=np.int32) & 1
-        equal, found = WindowTables(body, literal, implications).compare(x, y)
+        equal, differences = WindowTables(body, literal, implications).compare(x, y)
         same = (of_literals(nets, x) == of_literals(nets, y)).all(axis=0)
         assert not (equal & ~same).any(), seed
         proved += int((equal & (x != y)).sum())
-        for pair, leaves, given in found:
+        for pair, leaves, assignment in differences:
             assert not same[pair]
             assert (leaves < body.first_gate).all()
-            chosen = (nets[:, leaves] == given).all(axis=1)
+            chosen = (nets[:, leaves] == assignment).all(axis=1)
             assert chosen.any()
-            there = of_literals(nets[chosen], np.array([x[pair], y[pair]]))
-            assert (there[:, 0] != there[:, 1]).any(), seed
+            truth = of_literals(nets[chosen], np.array([x[pair], y[pair]]))
+            assert (truth[:, 0] != truth[:, 1]).any(), seed
             refuted += 1
     assert proved > 100
     assert refuted > 1000

@@ -50,9 +50,9 @@ def test_written_netlists_read_back_equal():
         if graph.values[name].dtype != "bit":
             continue
         graph = replace(graph, outputs=(name,))
-        back = parse_blif(dumps_blif(graph))
-        assert back.inputs == graph.inputs
-        assert lgir.verify(graph, back, method="exhaustive").equivalent is True, seed
+        parsed = parse_blif(dumps_blif(graph))
+        assert parsed.inputs == graph.inputs
+        assert lgir.verify(graph, parsed, method="exhaustive").equivalent is True, seed
 
 
 def test_constants_and_buffers_as_outputs():

@@ -385,16 +385,18 @@ def test_nothing_but_text_is_saved_as_a_name() -> None:
 def mutated(draw: st.DrawFn) -> bytes:
     data = bytearray(to_bytes(random_graph(draw(st.integers(0, 20)))))
     for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(data)))
+        position = draw(st.integers(0, len(data)))
         match draw(st.integers(0, 3)):
             case 0:
-                data[at : at + 1] = bytes([draw(st.integers(0, 255))])
+                data[position : position + 1] = bytes([draw(st.integers(0, 255))])
             case 1:
-                del data[at : at + draw(st.integers(1, 8))]
+                del data[position : position + draw(st.integers(1, 8))]
             case 2:
-                data[at:at] = draw(st.binary(max_size=8))
+                data[position:position] = draw(st.binary(max_size=8))
             case _:
-                data[at : at + 4] = struct.pack("<i", draw(st.integers(-(2**31), 2**31 - 1)))
+                data[position : position + 4] = struct.pack(
+                    "<i", draw(st.integers(-(2**31), 2**31 - 1))
+                )
     return bytes(data)
 
 

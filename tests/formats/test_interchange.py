@@ -42,8 +42,8 @@ def bits_only(seed: int) -> Graph:
 def test_aiger_reads_back_equal():
     for seed in range(60):
         graph = bits_only(seed)
-        back = parse_aiger(dump_aiger(graph))
-        assert lgir.verify(graph, back, method="exhaustive").equivalent is True, seed
+        parsed = parse_aiger(dump_aiger(graph))
+        assert lgir.verify(graph, parsed, method="exhaustive").equivalent is True, seed
 
 
 def test_aiger_of_a_small_net_is_as_the_format_says():
@@ -78,9 +78,9 @@ def test_a_missing_file(tmp_path):
 
 
 @given(st.binary(max_size=40), st.integers(0, 60))
-def test_damaged_aiger_never_crashes(noise, at):
+def test_damaged_aiger_never_crashes(noise, position):
     data = bytearray(dump_aiger(bits_only(3)))
-    data[at : at + len(noise)] = noise
+    data[position : position + len(noise)] = noise
     try:
         graph = parse_aiger(bytes(data))
     except FormatError:
@@ -107,11 +107,11 @@ def test_abc_finds_aiger_and_blif_equivalent(tmp_path):
 def test_netlists_go_out_and_come_in_on_the_command_line(ending, tmp_path):
     graph = bits_only(5)
     lgir.save(graph, tmp_path / "net.onnx")
-    netlist, back = tmp_path / f"net.{ending}", tmp_path / "back.onnx"
+    netlist, reread = tmp_path / f"net.{ending}", tmp_path / "back.onnx"
     run = CliRunner().invoke
     assert run(main, ["export", str(tmp_path / "net.onnx"), "-o", str(netlist)]).exit_code == 0
-    assert run(main, ["opt", str(netlist), "-o", str(back)]).exit_code == 0
-    assert lgir.verify(graph, lgir.load(back), method="exhaustive").equivalent is True
+    assert run(main, ["opt", str(netlist), "-o", str(reread)]).exit_code == 0
+    assert lgir.verify(graph, lgir.load(reread), method="exhaustive").equivalent is True
 
 
 def test_netlists_on_stdout():
@@ -158,13 +158,13 @@ def interpreted(text: str, x: list[int]) -> list[int]:
         return eval(expression, {}, names) & 1
 
     for line in text.splitlines()[1:-1]:
-        if found := re.fullmatch(r"  localparam \[\d+:0\] (\w+) = \d+'h(\w+);", line):
-            names[found[1]] = int(found[2], 16)
-        elif found := re.fullmatch(r"  wire (\w+) = (.*);", line):
-            names[found[1]] = value(found[2])
+        if match := re.fullmatch(r"  localparam \[\d+:0\] (\w+) = \d+'h(\w+);", line):
+            names[match[1]] = int(match[2], 16)
+        elif match := re.fullmatch(r"  wire (\w+) = (.*);", line):
+            names[match[1]] = value(match[2])
         else:
-            found = re.fullmatch(r"  assign y\[(\d+)\] = (.*);", line)
-            y[int(found[1])] = value(found[2])
+            match = re.fullmatch(r"  assign y\[(\d+)\] = (.*);", line)
+            y[int(match[1])] = value(match[2])
     return [y[i] for i in range(len(y))]
 
 

@@ -116,12 +116,12 @@ def decoder(c: Netlist) -> None:
 
 
 def priority(c: Netlist) -> None:
-    free, found = None, [c.gate("") for _ in range(4)]
+    free, remainder = None, [c.gate("") for _ in range(4)]
     for i, request in enumerate(c.input("r", 16)):
         first = request if free is None else c.land(request, free)
         free = c.gate("0", request) if free is None else c.gate("10", free, request)
-        found = [c.lor(x, first) if i >> j & 1 else x for j, x in enumerate(found)]
-    c.output(*found, free)
+        remainder = [c.lor(x, first) if i >> j & 1 else x for j, x in enumerate(remainder)]
+    c.output(*remainder, free)
 
 
 def voter(c: Netlist) -> None:
@@ -166,9 +166,9 @@ def check(build: Callable[[Netlist], None], folder: Path, pipelines: tuple[str, 
     for passes in pipelines:
         after, _ = lgir.optimize(graph, passes)
         write_blif(after, folder / "after.blif")
-        back = read_blif(folder / "after.blif")
-        assert back.inputs == graph.inputs
-        verdict = lgir.verify(graph, back, method="sat")
+        reread = read_blif(folder / "after.blif")
+        assert reread.inputs == graph.inputs
+        verdict = lgir.verify(graph, reread, method="sat")
         assert verdict.equivalent is True, (passes, str(verdict))
         if ABC is not None:
             answer = subprocess.run(

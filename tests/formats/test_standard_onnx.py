@@ -25,14 +25,14 @@ def run(graph, path, count=100):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    found = session.run(None, {v.name: x for v, x in zip(graph.inputs, samples, strict=True)})
+    results = session.run(None, {v.name: x for v, x in zip(graph.inputs, samples, strict=True)})
     expected = lgir.compile(graph, backend="reference")(*samples)
-    return found, expected if isinstance(expected, tuple) else (expected,), model
+    return results, expected if isinstance(expected, tuple) else (expected,), model
 
 
 def check_equal(graph, path):
-    found, expected, model = run(graph, path)
-    for left, right in zip(found, expected, strict=True):
+    results, expected, model = run(graph, path)
+    for left, right in zip(results, expected, strict=True):
         assert left.dtype == right.dtype
         assert np.array_equal(left, right)
     return model

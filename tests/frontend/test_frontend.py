@@ -27,7 +27,7 @@ from lgir.frontend.layers import (
 torch.set_num_threads(1)
 
 
-def randomise(module, seed=0):
+def randomize(module, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         nn.init.normal_(parameter, generator=generator)
@@ -37,8 +37,8 @@ def randomise(module, seed=0):
 def assert_same_outputs(graph, model, x):
     with torch.no_grad():
         expected = model(x).numpy()
-    got = lgir.compile(graph, backend="reference")(x.numpy())
-    np.testing.assert_array_equal(got, expected)
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(scores, expected)
 
 
 def conv_net(seed, shape=(2, 9, 7), **conv):
@@ -47,7 +47,7 @@ def conv_net(seed, shape=(2, 9, 7), **conv):
     layer = LogicTreeConv2d(shape[0], 12, **conv)
     size = layer(torch.zeros(1, *shape)).flatten(1).shape[1]
     net = LogicNet(layer, nn.Flatten(), LogicDense(size, 36), GroupSum(6, 3), input_shape=shape)
-    return randomise(net, seed)
+    return randomize(net, seed)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -77,7 +77,7 @@ def test_deep_networks_with_thresholds_lift_exactly(dtype, kernel, stride):
     ]
     size = nn.Sequential(*layers)(torch.zeros(1, 2, 11, 12)).flatten(1).shape[1]
     head = [nn.Flatten(), LogicDense(size, 90), LogicDense(90, 50), GroupSum(10, 7, 0.5)]
-    net = randomise(LogicNet(*layers, *head, input_shape=(2, 11, 12), input_dtype=dtype))
+    net = randomize(LogicNet(*layers, *head, input_shape=(2, 11, 12), input_dtype=dtype))
     x = torch.randint(0, 256, (65, 2, 11, 12), dtype=torch.uint8)
     graph = lgir.lift(net)
     assert graph.inputs[0].dtype == dtype
@@ -95,7 +95,7 @@ def test_each_layer_is_one_node():
 
 
 def test_a_network_without_scores_gives_bits():
-    net = randomise(LogicNet(LogicDense(8, 20), input_shape=(8,)))
+    net = randomize(LogicNet(LogicDense(8, 20), input_shape=(8,)))
     graph = lgir.lift(net)
     assert graph.values[graph.outputs[0]].type == "bit[20]"
     assert_same_outputs(graph, net, torch.randint(0, 2, (40, 8)).bool())
@@ -186,8 +186,8 @@ def test_flipped_bytes_never_crash(tmp_path):
     messages = []
     for _ in range(60):
         bad = bytearray(good)
-        for at in rng.integers(len(bad), size=8):
-            bad[at] = rng.integers(256)
+        for position in rng.integers(len(bad), size=8):
+            bad[position] = rng.integers(256)
         path.write_bytes(bad)
         try:
             lgir.lift(path)  # damage to a weight's value cannot be seen

@@ -40,7 +40,7 @@ def sixteen_ways(a, b):
     )  # fmt: skip
 
 
-def randomise(module, seed=0):
+def randomize(module, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
         nn.init.normal_(parameter, generator=generator)
@@ -54,7 +54,7 @@ def test_the_multilinear_basis_equals_all_sixteen_operations():
 
 
 def test_soft_dense_is_the_expectation_over_operations():
-    layer = randomise(LogicDense(12, 30, seed=1))
+    layer = randomize(LogicDense(12, 30, seed=1))
     x = torch.rand(7, 12)
     a, b = x[:, layer.indices[0]], x[:, layer.indices[1]]
     expected = (layer.weight.softmax(-1) * sixteen_ways(a, b)).sum(-1)
@@ -62,7 +62,7 @@ def test_soft_dense_is_the_expectation_over_operations():
 
 
 def test_hard_dense_is_the_likeliest_operation():
-    layer = randomise(LogicDense(12, 30, seed=1)).eval()
+    layer = randomize(LogicDense(12, 30, seed=1)).eval()
     x = torch.randint(0, 2, (20, 12)).float()
     a, b = x[:, layer.indices[0]], x[:, layer.indices[1]]
     pick = layer.weight.argmax(-1).expand(20, 30).unsqueeze(-1)
@@ -83,7 +83,7 @@ def test_tree_gradients_match_finite_differences(monkeypatch, block):
 
 
 def test_straight_through_computes_hard_gates_and_passes_soft_gradients():
-    layer = randomise(LogicDense(12, 30, seed=1))
+    layer = randomize(LogicDense(12, 30, seed=1))
     x = torch.randint(0, 2, (20, 12)).float()
     soft = torch.autograd.grad(layer(x).sum(), layer.weight)[0]
     layer.straight_through = True
@@ -138,7 +138,7 @@ def test_pool_gradient_goes_to_one_of_equal_inputs():
     assert x.grad.sum() == 1
 
 
-def test_residual_initialisation_passes_the_first_input_on():
+def test_residual_initialization_passes_the_first_input_on():
     layer = LogicDense(16, 16, seed=0)
     probability = layer.weight.softmax(-1)[:, 3]
     assert torch.all((probability > 0.9) & (probability < 0.92))
@@ -175,7 +175,7 @@ def test_seeds_and_the_global_generator_decide_the_wiring():
     ("depth", "stride", "padding"), list(itertools.product([1, 2, 3], [1, 2], [0, (1, 2)]))
 )
 def test_convolution_equals_gate_by_gate_evaluation(depth, stride, padding):
-    layer = randomise(
+    layer = randomize(
         LogicTreeConv2d(
             4, 6, depth=depth, stride=stride, padding=padding, receptive_field=(3, 2), groups=2
         )
@@ -186,8 +186,10 @@ def test_convolution_equals_gate_by_gate_evaluation(depth, stride, padding):
     height, width = (7 + 2 * ph - 3) // stride + 1, (5 + 2 * pw - 2) // stride + 1
     out = layer(x)
     assert out.shape == (3, 6, height, width)
-    for k, y, left in itertools.product(range(6), range(height), range(width)):
-        nets = [padded[:, c, y * stride + dy, left * stride + dx] for c, dy, dx in layer.leaves[k]]
+    for k, y, column in itertools.product(range(6), range(height), range(width)):
+        nets = [
+            padded[:, c, y * stride + dy, column * stride + dx] for c, dy, dx in layer.leaves[k]
+        ]
         gate = 0
         while len(nets) > 1:
             pairs = list(zip(nets[::2], nets[1::2], strict=True))
@@ -195,14 +197,14 @@ def test_convolution_equals_gate_by_gate_evaluation(depth, stride, padding):
             for a, b in pairs:
                 nets.append(sixteen_ways(a, b)[:, layer.weight[k, gate].argmax()])
                 gate += 1
-        assert torch.equal(out[:, k, y, left], nets[0])
+        assert torch.equal(out[:, k, y, column], nets[0])
 
 
 def test_thermometer_is_strict_and_feature_major():
     x = torch.tensor([[3, 8], [4, 7]], dtype=torch.uint8)
     assert Thermometer([3, 7])(x).tolist() == [[0, 0, 1, 1], [1, 0, 1, 0]]
-    own = Thermometer([[3, 7], [7, 100]])
-    assert own(x).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    thermometer = Thermometer([[3, 7], [7, 100]])
+    assert thermometer(x).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     assert Thermometer.even(3).levels.tolist() == [63.75, 127.5, 191.25]
 
 
@@ -233,7 +235,7 @@ def tiny_net():
 
 
 def test_state_dict_alone_rebuilds_the_network(tmp_path):
-    model = randomise(tiny_net()).eval()
+    model = randomize(tiny_net()).eval()
     torch.save(model.state_dict(), tmp_path / "net.pt")
     rebuilt = build_model(architecture_of(tmp_path / "net.pt"))
     rebuilt.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True), strict=True)
@@ -300,13 +302,13 @@ def test_training_lowers_the_loss():
     model = LogicNet(LogicDense(16, 64), LogicDense(64, 32), GroupSum(2, 4), input_shape=(16,))
     x = torch.randint(0, 2, (256, 16)).float()
     y = (x[:, :3].sum(1) > 1).long()
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     losses = []
     for _ in range(80):
         loss = nn.functional.cross_entropy(model(x), y)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert math.isfinite(losses[-1])
     assert losses[-1] < 0.5 * losses[0]

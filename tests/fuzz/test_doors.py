@@ -30,5 +30,5 @@ def test_only_errors_of_lgir_leave_a_door(name):
 @pytest.mark.slow
 def test_thousands_of_inputs_per_door_stay_within_time_and_memory():
     command = [sys.executable, str(ROOT / "benchmarks" / "fuzz.py"), "--inputs", "20000"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, timeout=3600)
+    assert process.returncode == 0, process.stdout + process.stderr

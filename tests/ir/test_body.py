@@ -30,8 +30,8 @@ def test_levels_of_random_bodies(seed: int) -> None:
 def test_levels_of_long_bodies(reach: int) -> None:
     """Several chunks of gates, from one chain to shallow; both ways of settling a chunk."""
     n, rng = 20_000, np.random.default_rng(reach)
-    own = np.arange(4, n + 4)[:, None]
-    fanin = np.maximum(0, own - rng.integers(1, reach + 1, size=(n, 2)))
+    gates = np.arange(4, n + 4)[:, None]
+    fanin = np.maximum(0, gates - rng.integers(1, reach + 1, size=(n, 2)))
     body = Body.build([[0, 0], [0, 1]], fanin, np.full(n, XOR), [n + 3])
     assert body.levels().tolist() == naive_levels(body)
 

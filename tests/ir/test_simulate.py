@@ -32,11 +32,11 @@ def naive_node(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
         x, levels = inputs[0], op.levels
         channels, *rest = x.shape
         out = np.zeros((channels * op.num_levels, *rest), bool)
-        for at in np.ndindex(*x.shape):
+        for index in np.ndindex(*x.shape):
             for level in range(op.num_levels):
-                bound = levels[(*at[: levels.ndim - 1], level)]
-                bit = np.float32(x[at]) > bound
-                out[(at[0] * op.num_levels + level, *at[1:])] = bit
+                bound = levels[(*index[: levels.ndim - 1], level)]
+                bit = np.float32(x[index]) > bound
+                out[(index[0] * op.num_levels + level, *index[1:])] = bit
         return out
     if isinstance(op, Logic):
         out = np.zeros((len(op.body.outputs), *op.space), bool)
@@ -56,10 +56,10 @@ def naive_node(node: Node, inputs: list[np.ndarray]) -> np.ndarray:
 def naive_body(op: Logic, inputs: list[np.ndarray], position: tuple[int, ...]) -> list[int]:
     nets = [0, 1]
     for source, channel, *offset in op.body.taps.tolist():
-        at = [p * s + d for p, s, d in zip(position, op.stride, offset, strict=True)]
+        coordinates = [p * s + d for p, s, d in zip(position, op.stride, offset, strict=True)]
         plane = inputs[source][channel]
-        inside = all(0 <= x < size for x, size in zip(at, plane.shape, strict=True))
-        nets.append(int(plane[tuple(at)]) if inside else 0)
+        inside = all(0 <= x < size for x, size in zip(coordinates, plane.shape, strict=True))
+        nets.append(int(plane[tuple(coordinates)]) if inside else 0)
     for table, operands in zip(op.body.table.tolist(), op.body.fanin.tolist(), strict=True):
         index = 0
         for x in operands:
@@ -77,13 +77,13 @@ def test_every_value_of_random_graphs(seed: int) -> None:
         v.name: pack_planes(samples[v.name].astype(bool)) if v.dtype == "bit" else samples[v.name]
         for v in graph.inputs
     }
-    found = evaluate(graph, packed, n)
+    values = evaluate(graph, packed, n)
     for i in range(n):
         expected = naive(graph, {name: x[i] for name, x in samples.items()})
         for name, value in graph.values.items():
-            got = unpack_planes(found[name], n) if value.dtype == "bit" else found[name]
-            assert np.array_equal(got[i], expected[name]), name
-            assert got[i].shape == value.shape
+            result = unpack_planes(values[name], n) if value.dtype == "bit" else values[name]
+            assert np.array_equal(result[i], expected[name]), name
+            assert result[i].shape == value.shape
 
 
 def samples_by_name(graph: Graph, n: int, seed: int) -> dict[str, Any]:
@@ -130,9 +130,9 @@ def test_tap_index_against_loops(data: st.DataObject, rank: int) -> None:
     expected = np.full((len(taps), op.positions), sum(sizes))
     for t, (source, channel, *offset) in enumerate(taps):
         for p, position in enumerate(itertools.product(*map(range, space))):
-            at = [x * s + d for x, s, d in zip(position, stride, offset, strict=True)]
-            if all(0 <= x < size for x, size in zip(at, shapes[source][1:], strict=True)):
-                index = np.ravel_multi_index((channel, *at), shapes[source])
+            coordinates = [x * s + d for x, s, d in zip(position, stride, offset, strict=True)]
+            if all(0 <= x < size for x, size in zip(coordinates, shapes[source][1:], strict=True)):
+                index = np.ravel_multi_index((channel, *coordinates), shapes[source])
                 expected[t, p] = sum(sizes[:source]) + index
     assert np.array_equal(tap_index(op, shapes), expected)
 

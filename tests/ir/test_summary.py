@@ -68,9 +68,9 @@ def test_logictreenet_counts_are_those_of_its_architecture() -> None:
 def test_random_graphs_add_up_and_go_to_json(seed: int) -> None:
     summary = lgir.summarize(random_graph(seed))
     assert sum(summary.operations.values()) == summary.gates
-    found = json.loads(json.dumps(summary.to_dict()))
-    assert [n["gates"] for n in found["nodes"]] == [n.gates for n in summary.nodes]
-    assert found["nodes"][-1]["inputs"] == list(summary.nodes[-1].inputs)
+    decoded = json.loads(json.dumps(summary.to_dict()))
+    assert [n["gates"] for n in decoded["nodes"]] == [n.gates for n in summary.nodes]
+    assert decoded["nodes"][-1]["inputs"] == list(summary.nodes[-1].inputs)
 
 
 def test_the_table_fits_80_columns_and_shows_the_figures() -> None:

@@ -1,4 +1,4 @@
-"""Truth tables against definitions spelt out bit by bit."""
+"""Truth tables against definitions spelled out bit by bit."""
 
 from __future__ import annotations
 
@@ -192,13 +192,14 @@ def test_dropping_the_first_input_moves_the_others_up(case: tuple[int, int, int]
 
 def test_narrow_tables_takes_each_gate_over_its_own_inputs() -> None:
     arity = np.array([0, 1, 2, 3])
-    own = [1, 0b01, XOR, 0b1110_1000]
+    tables = [1, 0b01, XOR, 0b1110_1000]
     wide = [
-        widen_table(np.array([t], table_dtype(n)), n, 3)[0] for t, n in zip(own, arity, strict=True)
+        widen_table(np.array([t], table_dtype(n)), n, 3)[0]
+        for t, n in zip(tables, arity, strict=True)
     ]
     narrow = narrow_tables(np.array(wide), 3, arity)
     assert narrow.dtype == np.uint64
-    assert narrow.tolist() == own
+    assert narrow.tolist() == tables
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -86,32 +86,32 @@ def test_a_graph_exports_to_networkx() -> None:
     b = lgir.GraphBuilder("g")
     x, z = b.input("x", "bit", (2,)), b.input("z", "bit", (1,))
     y = b.logic([x, z], Body.build([[0, 0], [1, 0]], [[2, 3]], [0b0110], [4]), name="y")
-    found = lgir.to_networkx(b.build(b.group_sum(y, 1, name="s"), y))
-    assert networkx.is_directed_acyclic_graph(found)
-    assert sorted(found.edges(data="input")) == [("x", "y", 0), ("y", "s", 0), ("z", "y", 1)]
-    assert found.nodes["y"]["op_type"] == "Logic"
-    assert found.nodes["y"]["gates"] == 1
-    assert found.nodes["x"]["type"] == "bit[2]"
-    assert {name: found.nodes[name]["outputs"] for name in found} == {
+    graph = lgir.to_networkx(b.build(b.group_sum(y, 1, name="s"), y))
+    assert networkx.is_directed_acyclic_graph(graph)
+    assert sorted(graph.edges(data="input")) == [("x", "y", 0), ("y", "s", 0), ("z", "y", 1)]
+    assert graph.nodes["y"]["op_type"] == "Logic"
+    assert graph.nodes["y"]["gates"] == 1
+    assert graph.nodes["x"]["type"] == "bit[2]"
+    assert {name: graph.nodes[name]["outputs"] for name in graph} == {
         "x": [], "z": [], "y": [1], "s": [0]
     }  # fmt: skip
 
 
 def test_a_body_exports_to_networkx() -> None:
-    found = lgir.to_networkx(BODY)
-    assert sorted(found) == [1, 2, 3, 4, 5, 6, 7]  # False is not in use
-    assert sorted((a, b) for a, b, _ in found.in_edges(6, keys=True)) == [(2, 6), (4, 6), (5, 6)]
-    assert found.nodes[6] == {
+    graph = lgir.to_networkx(BODY)
+    assert sorted(graph) == [1, 2, 3, 4, 5, 6, 7]  # False is not in use
+    assert sorted((a, b) for a, b, _ in graph.in_edges(6, keys=True)) == [(2, 6), (4, 6), (5, 6)]
+    assert graph.nodes[6] == {
         "op_type": "lut 0x17", "table": 0x17, "label": "%6 = lut 0x17", "outputs": [0]
     }  # fmt: skip
-    assert found.nodes[2]["label"] == "%2 = 0[3,-1,0]"
-    depth = networkx.dag_longest_path_length(found, weight=None, default_weight=1)
+    assert graph.nodes[2]["label"] == "%2 = 0[3,-1,0]"
+    depth = networkx.dag_longest_path_length(graph, weight=None, default_weight=1)
     assert depth == BODY.levels().max()
 
 
 def test_a_gate_that_reads_a_net_twice_keeps_both_edges() -> None:
-    found = lgir.to_networkx(Body.build([[0, 0]], [[2, 2]], [0b0110], [3]))
-    assert sorted(found.edges(data="input")) == [(2, 3, 0), (2, 3, 1)]
+    graph = lgir.to_networkx(Body.build([[0, 0]], [[2, 2]], [0b0110], [3]))
+    assert sorted(graph.edges(data="input")) == [(2, 3, 0), (2, 3, 1)]
 
 
 def test_large_graphs_are_not_exported() -> None:

@@ -36,5 +36,5 @@ def test_a_pass_turns_the_graph_before_into_the_graph_after(case, request):
 
 def test_every_pass_of_the_project_has_a_case():
     covered = {pipeline_of(case).partition(",")[0].partition("{")[0] for case in CASES}
-    own = {name for name, run in PASSES.items() if run.__module__.startswith("lgir.passes.")}
-    assert own - {"fraig"} == covered
+    builtin = {name for name, run in PASSES.items() if run.__module__.startswith("lgir.passes.")}
+    assert builtin - {"fraig"} == covered

@@ -29,8 +29,8 @@ PASSES = (
 
 
 def outputs(graph):
-    found = lgir.compile(graph, "reference")(*all_inputs(graph))
-    return found if isinstance(found, tuple) else (found,)
+    results = lgir.compile(graph, "reference")(*all_inputs(graph))
+    return results if isinstance(results, tuple) else (results,)
 
 
 ORDERS = list(product(PASSES, repeat=2))

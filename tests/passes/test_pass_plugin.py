@@ -35,24 +35,24 @@ def lgir(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPr
 
 
 def test_it_is_listed_with_its_options(environment: dict[str, str]) -> None:
-    found = lgir(environment, "passes", "--json")
-    assert found.returncode == 0, found.stderr
-    assert "reverse-outputs-twice" in found.stdout
-    assert "Turn the outputs of every body around" in found.stdout
+    listed = lgir(environment, "passes", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "reverse-outputs-twice" in listed.stdout
+    assert "Turn the outputs of every body around" in listed.stdout
 
 
 def test_it_runs_and_is_verified(environment: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     arguments = ["opt", "--net", "dense-2x400", "-p", "reverse-outputs-twice,dce", "-o", str(out)]
-    done = lgir(environment, *arguments, "--json")
-    assert done.returncode == 0, done.stderr
+    result = lgir(environment, *arguments, "--json")
+    assert result.returncode == 0, result.stderr
     assert out.exists()
-    assert "reverse-outputs-twice" in json.dumps(json.loads(done.stdout))
+    assert "reverse-outputs-twice" in json.dumps(json.loads(result.stdout))
 
 
 def test_it_is_caught_when_it_breaks_the_graph(environment: dict[str, str]) -> None:
     arguments = ["opt", "--net", "dense-2x400", "-p", "reverse-outputs-twice{times=1}", "-o", "-"]
-    done = lgir(environment, *arguments)
-    assert done.returncode == 2
-    assert "reverse-outputs-twice" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    result = lgir(environment, *arguments)
+    assert result.returncode == 2
+    assert "reverse-outputs-twice" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -105,10 +105,10 @@ def test_deep_random_bodies_collapse():
     before = after = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        own = 10 + np.arange(150)
-        fanin = rng.integers(np.maximum(2, own - 14), own, size=(2, 150)).T
+        nets = 10 + np.arange(150)
+        fanin = rng.integers(np.maximum(2, nets - 14), nets, size=(2, 150)).T
         operations = [NAME_TO_TABLE[name] for name in ("and", "or", "xor", "nand", "gt", "le")]
-        graph = flat(fanin, rng.choice(operations, 150), own[-12:], 8)
+        graph = flat(fanin, rng.choice(operations, 150), nets[-12:], 8)
         graph, _ = lgir.optimize(graph, "fix(fold,cse,dce)", verify=None)
         before += gates(graph)
         after += gates(rewritten(graph))
@@ -156,13 +156,13 @@ def test_structures_are_right_and_classes_as_many_as_knuth_counts():
     inputs = (0xAAAA, 0xCCCC, 0xF0F0, 0xFF00)
     for function in np.random.default_rng(0).integers(1 << 16, size=300).tolist():
         kind, phases = lib.kind[function], int(lib.phases[function])
-        given = [
+        cases = [
             inputs[w] ^ (0xFFFF if phases >> j & 1 else 0)
             for j, w in enumerate(lib.wiring[function].tolist())
         ]
         for form in range(lib.start[kind], lib.start[kind + 1]):
             gates = lib.gates[form, : max(int(lib.length[form]), 1)].tolist()
-            nets = [*given, *(0 for _ in range(8))]
+            nets = [*cases, *(0 for _ in range(8))]
             result = nets[gates[0][0]]
             for i, (a, b, table) in enumerate(gates[: lib.length[form]]):
                 x, y = nets[a], nets[b]

@@ -24,8 +24,8 @@ pytest.importorskip("pysat")
 
 
 def outputs(graph: Graph) -> list[np.ndarray]:
-    found = lgir.compile(graph, "reference")(*all_inputs(graph))
-    return list(found) if isinstance(found, tuple) else [found]
+    results = lgir.compile(graph, "reference")(*all_inputs(graph))
+    return list(results) if isinstance(results, tuple) else [results]
 
 
 def run(graph: Graph, passes: str = "sweep") -> Graph:

@@ -7,15 +7,17 @@ docs/design/single-sample.md.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from lgir.backends.llvm.single_sample.costs import ZEN4, CycleCosts
-from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 from lgir.backends.llvm.target import Target
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic, Reshape
+
+if TYPE_CHECKING:
+    from lgir.backends.llvm.single_sample.program import SingleSampleProgram
 
 MAX_SAMPLES: Final = 16
 """The largest batch that is ever evaluated sample by sample."""

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.backends.llvm.call_arrays import sample_kind
 from lgir.backends.llvm.call_context import ContextWord
 from lgir.backends.llvm.jit import CompiledFunctions
 from lgir.backends.llvm.object_cache import ObjectCache
@@ -116,13 +117,6 @@ class _CallBuffers:
             self.context.ctypes.data,
             self._workspace.ctypes.data,
         )
-
-
-def sample_kind(array: Array) -> str:
-    """Return the kind of checked samples: "u8", "f32", or "bits" for rows of 64-bit words."""
-    if array.dtype == np.float32:
-        return "f32"
-    return "bits" if array.dtype == np.uint64 else "u8"
 
 
 def _sample_buffer(value: Value, kind: str) -> Array:

@@ -61,8 +61,8 @@ def export_bytes_kernel(name: str, *, ternary: bool) -> str:
     f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     rows, count = RECORD.load(f, "rows"), RECORD.load(f, "count")
     slot, start = RECORD.load(f, "slot"), f.load_field("%context", ContextWord.START)
-    left = f.let(f"sub i64 {f.load_field('%context', ContextWord.SAMPLES)}, {start}")
-    valid = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
+    remaining = f.let(f"sub i64 {f.load_field('%context', ContextWord.SAMPLES)}, {start}")
+    valid = f.let(f"call i64 @llvm.smin.i64(i64 {remaining}, i64 {BLOCK})")
     results = f.load("ptr", f.gep("%context", f.let(f"mul i64 {slot}, 8")), 8)
     out = f.gep(results, f.let(f"mul i64 {start}, {count}"))
     with f.loop(count) as i:

@@ -138,8 +138,8 @@ def _padded(
 def _extent(levels: int, width: int) -> dict[str, Any]:
     """Return the fields of RECORD that follow from levels and features."""
     tiles = -(-width // TILE)
-    held = _held_tiles(levels, tiles)
-    return {"tiles": tiles, "features": width, "levels": levels, "held_tiles": held}
+    held_tiles = _held_tiles(levels, tiles)
+    return {"tiles": tiles, "features": width, "levels": levels, "held_tiles": held_tiles}
 
 
 def _held_tiles(levels: int, tiles: int) -> int:
@@ -273,8 +273,8 @@ def widen_kernel(name: str, size: int, *, ternary: bool) -> str:
         f.emit(f"call void @llvm.memcpy.p0.p0.i64({args})")
     # The packer adds the block's start to what the context names.
     widened = f.gep("%context", f.let(f"mul i64 {WIDEN_RECORD.load(f, 'widened_slot')}, 8"))
-    back = f.let(f"mul i64 {start}, {-TILE * size}")
-    f.store("ptr", f.gep(copies, back), widened, 8)
+    negated_start = f.let(f"mul i64 {start}, {-TILE * size}")
+    f.store("ptr", f.gep(copies, negated_start), widened, 8)
     f.store("i64", str(TILE * size), f.gep(widened, "8"), 8)
     f.emit("ret void")
     return f.text()
@@ -295,8 +295,8 @@ class _BlockSamples:
         entry = f.gep("%context", f.let(f"mul i64 {layout.load(f, 'slot')}, 8"))
         samples, stride = f.load("ptr", entry, 8), f.load("i64", f.gep(entry, "8"), 8)
         first = f.gep(samples, f.let(f"mul i64 {start}, {stride}"))
-        left = f.let(f"sub i64 {f.load_field('%context', ContextWord.SAMPLES)}, {start}")
-        count = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
+        remaining = f.let(f"sub i64 {f.load_field('%context', ContextWord.SAMPLES)}, {start}")
+        count = f.let(f"call i64 @llvm.smin.i64(i64 {remaining}, i64 {BLOCK})")
         return cls(first, stride, f.let(f"add i64 {count}, -1"))
 
     def row(self, f: FunctionWriter, index: str, distance: int) -> str:
@@ -331,11 +331,11 @@ class _HeldTiles:
 @contextmanager
 def _tile_rounds(f: FunctionWriter, features: str, levels: str) -> Iterator[_HeldTiles]:
     """Write a loop over the tiles, in rounds of `held_tiles`."""
-    count, held = RECORD.load(f, "tiles"), RECORD.load(f, "held_tiles")
+    count, held_tiles = RECORD.load(f, "tiles"), RECORD.load(f, "held_tiles")
     buffer = f.gep("%planes", RECORD.load(f, "scratch"))
     last_column = f.let(f"sub i64 {features}, {TILE}")
-    with f.loop(count, step=held) as chunk:
-        end = f.let(f"add i64 {chunk.index}, {held}")
+    with f.loop(count, step=held_tiles) as chunk:
+        end = f.let(f"add i64 {chunk.index}, {held_tiles}")
         stop = f.let(f"call i64 @llvm.smin.i64(i64 {end}, i64 {count})")
         yield _HeldTiles(chunk.index, stop, last_column, levels, buffer)
 

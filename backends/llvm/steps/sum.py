@@ -153,7 +153,7 @@ def number_kernel(name: str, bits: int, scores: bool, *, ternary: bool) -> str:
     row_bytes = f.let(f"mul i64 {groups}, 4")
     stride = f.let(f"select i1 {direct}, i64 {row_bytes}, i64 {4 * groups_per_tile}")
     sample_offsets = [f.let(f"mul i64 {stride}, {BLOCK // 8 * w}") for w in range(8)]
-    left = f.let(f"select i1 {direct}, i64 0, i64 {valid}")
+    remaining = f.let(f"select i1 {direct}, i64 0, i64 {valid}")
     with f.loop(groups, step=groups_per_tile) as chunk:
         end = f.let(f"add i64 {chunk.index}, {groups_per_tile}")
         end = f.let(f"call i64 @llvm.smin.i64(i64 {end}, i64 {groups})")
@@ -176,7 +176,7 @@ def number_kernel(name: str, bits: int, scores: bool, *, ternary: bool) -> str:
                 samples = [f.gep(sample, offset) for offset in sample_offsets]
                 _store_numbers(f, row, lanes, scale, samples)
                 sample = f.gep(sample, stride)
-        with f.loop(left) as s:
+        with f.loop(remaining) as s:
             numbers = f.gep(staging, f.let(f"mul i64 {s.index}, {4 * groups_per_tile}"))
             row_start = f.gep(first, f.let(f"mul i64 {s.index}, {row_bytes}"))
             with f.loop(columns) as c:
@@ -235,8 +235,8 @@ def label_kernel(name: str, bits: int, label_bits: int, *, ternary: bool) -> str
 def _output(f: FunctionWriter, sample_bytes: str) -> tuple[str, str]:
     """Write and return where the block's results go, and how many samples it has."""
     start = f.load_field("%context", ContextWord.START)
-    left = f.let(f"sub i64 {f.load_field('%context', ContextWord.SAMPLES)}, {start}")
-    valid = f.let(f"call i64 @llvm.smin.i64(i64 {left}, i64 {BLOCK})")
+    remaining = f.let(f"sub i64 {f.load_field('%context', ContextWord.SAMPLES)}, {start}")
+    valid = f.let(f"call i64 @llvm.smin.i64(i64 {remaining}, i64 {BLOCK})")
     slot = f.let(f"mul i64 {RECORD.load(f, 'slot')}, 8")
     results = f.load("ptr", f.gep("%context", slot), 8)
     return f.gep(results, f.let(f"mul i64 {start}, {sample_bytes}")), valid

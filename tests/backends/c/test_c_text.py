@@ -124,8 +124,10 @@ def evaluate(expression: str, values: tuple[int, ...]) -> int:
 def test_expressions_compute_their_truth_tables(fanin: int) -> None:
     names = [f"x{i}" for i in range(fanin)]
     bits = 1 << fanin
-    every = range(1 << bits)
-    tables = every if fanin <= 3 else np.random.default_rng(0).integers(0, 1 << bits, 200).tolist()
+    all_tables = range(1 << bits)
+    tables = (
+        all_tables if fanin <= 3 else np.random.default_rng(0).integers(0, 1 << bits, 200).tolist()
+    )
     for table in tables:
         expression = gate_expression(table, names)
         for index, values in enumerate(itertools.product((0, 1), repeat=fanin)):

@@ -91,9 +91,9 @@ def test_narrow_samples_are_read_within_their_array(build: Callable[..., Library
     x = np.random.default_rng(0).random((37, 10)) < 0.5
     workspace = library.workspace()
     for dtype, kind in ((np.float32, "f32"), (np.uint8, "u8")):  # one workspace for both
-        around = np.full(37 * 10 + 256, 99, dtype)
-        around[128 : 128 + 370] = x.ravel()
-        samples = around[128 : 128 + 370].reshape(37, 10)
+        guarded = np.full(37 * 10 + 256, 99, dtype)
+        guarded[128 : 128 + 370] = x.ravel()
+        samples = guarded[128 : 128 + 370].reshape(37, 10)
         code, (scores,) = library(kind, [samples], workspace)
         assert code == OK
         np.testing.assert_array_equal(scores, expected(library.graph, [x])[0])
@@ -166,11 +166,11 @@ def test_the_library_describes_its_arrays(build: Callable[..., Library]) -> None
         ("output", library.graph.values[library.graph.outputs[0]]),
     ):
         get = library.function(role, ctypes.POINTER(Value), ctypes.c_int64)
-        found = get(0).contents
-        assert found.name.decode() == value.name
-        assert found.type.decode() == value.dtype
-        assert found.elements == value.size
-        assert tuple(found.shape[: found.rank]) == value.shape
+        info = get(0).contents
+        assert info.name.decode() == value.name
+        assert info.type.decode() == value.dtype
+        assert info.elements == value.size
+        assert tuple(info.shape[: info.rank]) == value.shape
         assert not get(1)
         assert not get(-1)
     assert library.function("abi_version")() == 1

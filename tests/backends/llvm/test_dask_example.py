@@ -16,10 +16,10 @@ def test_a_dask_cluster_gives_the_scores_of_a_direct_call():
     pytest.importorskip("dask.array")
     pytest.importorskip("distributed")
     options = ["--net", "dense-2x400", "--samples", "1300", "--partition", "500"]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(EXAMPLE), *options], capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines[:-1]] == ["2 workers"] * 2 + ["this process"]
     assert lines[-1] == "scores are equal"

@@ -33,9 +33,9 @@ def outputs(exe: lgir.Executable, samples: list[np.ndarray], **options: int) -> 
 
 def assert_same(graph: Graph, samples: list[np.ndarray], exe: lgir.Executable) -> None:
     expected = outputs(lgir.compile(graph, "reference"), samples)
-    for got, want in zip(outputs(exe, samples), expected, strict=True):
-        assert got.dtype == want.dtype
-        np.testing.assert_array_equal(got, want)
+    for result, want in zip(outputs(exe, samples), expected, strict=True):
+        assert result.dtype == want.dtype
+        np.testing.assert_array_equal(result, want)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -122,11 +122,11 @@ def test_threads_split_the_batch(dense, threads: int) -> None:
 def test_one_executable_serves_many_threads(dense) -> None:
     _, exe, reference = dense
     batches = [np.random.default_rng(i).random((700, 784)) < 0.5 for i in range(6)]
-    found: dict[int, np.ndarray] = {}
+    results: dict[int, np.ndarray] = {}
 
     def work(i: int) -> None:
         for _ in range(5):
-            found[i] = exe(batches[i])
+            results[i] = exe(batches[i])
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(6)]
     for worker in workers:
@@ -134,7 +134,7 @@ def test_one_executable_serves_many_threads(dense) -> None:
     for worker in workers:
         worker.join()
     for i, x in enumerate(batches):
-        np.testing.assert_array_equal(found[i], reference(x))
+        np.testing.assert_array_equal(results[i], reference(x))
 
 
 def test_threads_may_be_the_first_to_need_a_kernel() -> None:
@@ -336,10 +336,10 @@ def test_gates_are_timed(dense) -> None:
 
 def test_logictreenet_matches_the_reference() -> None:
     graph = build_net("logictreenet-32")
-    optimised, _ = lgir.optimize(graph, verify=None)
+    optimized, _ = lgir.optimize(graph, verify=None)
     x = np.random.default_rng(0).integers(0, 256, (130, 3, 32, 32), dtype=np.uint8)
     expected = lgir.compile(graph, "reference")(x)
-    for g in (graph, optimised):
+    for g in (graph, optimized):
         np.testing.assert_array_equal(lgir.compile(g, "llvm")(x), expected)
 
 

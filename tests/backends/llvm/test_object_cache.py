@@ -59,17 +59,17 @@ def test_networks_of_other_wiring_share_entries(tmp_path):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86-64 targets")
 def test_other_features_or_targets_do_not_share_entries(tmp_path):
-    every = build(tmp_path).compiled_kernels
+    all_kernels = build(tmp_path).compiled_kernels
     for options in ({"features": "-avx2"}, {"target": "generic"}):
         other = build(tmp_path, **options)
-        assert other.compiled_kernels == every
+        assert other.compiled_kernels == all_kernels
         assert_right(other)
 
 
 def test_another_version_does_not_share_entries(tmp_path, monkeypatch):
-    every = build(tmp_path).compiled_kernels
+    all_kernels = build(tmp_path).compiled_kernels
     monkeypatch.setattr("lgir.backends.llvm.jit.__version__", "0.0.1")
-    assert build(tmp_path).compiled_kernels == every
+    assert build(tmp_path).compiled_kernels == all_kernels
 
 
 def test_no_cache_reads_and_writes_nothing(tmp_path):
@@ -78,8 +78,8 @@ def test_no_cache_reads_and_writes_nothing(tmp_path):
     assert entries(tmp_path) == []
 
 
-def flip(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+def flip(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -326,11 +326,11 @@ def test_the_least_recently_used_entries_are_dropped(tmp_path):
 def test_files_of_a_killed_process_are_dropped_in_time(tmp_path):
     store = ObjectCache(tmp_path, limit=256 * 1000)
     store.put(KEY, bytes(100))
-    left = tmp_path / "ab" / ".lgir-000.tmp"
-    left.write_bytes(bytes(900))
-    os.utime(left, (0, 0))
+    leftover = tmp_path / "ab" / ".lgir-000.tmp"
+    leftover.write_bytes(bytes(900))
+    os.utime(leftover, (0, 0))
     store.put(OTHER, bytes(100))
-    assert not left.exists()
+    assert not leftover.exists()
     assert store.get(KEY) is not None
 
 

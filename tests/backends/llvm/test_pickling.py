@@ -48,8 +48,10 @@ def parts() -> list[np.ndarray]:
     return [rng.random((n, 784)) < 0.5 for n in (600, 1, 0, 513, 64)]
 
 
-def assert_same(found: Iterator[np.ndarray], exe: lgir.Executable, parts: list[np.ndarray]) -> None:
-    for scores, part in zip(found, parts, strict=True):
+def assert_same(
+    results: Iterator[np.ndarray], exe: lgir.Executable, parts: list[np.ndarray]
+) -> None:
+    for scores, part in zip(results, parts, strict=True):
         assert scores.dtype == np.float32
         np.testing.assert_array_equal(scores, exe(part))
 
@@ -84,11 +86,11 @@ def test_options_travel_and_code_comes_from_the_cache(folder):
     first = lgir.compile(dense_net(2, 400), "llvm", **options)
     plain = lgir.compile(dense_net(2, 400), "llvm", cache_dir=folder, cache=False)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found = pool.submit(describe, first).result()
-        assert found == (first.options, first.target, 3, 0)
-        assert found[0].features == "-avx512f"
-        found = pool.submit(describe, plain).result()
-        assert found == (plain.options, plain.target, plain.threads, plain.compiled_kernels)
+        described = pool.submit(describe, first).result()
+        assert described == (first.options, first.target, 3, 0)
+        assert described[0].features == "-avx512f"
+        described = pool.submit(describe, plain).result()
+        assert described == (plain.options, plain.target, plain.threads, plain.compiled_kernels)
 
 
 def use(exe: lgir.Executable) -> int:
@@ -138,9 +140,9 @@ def test_forking_amid_calls_of_other_threads(folder, parts):
 
 
 def test_copies_give_the_same_scores(exe, parts):
-    for made in (copy.copy(exe), copy.deepcopy(exe), pickle.loads(pickle.dumps(exe))):
-        assert made.graph == exe.graph
-        assert_same(map(made, parts), exe, parts)
+    for copied in (copy.copy(exe), copy.deepcopy(exe), pickle.loads(pickle.dumps(exe))):
+        assert copied.graph == exe.graph
+        assert_same(map(copied, parts), exe, parts)
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
@@ -174,8 +176,8 @@ def test_a_machine_without_the_target_says_so(folder, monkeypatch):
 
 def test_joblib_maps_and_stores_an_executable(exe, parts, tmp_path):
     joblib = pytest.importorskip("joblib")
-    found = joblib.Parallel(n_jobs=2)(joblib.delayed(exe)(part) for part in parts)
-    assert_same(iter(found), exe, parts)
+    results = joblib.Parallel(n_jobs=2)(joblib.delayed(exe)(part) for part in parts)
+    assert_same(iter(results), exe, parts)
     joblib.dump(exe, tmp_path / "exe.joblib")
     assert_same(map(joblib.load(tmp_path / "exe.joblib"), parts), exe, parts)
 
@@ -184,9 +186,9 @@ def test_cloudpickle_carries_a_closure_over_an_executable(exe, parts):
     cloudpickle = pytest.importorskip("cloudpickle")
     data = cloudpickle.dumps(lambda part: (os.getpid(), exe(part)))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found = [pool.submit(call_pickled, data, part).result() for part in parts]
-    assert os.getpid() not in {pid for pid, _ in found}
-    assert_same((scores for _, scores in found), exe, parts)
+        results = [pool.submit(call_pickled, data, part).result() for part in parts]
+    assert os.getpid() not in {pid for pid, _ in results}
+    assert_same((scores for _, scores in results), exe, parts)
 
 
 def call_pickled(data: bytes, part: np.ndarray) -> Any:

@@ -79,8 +79,8 @@ def test_scores_labels_and_counts_are_the_reference_s(
     exe, reference = lgir.compile(graph, target=target), lgir.compile(graph, "reference")
     x = samples(graph)
     one = len(graph.outputs) == 1
-    for got, want in zip(*([y] if one else y for y in (exe(*x), reference(*x))), strict=True):
-        np.testing.assert_array_equal(got, want)
+    for result, want in zip(*([y] if one else y for y in (exe(*x), reference(*x))), strict=True):
+        np.testing.assert_array_equal(result, want)
     np.testing.assert_array_equal(exe.predict(*x), reference.predict(*x))
     np.testing.assert_array_equal(exe.counts(*x), reference.counts(*x))
 

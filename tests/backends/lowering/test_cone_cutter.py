@@ -197,8 +197,8 @@ def test_masks_make_every_and_like_gate() -> None:
     for i in (False, True):
         for j in (False, True):
             m1, m2, inverted = and_masks(np.array(i), np.array(j))
-            found = (a & (b ^ m1)) ^ (b & m2) ^ inverted
-            np.testing.assert_array_equal(found, (a ^ i) & (b ^ j))
+            computed = (a & (b ^ m1)) ^ (b & m2) ^ inverted
+            np.testing.assert_array_equal(computed, (a ^ i) & (b ^ j))
 
 
 def test_gates_below_a_stop_are_not_reached() -> None:

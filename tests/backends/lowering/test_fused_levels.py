@@ -53,32 +53,32 @@ def test_words_say_what_every_pair_of_tables_does() -> None:
     inner, outer = np.array(pairs)[rng.permutation(len(pairs))].T
     outer[0] = 0b1000
     planes = rng.integers(1 << 16, size=(64, 64))
-    at = rng.integers(64, size=(len(pairs), 3))
-    words, masks, constant = fused_rows((64 * at).astype(np.uint32), inner, outer)
+    positions = rng.integers(64, size=(len(pairs), 3))
+    words, masks, constant = fused_rows((64 * positions).astype(np.uint32), inner, outer)
     assert constant
     assert masks.shape == (64, 32)
     assert masks.ctypes.data % 64 == 0
     np.testing.assert_array_equal(masks[:, :16], np.tile(masks[:, :4], 4))
     before = wanted_before = np.zeros(64, np.int64)
-    for word, i, o, (first, second, _) in zip(words, inner, outer, at, strict=True):
+    for word, i, o, (first, second, _) in zip(words, inner, outer, positions, strict=True):
         entry = masks[word[0] & 63].view(np.int32).astype(np.int64)
         (m1, m2, m3, m4), (m5, m6) = entry[:4], entry[16:18]
         a, b = planes[word[0] >> 6], planes[word[1] >> 6]
         x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3
-        found = (before & (x | m4)) ^ (x & m5) ^ m6
-        wanted = apply(i, planes[first], planes[second])
-        np.testing.assert_array_equal(found & 0xFFFF, apply(o, wanted_before, wanted))
-        before, wanted_before = x, wanted
+        computed = (before & (x | m4)) ^ (x & m5) ^ m6
+        expected = apply(i, planes[first], planes[second])
+        np.testing.assert_array_equal(computed & 0xFFFF, apply(o, wanted_before, expected))
+        before, wanted_before = x, expected
 
 
 def apply(table: int, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """16 samples of a two-input gate."""
     terms = [~a & ~b, ~a & b, a & ~b, a & b]
-    found = np.zeros_like(a)
+    computed = np.zeros_like(a)
     for i, term in enumerate(terms):
         if table >> i & 1:
-            found |= term
-    return found & 0xFFFF
+            computed |= term
+    return computed & 0xFFFF
 
 
 def test_results_that_may_be_inverted_need_no_constant() -> None:
@@ -101,7 +101,7 @@ def test_inner_gates_have_no_other_readers_and_do_not_read_one_another() -> None
         assert not np.isin(body.outputs, inner).any()
         reading = np.isin(body.fanin, inner).any(axis=1)
         assert not reading[inner - body.first_gate].any()
-        for found, gates in zip(fused, levels, strict=True):
-            assert np.isin(found.outer, gates).all()
-            mine = np.isin(body.fanin, body.first_gate + found.inner).any(axis=1)
-            assert np.flatnonzero(mine).tolist() == found.outer.tolist()
+        for level, gates in zip(fused, levels, strict=True):
+            assert np.isin(level.outer, gates).all()
+            readers = np.isin(body.fanin, body.first_gate + level.inner).any(axis=1)
+            assert np.flatnonzero(readers).tolist() == level.outer.tolist()

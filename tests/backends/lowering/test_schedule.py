@@ -105,10 +105,10 @@ def test_random_bodies_of_many_levels_run_in_few_planes(seed: int) -> None:
     expected = lgir.compile(graph, "reference")(*samples)
     scores = lgir.compile(graph, "llvm")(*samples)
     several = isinstance(expected, tuple)
-    for got, want in zip(
+    for result, want in zip(
         scores if several else (scores,), expected if several else (expected,), strict=True
     ):
-        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(result, want)
 
 
 def test_a_head_of_halving_layers_becomes_cones() -> None:
@@ -124,8 +124,8 @@ def test_pools_are_not_sought_where_taps_are_not_strided() -> None:
     x = b.input("x", "bit", (3, 2, 2))
     graph = b.build(b.or_pool(x, (2, 2)))
     samples = np.random.default_rng(0).random((100, 3, 2, 2)) < 0.3
-    got = lgir.compile(graph, "llvm")(samples)
-    np.testing.assert_array_equal(got[:, :, 0, 0], samples.any(axis=(2, 3)))
+    result = lgir.compile(graph, "llvm")(samples)
+    np.testing.assert_array_equal(result[:, :, 0, 0], samples.any(axis=(2, 3)))
 
 
 def test_inner_layers_are_kept_without_constant_terms() -> None:

@@ -38,12 +38,12 @@ def test_no_gates_make_no_trails() -> None:
 def test_results_take_the_place_freed_last(seed: int) -> None:
     rng = np.random.default_rng(seed)
     freed = np.sort(rng.integers(40, size=int(rng.integers(0, 50))))
-    wanted = np.flatnonzero(rng.random(40) < rng.random())
+    needed = np.flatnonzero(rng.random(40) < rng.random())
     stack, expected = [], []
     for row in range(40):
         stack += np.flatnonzero(freed == row).tolist()
-        if row in wanted:
+        if row in needed:
             expected.append(stack.pop() if stack else None)
-    has_place, place = latest_places(freed, wanted)
+    has_place, place = latest_places(freed, needed)
     places = iter(place.tolist())
     assert [next(places) if has else None for has in has_place] == expected

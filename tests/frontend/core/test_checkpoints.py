@@ -62,10 +62,10 @@ def test_a_layer_that_is_not_there_is_named_beside_those_that_are(net):
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "params"])
-def test_the_network_is_found_beside_the_optimiser(net, key, tmp_path):
-    optimiser = torch.optim.Adam(net.parameters())
+def test_the_network_is_found_beside_the_optimizer(net, key, tmp_path):
+    optimizer = torch.optim.Adam(net.parameters())
     net(torch.zeros(2, 20))
-    saved = {"epoch": 3, "optimizer": optimiser.state_dict(), "rng": torch.get_rng_state()}
+    saved = {"epoch": 3, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
     saved[key] = net.state_dict()
     torch.save(saved, tmp_path / "last.pt")
     graph = lift(tmp_path / "last.pt")

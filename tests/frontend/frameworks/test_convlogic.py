@@ -21,8 +21,8 @@ def _seed():
 def assert_lifts(model, shape, **options):
     graph = lgir.lift(model, **options)
     x = torch.randint(0, 2, (70, *shape)).float()
-    got = lgir.compile(graph, backend="reference")(x.numpy())
-    np.testing.assert_array_equal(got, model.eval()(x).detach().numpy())
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(scores, model.eval()(x).detach().numpy())
     return graph
 
 

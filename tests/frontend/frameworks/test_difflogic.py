@@ -58,8 +58,8 @@ def wiring(model):
 
 def check(graph, model, n=130):
     x = torch.randint(0, 2, (n, 48)).float()
-    got = lgir.compile(graph, backend="reference")(x.numpy())
-    np.testing.assert_array_equal(got, model(x).numpy())
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(scores, model(x).numpy())
 
 
 def test_a_module_lifts_exactly(model):
@@ -113,8 +113,8 @@ def test_thresholds_are_compiled_in(model):
     graph = lgir.lift(model, thresholds=127)
     assert graph.inputs[0].type == "u8[48]"
     x = torch.randint(0, 256, (99, 48), dtype=torch.uint8)
-    got = lgir.compile(graph, backend="reference")(x.numpy())
-    np.testing.assert_array_equal(got, model((x > 127).float()).numpy())
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(scores, model((x > 127).float()).numpy())
 
 
 def test_layers_are_ordered_by_number_not_as_text():

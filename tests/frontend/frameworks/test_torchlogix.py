@@ -34,8 +34,8 @@ def assert_lifts(model, shape, *, bits=True, **options):
     """The graph's outputs are the module's, and the state_dict lifts to the same graph."""
     graph = lgir.lift(model, check=False, **options)
     x = torch.randint(0, 2, (70, *shape)).float() if bits else numbers(graph, shape)
-    got = lgir.compile(graph, backend="reference")(x.numpy())
-    np.testing.assert_array_equal(got, model.eval()(x).detach().numpy())
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(scores, model.eval()(x).detach().numpy())
     return graph
 
 
@@ -144,9 +144,9 @@ def rows(*shape):
 @pytest.mark.parametrize(
     "kind", [peer.FixedBinarization, peer.SoftBinarization, peer.LearnableBinarization]
 )
-def test_binarisations_lift_exactly(kind, thresholds, shape, feature_dim):
-    binarise = kind(thresholds, feature_dim)
-    graph = assert_lifts(nn.Sequential(binarise), shape, bits=False, input_shape=shape)
+def test_binarizations_lift_exactly(kind, thresholds, shape, feature_dim):
+    binarize = kind(thresholds, feature_dim)
+    graph = assert_lifts(nn.Sequential(binarize), shape, bits=False, input_shape=shape)
     assert graph.inputs[0].type == f"f32[{','.join(map(str, shape))}]"
 
 
@@ -157,20 +157,20 @@ def test_thresholds_of_integers_and_a_single_one_lift_exactly(thresholds):
 
 
 def test_learned_thresholds_lift_exactly_from_the_state_dict():
-    binarise = peer.LearnableBinarization(rows(8, 31), temperature_softplus=0.03)
+    binarize = peer.LearnableBinarization(rows(8, 31), temperature_softplus=0.03)
     layer = {"type": "LearnableBinarization", "feature_dim": -2, "temperature_softplus": 0.03}
-    graph = lgir.lift(binarise.state_dict(), architecture=[{**layer, "key": ""}], input_shape=8)
+    graph = lgir.lift(binarize.state_dict(), architecture=[{**layer, "key": ""}], input_shape=8)
     np.testing.assert_array_equal(
-        graph.nodes[0].op.levels, binarise.get_thresholds().detach().numpy()
+        graph.nodes[0].op.levels, binarize.get_thresholds().detach().numpy()
     )
 
 
 def test_learned_thresholds_of_the_version_without_softplus_lift():
-    binarise = peer.LearnableBinarization(rows(8, 3))
+    binarize = peer.LearnableBinarization(rows(8, 3))
     layer = {"type": "LearnableBinarization", "key": "", "softplus": False}
-    graph = lgir.lift(binarise.state_dict(), architecture=[layer], input_shape=8)
+    graph = lgir.lift(binarize.state_dict(), architecture=[layer], input_shape=8)
     np.testing.assert_array_equal(
-        graph.nodes[0].op.levels, binarise.raw_diffs.detach().cumsum(-1).numpy()
+        graph.nodes[0].op.levels, binarize.raw_diffs.detach().cumsum(-1).numpy()
     )
 
 
@@ -187,9 +187,9 @@ def test_learned_thresholds_that_depend_on_the_mode_are_those_of_eval_mode():
 
 def test_a_flattened_image_whose_shape_orders_the_bits_needs_input_shape():
     def net(thresholds, feature_dim):
-        binarise = peer.FixedBinarization(thresholds, feature_dim)
+        binarize = peer.FixedBinarization(thresholds, feature_dim)
         bits = 90 * thresholds.shape[-1]
-        return nn.Sequential(binarise, nn.Flatten(), peer.LogicDense(bits, bits))
+        return nn.Sequential(binarize, nn.Flatten(), peer.LogicDense(bits, bits))
 
     for model in (net(rows(2), 1), net(rows(3, 2), 1), net(rows(3, 2), -2), net(rows(2), 2)):
         with pytest.raises(LiftError, match=r"input_shape is needed.*order of the bits"):
@@ -199,7 +199,7 @@ def test_a_flattened_image_whose_shape_orders_the_bits_needs_input_shape():
     assert lgir.lift(net(rows(1), 1)).inputs[0].shape == (90,)
 
 
-def test_binarised_networks_find_their_input_shape():
+def test_binarized_networks_find_their_input_shape():
     dense = nn.Sequential(peer.FixedBinarization(rows(20, 3)), peer.LogicDense(60, 40))
     assert_lifts(dense, (20,), bits=False)
     conv = peer.LogicConv2d((8, 7), 6, 4, 2, 3)
@@ -454,8 +454,8 @@ def test_files_of_versions_that_saved_no_wiring_are_refused(architecture):
 
 def test_modules_of_versions_that_saved_no_wiring_lift():
     def plain(connections, names):
-        found = [connections._buffers.pop(name) for name in names]
-        connections.indices = found if names[0].startswith("_") else found[0]
+        buffers = [connections._buffers.pop(name) for name in names]
+        connections.indices = buffers if names[0].startswith("_") else buffers[0]
 
     conv = peer.LogicConv2d(6, 2, 4, 2, 3)
     learnable = peer.LogicDense(64, 60, connections="learnable")
@@ -484,8 +484,8 @@ def test_learned_thresholds_are_used_and_not_the_stale_buffer():
     np.testing.assert_allclose(levels, model[0].get_thresholds().detach().numpy(), rtol=1e-5)
     assert not np.allclose(levels, state["0.thresholds"].numpy())
     x = torch.randn(100, 8)
-    got = lgir.compile(graph, backend="reference")(x.numpy())
-    np.testing.assert_array_equal(got, model(x).numpy())
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    np.testing.assert_array_equal(scores, model(x).numpy())
 
 
 def test_learned_thresholds_need_the_temperature():

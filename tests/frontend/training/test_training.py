@@ -170,11 +170,11 @@ def test_missing_and_damaged_arrays_are_refused(tmp_path):
 
 
 def test_images_become_channels_first():
-    grey, colour = np.zeros((5, 8, 7), np.uint8), np.zeros((5, 8, 7, 3), np.uint8)
+    gray, color = np.zeros((5, 8, 7), np.uint8), np.zeros((5, 8, 7, 3), np.uint8)
     labels = np.zeros(5, np.uint8)
-    assert dataset(grey, labels).x.shape == (5, 1, 8, 7)
-    assert dataset(colour, labels).x.shape == (5, 3, 8, 7)
-    assert dataset(grey, labels).y.dtype == torch.int64
+    assert dataset(gray, labels).x.shape == (5, 1, 8, 7)
+    assert dataset(color, labels).x.shape == (5, 3, 8, 7)
+    assert dataset(gray, labels).y.dtype == torch.int64
 
 
 def test_thresholds_cut_the_range_evenly():
@@ -214,9 +214,9 @@ def test_the_examples_train_resume_and_report(tmp_path, script):
     rng = np.random.default_rng(0)
     name, shape = ("mnist", (28, 28)) if "mnist" in script else ("cifar10", (32, 32, 3))
     for split, count in (("train", 20), ("test", 10)):
-        quantised = "_q5" if name == "cifar10" else ""
+        quantized = "_q5" if name == "cifar10" else ""
         images = rng.integers(0, 32, (count, *shape), dtype=np.uint8)
-        write_xz(tmp_path / f"{name}{quantised}_x_{split}.npy.xz", images)
+        write_xz(tmp_path / f"{name}{quantized}_x_{split}.npy.xz", images)
         write_xz(tmp_path / f"{name}_y_{split}.npy.xz", np.arange(count, dtype=np.uint8) % 10)
     command = [
         sys.executable, str(EXAMPLES / script), "--data", str(tmp_path), "--k", "8", "--widen", "1",
@@ -224,8 +224,8 @@ def test_the_examples_train_resume_and_report(tmp_path, script):
         "-o", str(tmp_path / "net.pt"),
     ]  # fmt: skip
     for _ in range(2):  # the second run finds all steps done
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        last = done.stdout.strip().splitlines()[-1]
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+        last = process.stdout.strip().splitlines()[-1]
         assert last.startswith("test accuracy: soft ")
         assert "discrete" in last
     assert lgir.lift(tmp_path / "net.pt").metadata["training.steps"] == "2"

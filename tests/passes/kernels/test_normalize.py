@@ -46,8 +46,8 @@ def test_outputs_equal_the_literals_that_are_told_of_them(seed, share):
     result = normalize(body, tap_literals(body), share)
     before, after = evaluate_nets(body), evaluate_nets(result.body)
     assert np.array_equal(before[body.outputs], after[result.body.outputs])
-    told = after[result.outputs >> 1] ^ (result.outputs & 1).astype(bool)[:, None]
-    assert np.array_equal(told, before[body.outputs])
+    outputs = after[result.outputs >> 1] ^ (result.outputs & 1).astype(bool)[:, None]
+    assert np.array_equal(outputs, before[body.outputs])
 
 
 @pytest.mark.parametrize(("table", "literal"), [(AND, 0), (OR, 6), (XOR, 6), (XNOR, 7), (LT, 6)])

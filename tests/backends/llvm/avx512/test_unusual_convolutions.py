@@ -100,9 +100,9 @@ def test_operands_cut_after_other_cones_have_read_them(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_cones_under_pools_that_together_are_too_large(target: str) -> None:
     g = Gates(80)
-    here, beside = ([g.tree(range(i, i + 20)) for i in (at, at + 20)] for at in (2, 42))
-    pools = [g.gate(OR, a, b) for a, b in zip(here, beside, strict=True)]
-    graph = g.graph(*pools, g.gate(XOR, *here))
+    first, beside = ([g.tree(range(i, i + 20)) for i in (start, start + 20)] for start in (2, 42))
+    pools = [g.gate(OR, a, b) for a, b in zip(first, beside, strict=True)]
+    graph = g.graph(*pools, g.gate(XOR, *first))
     assert_same(graph, target)
     (op,) = (op for _, op in graph.of_type(Logic))
     assert max(len(c.expr.leaves()) for c in ConeCutter(op.body).groups()) <= MAX_LEAVES
