@@ -119,7 +119,7 @@ def main() -> int:
         rows[name] = json.loads(process.stdout)
     title = f"dense {options.layers} x {options.width}, batch {options.batch}, {options.device}"
     table = Table(title=title)
-    for heading in ("implementation", "ms a step", "times lgir", "peak MB", "times lgir", "loss"):
+    for heading in ("implementation", "ms per step", "times lgir", "peak MB", "times lgir", "loss"):
         table.add_column(heading, justify="left" if heading == "implementation" else "right")
     ours = rows["lgir"]
     for name, row in rows.items():

@@ -26,13 +26,13 @@ from lgir.frontend.training.loop import (
     save_trained,
     train,
 )
-from lgir.frontend.training.models import Size
+from lgir.frontend.training.models import NetSize
 
 
 def main(
     task: str,
-    sizes: Mapping[str, Size],
-    build: Callable[[Size, Dataset], LogicNet],
+    sizes: Mapping[str, NetSize],
+    build: Callable[[NetSize, Dataset], LogicNet],
     names: tuple[str, str],
 ) -> int:
     """Train what the command line asks for. `names` are those of the image files, train and test.
@@ -47,7 +47,7 @@ def main(
         return 2
 
 
-def _parse(task: str, sizes: Mapping[str, Size]) -> argparse.Namespace:
+def _parse(task: str, sizes: Mapping[str, NetSize]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=f"Train a LogicTreeNet on {task} with the paper's settings. Run it again to go "
         "on after a stop or a kill."
@@ -87,8 +87,8 @@ def _parse(task: str, sizes: Mapping[str, Size]) -> argparse.Namespace:
 
 def _run(
     task: str,
-    size: Size,
-    build: Callable[[Size, Dataset], LogicNet],
+    size: NetSize,
+    build: Callable[[NetSize, Dataset], LogicNet],
     names: tuple[str, str],
     options: argparse.Namespace,
 ) -> int:

@@ -35,7 +35,7 @@ def _pair(x: Pair) -> tuple[int, int]:
 
 
 def _rng(seed: int | None) -> np.random.Generator:
-    """numpy's generator; without a seed it follows `torch.manual_seed`."""
+    """Return numpy's generator; without a seed, it follows `torch.manual_seed`."""
     return np.random.default_rng(int(torch.randint(2**31, ())) if seed is None else seed)
 
 
@@ -201,18 +201,21 @@ class LogicTreeConv2d(_Gates):
 
 
 def _grid(size: Sequence[int], strides: tuple[int, int], device: torch.device) -> Tensor:
-    """(height, width) int32: y * strides[0] + x * strides[1]."""
+    """Return y * strides[0] + x * strides[1] for each cell, (height, width) int32."""
     y, x = (torch.arange(n, dtype=torch.int32, device=device) for n in size)
     return y[:, None] * strides[0] + x * strides[1]
 
 
 def _windows(size: Sequence[int], window: Sequence[int], stride: Sequence[int]) -> list[int]:
-    """The number of whole windows along each axis."""
+    """Return the number of whole windows along each axis."""
     return [(s - w) // step + 1 for s, w, step in zip(size, window, stride, strict=True)]
 
 
 class OrPool2d(Layer):
-    """Logical OR over windows: the maximum while training, where gradients go to the winner."""
+    """A logical OR over windows, (N, C, H, W) -> (N, C, h, w).
+
+    It is the maximum, so that gradients go to the winning cell of each window.
+    """
 
     def __init__(self, kernel_size: Pair = 2, stride: Pair | None = None) -> None:
         super().__init__()
@@ -227,7 +230,7 @@ class OrPool2d(Layer):
 
 
 class GroupSum(Layer):
-    """(N, F) -> (N, k) scores (count + beta) / tau over k contiguous groups of inputs."""
+    """Class scores (count + beta) / tau over k contiguous groups of inputs, (N, F) -> (N, k)."""
 
     def __init__(self, k: int, tau: float = 1.0, beta: float = 0.0) -> None:
         super().__init__()
@@ -246,9 +249,9 @@ class GroupSum(Layer):
 
 
 class Thermometer(Layer):
-    """Fixed thresholds: (N, C, ...) numbers -> (N, C*L, ...) bits `x > t`, channel c*L + l.
+    """Bits `x > t` for fixed thresholds, (N, C, ...) -> (N, C*L, ...), in channel c*L + l.
 
-    `levels` (L,) serve every channel, (C, L) give each its own. They are a buffer.
+    `levels` are (L,) for all channels, or (C, L) per channel. They are a buffer.
     """
 
     levels: Tensor
@@ -262,7 +265,7 @@ class Thermometer(Layer):
 
     @staticmethod
     def even(count: int, low: float = 0.0, high: float = 255.0) -> Thermometer:
-        """`count` thresholds that cut low..high into equal parts."""
+        """Return a layer of `count` thresholds that cut low..high into equal parts."""
         return Thermometer(np.linspace(low, high, count + 2)[1:-1])
 
     def config(self) -> dict[str, Any]:
@@ -282,13 +285,13 @@ class LogicNet(nn.Sequential):
     """An nn.Sequential of these layers (and nn.Flatten) whose state_dict carries its architecture.
 
     Args:
-        layers: in order.
-        input_shape: of one sample, without the batch axis.
-        input_dtype: "bit", or "u8" or "f32" where the first layer is a Thermometer; it decides
-            what a lifted graph takes.
+        layers: the layers in order.
+        input_shape: the shape of one sample, without the batch axis.
+        input_dtype: the dtype that a lifted graph takes: "bit", or "u8" or "f32" if the first
+            layer is a Thermometer.
 
-    The architecture is JSON in a uint8 tensor under `_extra_state`: an ordinary state_dict file,
-    read with `weights_only=True`, stored as safetensors, and loaded strictly.
+    The architecture is JSON in a uint8 tensor under `_extra_state`. So the state_dict remains an
+    ordinary one, which `weights_only=True` reads, safetensors stores and strict loading accepts.
     """
 
     def __init__(
@@ -317,13 +320,13 @@ class LogicNet(nn.Sequential):
         return x
 
     def train_straight_through(self, on: bool = True) -> None:
-        """Train gates as they will be compiled, see `LogicDense.straight_through`; or soft ones."""
+        """Train gates as they will be compiled if `on`; see `LogicDense.straight_through`."""
         for layer in self:
             if isinstance(layer, _Gates):
                 layer.straight_through = on
 
     def architecture(self) -> dict[str, Any]:
-        """The network without its weights and wiring, as `build_model` reads it."""
+        """Return the network without its weights and wiring, as `build_model` reads it."""
         return {
             "lgir_architecture": ARCHITECTURE_VERSION,
             "input": {"shape": list(self.input_shape), "dtype": self.input_dtype},
@@ -336,7 +339,7 @@ class LogicNet(nn.Sequential):
 
     def set_extra_state(self, state: Tensor) -> None:
         saved = json.loads(bytes(state.cpu().numpy()))
-        # Round-trip ours too: JSON turns tuples into lists.
+        # This network's makes the same round trip, since JSON turns tuples into lists.
         if saved != json.loads(json.dumps(self.architecture())):
             raise LiftError(
                 "this state_dict is of another architecture; build_model(saved architecture) makes "
@@ -368,10 +371,14 @@ LAYERS: Final[dict[str, Any]] = {
 
 
 def build_model(architecture: Mapping[str, Any]) -> LogicNet:
-    """A network of this architecture, with fresh wiring and weights; load a state_dict into it.
+    """Build a network of this architecture, with fresh wiring and weights.
 
-    `lgir.frontend.architecture_of(path)` reads the architecture of a checkpoint. Raises LiftError
-    if it is not one, UnknownNameError for an unknown layer.
+    Load a state_dict into it to restore a trained network. `lgir.frontend.architecture_of(path)`
+    reads the architecture of a checkpoint.
+
+    Raises:
+        LiftError: `architecture` is not one.
+        UnknownNameError: a layer is unknown.
     """
     try:
         layers = [_build_layer(entry) for entry in architecture["layers"]]

@@ -61,7 +61,7 @@ def _counted_node(graph: Graph, node: Node) -> Node | None:
 
 
 def _class_of_channels(op: Logic, num_classes: int) -> Index:
-    """(C,) Return the class that counts all bits of each channel, _SHARED if several do."""
+    """Return per channel the class that counts all its bits, _SHARED if several do; (C,)."""
     channels = len(op.body.outputs)
     class_size = channels * op.positions // num_classes
     first_bit = np.arange(channels) * op.positions
@@ -95,7 +95,7 @@ def _without_complements(body: Body, classes: Index) -> Body:
 
 
 def _output_literals(body: Body) -> Literals:
-    """(C,) Return the literal of each output, seen through inverters; 0 and 1 for constants."""
+    """Return the literal of each output (C,), seen through inverters; 0 and 1 for constants."""
     literal = 2 * body.outputs
     literal[body.outputs == TRUE] = 1
     channel = np.flatnonzero(body.outputs >= body.first_gate)

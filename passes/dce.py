@@ -47,7 +47,7 @@ def dce(graph: Graph) -> Graph:
 
 
 def live_nets(body: Body, outputs: Mask) -> Mask:
-    """(num_nets,) Return which nets the outputs chosen by `outputs` (C,) depend on.
+    """Return which nets (num_nets,) the outputs chosen by `outputs` (C,) depend on.
 
     Gates are visited from the last to the first in chunks. A chunk that does not settle within a
     few vectorized rounds, such as a long chain, is walked gate by gate.

@@ -78,7 +78,7 @@ def _is_pool(body: Body) -> bool:
 
 
 def _channel_bound(body: Body, *, lower: bool) -> IntArray:
-    """(num_nets,) Return the lowest or the highest channel that each net depends on."""
+    """Return the lowest or the highest channel that each net depends on, (num_nets,)."""
     neutral = _NO_CHANNEL if lower else -1
     pick = np.minimum if lower else np.maximum
     bound = np.full(body.num_nets, neutral, np.int32)
@@ -145,7 +145,7 @@ def _layout(cone: Body, pool: Body, num_copies: int) -> npt.NDArray[np.intp]:
 
 
 def _first_channels(body: Body) -> IntArray:
-    """(G,) Return for each gate the first output channel whose cone holds it."""
+    """Return per gate (G,) the first output channel whose cone holds it."""
     channel = np.full(body.num_nets, _NO_CHANNEL, np.int32)
     np.minimum.at(channel, body.outputs, np.arange(len(body.outputs), dtype=np.int32))
     level = body.levels()

@@ -117,7 +117,7 @@ def _body(node: Node) -> Body:
 
 
 def _input_positions(node: Node, inputs: tuple[str, ...]) -> npt.NDArray[np.int32]:
-    """(inputs of the node,) Return their positions among `inputs`, 0 for the nodes that join."""
+    """Return the position of each input of the node in `inputs`, 0 for the nodes that join."""
     return np.array([inputs.index(x) if x in inputs else 0 for x in node.inputs], dtype=np.int32)
 
 

@@ -34,7 +34,7 @@ _OTHER, _AND, _XOR = 0, 1, 2
 
 
 def _classify_tables() -> npt.NDArray[np.int8]:
-    """(16, 4) Return the kind of each table, and the complements of inputs 0, 1 and the output."""
+    """Return rows (16, 4): the kind of each table, and whether inputs 0, 1 and the output flip."""
     parsed = np.zeros((16, 4), np.int8)
     for p in range(2):
         for q in range(2):
@@ -46,7 +46,7 @@ def _classify_tables() -> npt.NDArray[np.int8]:
 
 
 def _tables_by_kind() -> npt.NDArray[np.uint8]:
-    """(3, 2, 2, 2) Return the table of each kind and complements of inputs 0, 1 and the output."""
+    """Return the table (3, 2, 2, 2) by kind and complements of inputs 0, 1 and the output."""
     tables = np.zeros((3, 2, 2, 2), np.uint8)
     for p, q, o in np.ndindex(2, 2, 2):
         tables[_AND, p, q, o] = 1 << (2 * (1 - p) + (1 - q)) ^ 15 * o
@@ -111,7 +111,7 @@ def chain_body(body: Body) -> Body:
 
 
 def _chain_complements(gates: _Gates, root: Index) -> Index:
-    """(G,) Return whether each root complements its chain.
+    """Return whether each root complements its chain (G,).
 
     An AND has its own complement; an XOR tree has the parity of all of its gates' complements.
     """
@@ -122,7 +122,7 @@ def _chain_complements(gates: _Gates, root: Index) -> Index:
 
 
 def _inner_gates(body: Body, gates: _Gates) -> tuple[Mask, Index]:
-    """(G,) Return which gates continue their only reader's operation, and that reader.
+    """Return which gates (G,) continue their only reader's operation, and that reader (G,).
 
     The reader of any other gate is given as the gate itself.
     """
@@ -146,7 +146,7 @@ def _inner_gates(body: Body, gates: _Gates) -> tuple[Mask, Index]:
 
 
 def _roots(inner: Mask, parent: Index) -> Index:
-    """(G,) Return the root of each gate's tree, by pointer jumping."""
+    """Return the root of each gate's tree (G,), by pointer jumping."""
     root = np.where(inner, parent, np.arange(len(parent)))
     while not np.array_equal(jumped := root[root], root):
         root = jumped

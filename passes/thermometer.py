@@ -116,7 +116,7 @@ def _simplified(body: Body, order: ThresholdOrder) -> Body:
 
 
 def _care_sets(body: Body, order: ThresholdOrder) -> Tables:
-    """(G,) Return for each gate the table of the input combinations that can occur."""
+    """Return per gate (G,) the table of the input combinations that can occur."""
     k, full = body.k, full_mask(body.k)
     care = np.full(body.num_gates, full, body.table.dtype)
     for i, j in combinations(range(k), 2):

@@ -19,7 +19,7 @@ class BlockKernels:
         self._functions: dict[str, str] = {}
 
     def add(self, name: str, text: str) -> None:
-        """Hold `text` as the function of that name."""
+        """Add the function `name`, whose definition is `text`."""
         self._functions[name] = text
 
     def use(self, name: str, write: Callable[..., str], *args: Any) -> str:

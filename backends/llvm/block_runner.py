@@ -96,7 +96,7 @@ class BlockRunner:
 
     @contextmanager
     def workspace(self) -> Iterator[int]:
-        """Lend a workspace and give its address, for several runs in turn."""
+        """Yield the address of a workspace that serves several runs in turn."""
         workspace = self._take_workspace()
         yield _line_address(workspace)
         self._idle.append(workspace)

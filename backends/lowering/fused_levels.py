@@ -26,9 +26,9 @@ _TABLE_ROW: Final = 1.4
 _MAX_READERS: Final = 4
 """With more readers, a gate would be evaluated too often."""
 THREE_ONES: Final = np.isin(np.arange(16), (0b0111, 0b1011, 0b1101, 0b1110))
-"""(16,) whether an outer table needs a constant term, unless its result is kept inverted."""
+"""Whether each outer table (16,) needs a constant term, unless its result is kept inverted."""
 _DEPENDS_ON_BOTH: Final = np.isin(np.arange(16), (1, 2, 4, 6, 7, 8, 9, 11, 13, 14))
-"""(16,) whether a two-input table depends on both inputs."""
+"""Whether each two-input table (16,) depends on both inputs."""
 _NONE: Final = np.zeros(0, np.int64)
 
 Ints = npt.NDArray[np.int64]

@@ -91,12 +91,12 @@ def find_trails(pairs: Ints) -> Trails:
 
 
 def latest_places(freed: Ints, needed: Ints) -> tuple[Bools, Ints]:
-    """Match rows that want a place with the places that were freed last.
+    """Match rows that need a place with the places that were freed last.
 
     Args:
         freed: (p,) the row at which each place becomes free, ascending; it is free for that row
             already.
-        wanted: (w,) the rows that want a place, ascending.
+        needed: (w,) the rows that need a place, ascending.
 
     Returns:
         Which rows get a place, (w,) bool, and for these the index of their place in `freed`.

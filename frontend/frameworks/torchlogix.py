@@ -340,7 +340,7 @@ def _conv(stack: LayerStack, layer: LayerEntry) -> None:
 
 
 def _conv_transpose(stack: LayerStack, layer: LayerEntry) -> None:
-    """A stride-1 convolution over an input with stride-1 zeros between its elements.
+    """Add a convolution of stride 1 over an input with `stride` - 1 zeros between its elements.
 
     Which leaves meet a zero depends on the position's phase, so no body serves every position,
     unless the stride is 1.

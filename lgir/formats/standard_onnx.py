@@ -31,7 +31,7 @@ _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
 
 @register_exporter("onnx")
 def export_onnx(graph: Graph) -> Export:
-    """ONNX of standard operators (opset 17), for runtimes that do not know lgir's own."""
+    """Write ONNX of standard operators (opset 17), for runtimes that do not know lgir's own."""
     model = to_model(graph)
     if model.ByteSize() > _MAX_BYTES * 0.99:
         raise BackendError(

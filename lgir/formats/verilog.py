@@ -38,7 +38,7 @@ def write_verilog(graph: Graph, path: str | Path) -> None:
 
 @register_exporter("v")
 def export_verilog(graph: Graph) -> Export:
-    """Structural Verilog for hardware: the unrolled graph, one assignment per gate."""
+    """Write structural Verilog of the unrolled graph, one assignment per gate."""
     return Export(dumps_verilog(graph).encode("ascii"))
 
 

@@ -39,7 +39,7 @@ def table_from_op(op: int) -> int:
 
 
 OP_TABLES: Final = np.array([table_from_op(op) for op in range(16)], dtype=np.uint8)
-"""(16,) uint8: difflogic number -> truth table. The mapping is its own inverse."""
+"""The truth table of each of difflogic's operation numbers, (16,) uint8. It is its own inverse."""
 
 NAME_TO_TABLE: Final = {name: table_from_op(op) for op, name in enumerate(OP_NAMES)}
 TABLE_TO_NAME: Final = {table: name for name, table in NAME_TO_TABLE.items()}

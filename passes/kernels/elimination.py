@@ -81,7 +81,7 @@ class _Elimination:
         return _Reads(np.concatenate(readers), np.concatenate(operands).astype(np.int64))
 
     def _fits(self, reads: _Reads) -> Mask:
-        """(reads,) Return whether the reader can absorb the operand."""
+        """Return per read whether the reader can absorb the operand."""
         size = np.full(len(reads.reader), -1, np.int8)  # The operand itself goes.
         reader_nets = [column[reads.reader] for column in self.columns]
         for net in reader_nets:
@@ -118,7 +118,7 @@ class _Elimination:
 
 
 def _independent(reads: _Reads, candidate: Mask) -> Mask:
-    """(G,) Return the candidates that block the fewest others, no two of which conflict."""
+    """Return the candidates (G,) that block the fewest others, no two of which conflict."""
     gates = len(candidate)
     reader, operand = reads.reader, reads.operand
     live = candidate[operand]
@@ -186,9 +186,9 @@ def _composed(
     return table
 
 
-def _columns_of(nets: list[Literals], columns: Literals) -> Index:
-    """(n,) Return the column that holds each wanted net, len(nets) for net 0."""
-    column = np.full(len(columns), len(nets), np.int64)
+def _columns_of(nets: list[Literals], operands: Literals) -> Index:
+    """Return the column that holds each operand (n,), len(nets) for net 0."""
+    column = np.full(len(operands), len(nets), np.int64)
     for j, net in enumerate(nets):
-        column[(net == columns) & (columns != FALSE)] = j
+        column[(net == operands) & (operands != FALSE)] = j
     return column

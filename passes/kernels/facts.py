@@ -27,12 +27,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 def no_facts(value: Value) -> Literals:
-    """(C,) Return the facts by which every channel stands for itself."""
+    """Return the facts (C,) by which every channel stands for itself."""
     return np.arange(value.shape[0], dtype=np.int32) * 2
 
 
 def logic_facts(outputs: Literals) -> Literals:
-    """(C,) Return the facts of a Logic node, given the literals (C,) that its output nets equal."""
+    """Return the facts (C,) of a Logic node, given the literals (C,) that its output nets equal."""
     net = outputs >> 1
     is_read = np.zeros(int(net.max(initial=0)) + 1, bool)
     is_read[net] = True
@@ -91,7 +91,7 @@ def copied_channels(
 
 
 def threshold_facts(op: Threshold, x: Value) -> Literals:
-    """(C,) Return the facts of thresholds of `x`: constant levels, and equal levels of a channel.
+    """Return the facts (C,) of thresholds of `x`: constant levels, and equal levels of a channel.
 
     A level is constant if every number or no number of the input's dtype exceeds it.
     """
@@ -134,7 +134,7 @@ def reshape_facts(facts: Literals, before: Shape, after: Shape) -> Literals:
 
 
 def tap_reach(op: Logic, shapes: list[Shape]) -> tuple[Mask, Mask]:
-    """(T,) Return which taps never, and which taps always, read outside their input."""
+    """Return which taps (T,) never, and which taps always, read outside their input."""
     never = np.ones(op.body.num_taps, bool)
     always = np.zeros(op.body.num_taps, bool)
     source = op.body.taps[:, 0]

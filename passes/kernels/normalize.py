@@ -237,7 +237,7 @@ def _rebuild(
 def _flip_for_outputs(
     body: Body, outputs: Literals, fanin: IntArray, table: Tables
 ) -> npt.NDArray[np.bool_]:
-    """(num_nets,) Complement gates that outputs read as complements only, and return which.
+    """Complement gates that outputs read as complements only, and return which nets, (num_nets,).
 
     The tables of these gates and of their readers are changed in place. That saves an inverter per
     gate.

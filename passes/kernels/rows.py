@@ -11,7 +11,7 @@ from lgir.passes.kernels.literals import Index
 
 
 def first_equal(columns: list[npt.NDArray[Any]]) -> Index:
-    """(n,) Return the index of the first row equal to each row, given the columns of the rows.
+    """Return the index of the first row equal to each row (n,), given the columns of the rows.
 
     Rows are hashed in rounds. In each round, the first row of a slot is the first of its kind, and
     the rows equal to it are settled; the others try other slots.
@@ -35,7 +35,7 @@ def first_equal(columns: list[npt.NDArray[Any]]) -> Index:
 
 
 def row_hash(columns: list[npt.NDArray[Any]]) -> npt.NDArray[np.uint64]:
-    """(n,) Return a 64-bit hash of each row (splitmix64's finalizer over a running sum)."""
+    """Return a 64-bit hash of each row (n,): splitmix64's finalizer over a running sum."""
     h = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         h += column.astype(np.uint64)

@@ -48,7 +48,7 @@ def rewrite_body(body: Body, each: Rule) -> Body:
 
 
 def _saved_gates(body: Body, matches: Matches) -> Index:
-    """(n,) Return the number of gates that go with each match: its root and what it alone reads."""
+    """Return how many gates go with each match (n,): its root, and gates that it alone reads."""
     num_readers = np.bincount(body.fanin.ravel(), minlength=body.num_nets)
     num_readers[body.outputs] += 2
     saved = np.ones(len(matches), np.int64)

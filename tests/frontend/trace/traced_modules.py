@@ -70,7 +70,7 @@ class SixteenOperations(nn.Module):
 
 
 class Multilinear(nn.Module):
-    """Four coefficients a gate, of the rounded tables."""
+    """Four coefficients per gate, of the rounded tables."""
 
     def __init__(self) -> None:
         super().__init__()
