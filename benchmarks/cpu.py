@@ -23,7 +23,8 @@ from rich.table import Table
 import lgir
 from lgir.benchmarking.history import append_history
 from lgir.benchmarking.rendering import si
-from lgir.benchmarking.throughput import MODULE, BenchReport, Measurement, bench_graph
+from lgir.benchmarking.throughput import bench_graph
+from lgir.benchmarking.throughput_report import MODULE, BenchReport, Measurement
 from lgir.errors import LgirError
 from lgir.files import write_atomically
 from lgir.zoo import build_net

@@ -31,7 +31,7 @@ import lgir
 from lgir.backends.llvm.target import TARGETS
 from lgir.benchmarking.checks import random_samples
 from lgir.benchmarking.environment import environment
-from lgir.benchmarking.throughput import gate_evaluations, torch_eval
+from lgir.benchmarking.measuring import gate_evaluations, torch_eval
 from lgir.errors import LgirError
 from lgir.files import write_atomically
 from lgir.ir.graph import Graph

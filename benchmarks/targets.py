@@ -16,7 +16,8 @@ from rich.table import Table
 
 import lgir
 from lgir.benchmarking.rendering import si
-from lgir.benchmarking.throughput import BenchReport, bench_graph
+from lgir.benchmarking.throughput import bench_graph
+from lgir.benchmarking.throughput_report import BenchReport
 from lgir.errors import BackendError, LgirError
 from lgir.files import write_atomically
 from lgir.zoo import build_net

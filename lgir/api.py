@@ -20,7 +20,7 @@ from lgir.registry import BACKENDS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lgir.benchmarking.throughput import BenchReport
+    from lgir.benchmarking.throughput_report import BenchReport
     from lgir.equivalence.verdict import Verdict
     from lgir.passes.pipeline import PassEvent
     from lgir.passes.report import Report

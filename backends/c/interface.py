@@ -251,9 +251,9 @@ typedef struct lgir_value {
 
 
 def _parameter_name(name: str, used_names: set[str]) -> str:
-    """Return a C name that is not in `taken` and means nothing else to a compiler, and take it.
+    """Return a C name that is not in `used_names` and means nothing else to a compiler, and add it.
 
-    Names in `taken` are in lower case, since macros are in capitals.
+    Names in `used_names` are in lower case, since macros are in capitals.
     """
     base = c_name(name)
     if base in _KEYWORDS or _MACROS.match(base) or _USED_INSIDE.match(base):

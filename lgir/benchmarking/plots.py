@@ -7,10 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lgir.benchmarking.rendering import si
+from lgir.benchmarking.rendering import duration, si
 from lgir.benchmarking.roofline_report import RooflineReport
-from lgir.benchmarking.scaling import SweepReport, duration
-from lgir.benchmarking.throughput import BenchReport
+from lgir.benchmarking.scaling_report import SweepReport
+from lgir.benchmarking.throughput_report import BenchReport
 from lgir.errors import BackendError, FormatError
 from lgir.files import write_atomically
 

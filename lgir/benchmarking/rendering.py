@@ -51,3 +51,13 @@ def si(x: float) -> str:
             x /= scale
             return f"{x:#.3g}".rstrip(".") + f" {unit}" if x < 1000 else f"{x:,.0f} {unit}"
     return f"{x:#.3g}".rstrip(".")
+
+
+def duration(seconds: float) -> str:
+    """Format seconds with three significant digits and a unit, for example "12.3 us"."""
+    unit, scale = next(
+        ((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6)
+    )
+    value = seconds / scale
+    text = f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
+    return f"{text} {unit}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from lgir.benchmarking.checks import OutputChecker, random_samples
 from lgir.benchmarking.environment import environment
+from lgir.benchmarking.measuring import compile_cold, gate_evaluations
 from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
-from lgir.benchmarking.throughput import compile_cold, gate_evaluations
 from lgir.errors import BackendError, InputError
 from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS

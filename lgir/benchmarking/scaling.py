@@ -13,139 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lgir.benchmarking.checks import OutputChecker, random_samples
 from lgir.benchmarking.environment import environment
-from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
-from lgir.benchmarking.throughput import MODULE, compile_cold, gate_evaluations, torch_eval
+from lgir.benchmarking.measuring import compile_cold, gate_evaluations, torch_eval
+from lgir.benchmarking.scaling_report import LONGEST_CALL, SweepPoint, SweepReport
+from lgir.benchmarking.throughput_report import MODULE
 from lgir.errors import InputError
 from lgir.ir.graph import Graph
 from lgir.registry import BACKENDS
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from lgir.samples import Array
 
 AXES: Final = ("batch", "threads", "width")
 BATCHES: Final = (1, 8, 64, 512, 4096, 32768)
 BATCH: Final = 32768
 """Samples per call if another size than the batch is swept."""
-_LONGEST_CALL: Final = 2.0
-"""Seconds per call; a backend is not measured at sizes that would need more."""
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """One backend at one size: the median `seconds` of `calls` calls of `batch` samples."""
-
-    backend: str
-    size: int
-    batch: int
-    threads: int
-    gates: int
-    seconds: float
-    calls: int
-
-    @property
-    def samples_per_second(self) -> float:
-        return self.batch / self.seconds
-
-    @property
-    def gate_evals_per_second(self) -> float:
-        return self.gates * self.samples_per_second
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "backend": self.backend,
-            "batch": self.batch,
-            "threads": self.threads,
-            "gates": self.gates,
-            "seconds_per_call": self.seconds,
-            "samples_per_second": self.samples_per_second,
-            "gate_evals_per_second": self.gate_evals_per_second,
-            "calls": self.calls,
-            "outputs_equal": True,
-        }
-
-
-@dataclass(frozen=True)
-class SweepReport:
-    """The result of a sweep: `print(report)` shows a table, `to_dict()` is for JSON.
-
-    Attributes:
-        name: name of the network, or of the family of networks.
-        axis: the meaning of the points' sizes, one of AXES.
-        points: sorted by backend, then by size.
-        environment: the processor and the versions of packages.
-    """
-
-    name: str
-    axis: str
-    points: tuple[SweepPoint, ...]
-    environment: Mapping[str, str]
-
-    @property
-    def title(self) -> str:
-        gates = sorted({p.gates for p in self.points})
-        spread = f"{gates[0]:,}" if len(gates) == 1 else f"{gates[0]:,} to {gates[-1]:,}"
-        return f"{self.name}: {spread} gates per sample"
-
-    def _calls(self) -> str:
-        """Return the batch size and the number of threads if they are the same at all points."""
-        batches, threads = ({getattr(p, x) for p in self.points} for x in ("batch", "threads"))
-        parts = [f"{n:,} samples" for n in batches if len(batches) == 1]
-        parts += [f"{n} threads" if n > 1 else "one thread" for n in threads if len(threads) == 1]
-        return " on ".join(parts)
-
-    def by_backend(self) -> dict[str, list[SweepPoint]]:
-        """Return the points of each backend, ascending in size."""
-        points: dict[str, list[SweepPoint]] = {}
-        for point in self.points:
-            points.setdefault(point.backend, []).append(point)
-        return points
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "axis": self.axis,
-            "environment": dict(self.environment),
-            "sweep": [{self.axis: point.size} | point.to_dict() for point in self.points],
-        }
-
-    def __rich__(self) -> Group:
-        from rich.console import Group
-
-        table = titled_table(self.title)
-        table.add_column(f" {self.axis}", justify="right")
-        columns = self.by_backend()
-        rates = "gate-evals/s" if self.axis == "width" else "per call"
-        for backend in columns:
-            table.add_column(f"{backend}\n{rates}", justify="right")
-            table.add_column("\nsamples/s", justify="right")
-        sizes = {point.size for point in self.points}
-        for size in sorted(sizes):
-            cells = []
-            for points in columns.values():
-                point = next((p for p in points if p.size == size), None)
-                cells += [self._rate(point), si(point.samples_per_second)] if point else ["", ""]
-            table.add_row(f" {size:,}", *cells)
-        facts = {
-            "calls": self._calls(),
-            "times": "medians of consecutive calls, from arrays in memory to scores",
-            "outputs": "equal to the reference's at every size",
-        }
-        if any(len(points) < len(sizes) for points in columns.values()):
-            facts["left out"] = f"calls that would take more than {_LONGEST_CALL:g} s"
-        facts |= self.environment
-        return Group(table, facts_grid(facts))
-
-    def _rate(self, point: SweepPoint) -> str:
-        if self.axis == "width":
-            return si(point.gate_evals_per_second)
-        return duration(point.seconds)
-
-    def __str__(self) -> str:
-        return plain_text(self)
 
 
 @dataclass(frozen=True)
@@ -257,60 +140,85 @@ def _sweep(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> SweepReport:
+    """Measure the networks of `work` at their sizes; see `sweep_widths` for the options."""
     all_cases = [case for _, cases in work for case in cases]
     if not all_cases or min(min(c.size, c.batch, c.threads, repeats) for c in all_cases) < 1:
         raise InputError("batch sizes, threads, widths and repeats must be at least 1")
     if not all(network.graph.inputs for network, _ in work):
         raise InputError("a bench needs a graph with inputs")
-    reference = BACKENDS.get("reference")
     for backend in backends:
-        BACKENDS.get(backend)
-    points: dict[str, list[SweepPoint]] = {backend: [] for backend in (*backends, MODULE)}
+        BACKENDS.get(backend)  # an unknown name is an error before minutes of measuring
+    meter = _SweepMeter(axis, backends, repeats, run_seconds, progress)
     for network, cases in work:
         graph = network.graph
         arrays = random_samples(graph, max(case.batch for case in cases), seed)
         progress("reference outputs")
-        checkers = {
-            n: OutputChecker.of(reference(graph), [a[:n] for a in arrays], check)
-            for n in {case.batch for case in cases}
-        }
-        gates = gate_evaluations(graph)
-
-        def measure(
-            backend: str,
-            call: Callable[..., Any],
-            inputs: Sequence[Any],
-            case: _Case,
-            checkers: Mapping[int, OutputChecker] = checkers,
-            gates: int = gates,
-        ) -> None:
-            n, before = case.batch, points[backend][-1:]
-            if any(n / point.samples_per_second > _LONGEST_CALL for point in before):
-                return
-            progress(f"{backend}: {axis} {case.size:,}, {n:,} samples per call")
-            batch = [x[:n] for x in inputs]
-            checkers[n].check(backend, call(*batch), n)
-            times = _times(partial(call, *batch), repeats, run_seconds)
-            seconds = statistics.median(times)
-            points[backend].append(
-                SweepPoint(backend, case.size, n, case.threads, gates, seconds, len(times))
-            )
-
+        meter.begin(graph, arrays, {case.batch for case in cases}, check)
         for backend in backends:
             progress(f"{backend}: compiling")
             exe, _ = compile_cold(backend, graph, (options or {}).get(backend, {}))
             for case in cases:
-                measure(backend, partial(exe, threads=case.threads), arrays, case)
+                meter.measure(backend, partial(exe, threads=case.threads), arrays, case)
         for case in cases if network.module is not None else ():
             with torch_eval(network.module, case.threads) as tensor:
-                inputs = [tensor(v, a) for v, a in zip(graph.inputs, arrays, strict=True)]
-                measure(MODULE, network.module, inputs, case)
+                tensors = [tensor(v, a) for v, a in zip(graph.inputs, arrays, strict=True)]
+                meter.measure(MODULE, network.module, tensors, case)
     return SweepReport(
         name=name,
         axis=axis,
-        points=tuple(point for measured in points.values() for point in measured),
+        points=tuple(point for points in meter.points.values() for point in points),
         environment=environment(torch=any(network.module is not None for network, _ in work)),
     )
+
+
+class _SweepMeter:
+    """Measures calls of one network after another, once their outputs are checked.
+
+    Attributes:
+        points: the points of each backend, and of the module, in the order of measuring.
+    """
+
+    def __init__(
+        self,
+        axis: str,
+        backends: Sequence[str],
+        repeats: int,
+        run_seconds: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.points: dict[str, list[SweepPoint]] = {name: [] for name in (*backends, MODULE)}
+        self._axis, self._progress = axis, progress
+        self._repeats, self._run_seconds = repeats, run_seconds
+        self._gates = 0
+        self._checkers: dict[int, OutputChecker] = {}
+
+    def begin(self, graph: Graph, arrays: list[Array], batches: set[int], check: int) -> None:
+        """Evaluate the reference outputs of `graph`, whose calls are measured from now on."""
+        reference = BACKENDS.get("reference")(graph)
+        self._gates = gate_evaluations(graph)
+        self._checkers = {
+            n: OutputChecker.of(reference, [a[:n] for a in arrays], check) for n in batches
+        }
+
+    def measure(
+        self, backend: str, call: Callable[..., Any], inputs: Sequence[Any], case: _Case
+    ) -> None:
+        """Add a point, unless the last one says that a call would take too long.
+
+        Raises:
+            BackendError: outputs differ from those of the reference.
+        """
+        points, n = self.points[backend], case.batch
+        if any(n / point.samples_per_second > LONGEST_CALL for point in points[-1:]):
+            return
+        self._progress(f"{backend}: {self._axis} {case.size:,}, {n:,} samples per call")
+        batch = [x[:n] for x in inputs]
+        self._checkers[n].check(backend, call(*batch), n)
+        times = _times(partial(call, *batch), self._repeats, self._run_seconds)
+        seconds = statistics.median(times)
+        points.append(
+            SweepPoint(backend, case.size, n, case.threads, self._gates, seconds, len(times))
+        )
 
 
 def _times(call: Callable[[], Any], repeats: int, run_seconds: float) -> list[float]:
@@ -321,13 +229,3 @@ def _times(call: Callable[[], Any], repeats: int, run_seconds: float) -> list[fl
         call()
         times.append(perf_counter() - began)
     return times
-
-
-def duration(seconds: float) -> str:
-    """Format seconds with three significant digits and a unit, for example "12.3 us"."""
-    unit, scale = next(
-        ((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s), ("us", 1e-6)
-    )
-    value = seconds / scale
-    text = f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
-    return f"{text} {unit}"

@@ -27,8 +27,9 @@ from lgir.zoo import build_net, other_widths
 
 if TYPE_CHECKING:
     from lgir.benchmarking.roofline_report import RooflineReport
-    from lgir.benchmarking.scaling import SweepReport, SweepSubject
-    from lgir.benchmarking.throughput import BenchReport
+    from lgir.benchmarking.scaling import SweepSubject
+    from lgir.benchmarking.scaling_report import SweepReport
+    from lgir.benchmarking.throughput_report import BenchReport
     from lgir.ir.graph import Graph
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from lgir.benchmarking.throughput import BenchReport
+    from lgir.benchmarking.throughput_report import BenchReport
     from lgir.frontend.layers import LogicNet
     from lgir.passes.report import Report
     from lgir.samples import Array

@@ -9,7 +9,8 @@ import pytest
 import lgir
 from lgir.benchmarking.checks import random_samples
 from lgir.benchmarking.rendering import si
-from lgir.benchmarking.throughput import BenchReport, bench_graph
+from lgir.benchmarking.throughput import bench_graph
+from lgir.benchmarking.throughput_report import BenchReport
 from lgir.errors import BackendError, InputError, UnknownNameError
 from lgir.executable import Executable
 from lgir.ir.builder import GraphBuilder, dense_body

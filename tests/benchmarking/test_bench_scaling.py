@@ -14,8 +14,10 @@ import pytest
 import lgir
 from lgir.benchmarking.history import append_history, check_history
 from lgir.benchmarking.plots import check_plot, save_plot
+from lgir.benchmarking.rendering import duration
 from lgir.benchmarking.roofline_report import RooflineReport, kind_figures
-from lgir.benchmarking.scaling import SweepReport, duration, sweep_batches
+from lgir.benchmarking.scaling import sweep_batches
+from lgir.benchmarking.scaling_report import SweepReport
 from lgir.benchmarking.throughput import bench_graph
 from lgir.errors import BackendError, FormatError, InputError, UnknownNameError
 from lgir.executable import Executable
@@ -76,7 +78,7 @@ def test_wrong_outputs_of_one_size_are_not_timed(graph: Graph, monkeypatch: pyte
 
 
 def test_a_slow_backend_is_not_taken_to_large_sizes(graph: Graph, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lgir.benchmarking.scaling._LONGEST_CALL", 0.0)
+    monkeypatch.setattr("lgir.benchmarking.scaling.LONGEST_CALL", 0.0)
     report = sweep_batches(graph, ["reference"], **QUICK)
     assert [p.batch for p in report.points] == [1]
 
