@@ -67,7 +67,7 @@ def reassociate(graph: Graph) -> Graph:
 
 
 @dataclass(frozen=True)
-class _Gates:
+class _TwoInputGates:
     """The two-input gates of a body, as operations on literals.
 
     Attributes:
@@ -102,7 +102,7 @@ def chain_body(body: Body) -> Body:
     if body.k != 2:
         return body
     kind, *complements, output_complement = _CLASSIFIED[body.table].T
-    gates = _Gates(kind, np.stack(complements), output_complement)
+    gates = _TwoInputGates(kind, np.stack(complements), output_complement)
     inner, parent = _inner_gates(body, gates)
     root = _roots(inner, parent)
     leaves = _tree_leaves(body, gates, inner, root)
@@ -110,7 +110,7 @@ def chain_body(body: Body) -> Body:
     return body if new == body else new
 
 
-def _chain_complements(gates: _Gates, root: Index) -> Index:
+def _chain_complements(gates: _TwoInputGates, root: Index) -> Index:
     """Return whether each root complements its chain (G,).
 
     An AND has its own complement; an XOR tree has the parity of all of its gates' complements.
@@ -121,7 +121,7 @@ def _chain_complements(gates: _Gates, root: Index) -> Index:
     return np.where(is_xor, parity & 1, complement)
 
 
-def _inner_gates(body: Body, gates: _Gates) -> tuple[Mask, Index]:
+def _inner_gates(body: Body, gates: _TwoInputGates) -> tuple[Mask, Index]:
     """Return which gates (G,) continue their only reader's operation, and that reader (G,).
 
     The reader of any other gate is given as the gate itself.
@@ -153,7 +153,7 @@ def _roots(inner: Mask, parent: Index) -> Index:
     return root
 
 
-def _tree_leaves(body: Body, gates: _Gates, inner: Mask, root: Index) -> _TreeLeaves:
+def _tree_leaves(body: Body, gates: _TwoInputGates, inner: Mask, root: Index) -> _TreeLeaves:
     first = body.first_gate
     roots, literals = [], []
     for j in range(2):

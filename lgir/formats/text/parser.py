@@ -77,10 +77,10 @@ def parse(text: str) -> Graph:
     Raises ParseError, with the line and what was expected, if the text cannot be read, and
     GraphError, with the line, if a node breaks a rule of the IR.
     """
-    return _Parser(text).graph()
+    return _GraphParser(text).graph()
 
 
-class _Parser(Lexer):
+class _GraphParser(Lexer):
     """One method per statement of the grammar."""
 
     def __init__(self, text: str) -> None:
