@@ -8,6 +8,7 @@ callee takes is an error that suggests the option that was meant.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TextIO
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from lgir.benchmarking.throughput_report import BenchReport
     from lgir.equivalence.verdict import Verdict
-    from lgir.passes.pipeline import PassEvent
+    from lgir.passes.pipeline import Instrumentation, PassEvent
     from lgir.passes.report import Report
     from lgir.samples import Array
 
@@ -80,6 +81,8 @@ def optimize(
     on_pass: Callable[[PassEvent], None] | None = None,
     dump_after: str | Collection[str] = (),
     dump_to: TextIO | None = None,
+    dump_dir: str | PathLike[str] | None = None,
+    instrumentation: Sequence[Instrumentation] = (),
     stop_after: str | None = None,
     samples: int | None = None,
     seed: int = 0,
@@ -93,15 +96,23 @@ def optimize(
         verify: how outputs before and after each pass are compared: "sim" by random simulation,
             "sat" by proof (needs python-sat), "exhaustive" on every sample if inputs are few. None
             trusts the passes.
-        on_pass: called after each pass, once it has been verified.
+        on_pass: called after each pass, once it has been verified, with a `PassEvent`: its `number`
+            from 1, `name`, the graphs `before` and `after`, whether it `changed` anything, its
+            `seconds` and `verify_seconds`, and the `verdict` of its check. An exception that it
+            raises ends the pipeline.
         dump_after: names of passes after which the text IR is written, or "all".
         dump_to: stream of these dumps; None is standard error.
+        dump_dir: a folder that gets a file of text IR per pass that changes the graph, numbered as
+            the passes are: `000-input.lgir`, `001-merge.lgir`. `lgir.parse` reads them.
+        instrumentation: objects that are told of every pass before and after it; see
+            `lgir.passes.pipeline.instrumentation`, which has some that print graphs and changes.
         stop_after: name of a pass; the pipeline ends after its first run.
         samples: number of simulated samples; None chooses by the size of the graph.
         seed: seed of the simulated samples.
 
     Raises:
         PassError: a pass failed, broke the IR or changed an output.
+        FormatError: `dump_dir` cannot be written to.
         ParseError, UnknownNameError: the pipeline string is wrong, or an option is unknown.
     """
     from lgir.passes.pipeline import Pipeline
@@ -116,6 +127,8 @@ def optimize(
         on_pass=on_pass,
         dump_after=dump_after,
         dump_to=dump_to,
+        dump_dir=dump_dir,
+        instrumentation=instrumentation,
         stop_after=stop_after,
         samples=samples,
         seed=seed,
@@ -179,6 +192,7 @@ def verify(
     samples: int | None = None,
     seed: int = 0,
     seconds: float = 120.0,
+    progress: Callable[[str], None] = lambda step: None,
     **unknown: Never,
 ) -> Verdict:
     """Check whether two graphs compute the same outputs; show a counterexample if they do not.
@@ -193,6 +207,7 @@ def verify(
         samples: number of random samples; None chooses by the size of the graphs.
         seed: seed of the random samples.
         seconds: time limit of a proof; past it the verdict is unknown.
+        progress: called with a description of each step before it begins.
 
     Raises:
         GraphError: the graphs differ in inputs or outputs.
@@ -209,7 +224,9 @@ def verify(
         return verify_module(graph, model, method, samples=samples, seed=seed, seconds=seconds)
     _check_graph(a)
     _check_graph(b)
-    return verify_graphs(a, b, method=method, samples=samples, seed=seed, seconds=seconds)
+    return verify_graphs(
+        a, b, method=method, samples=samples, seed=seed, seconds=seconds, progress=progress
+    )
 
 
 def bench(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lgir.equivalence.verdict import Verdict
 from lgir.equivalence.verification import verify_graphs
 from lgir.ir.graph import Graph
-from lgir.passes.pipeline import PassEvent, Pipeline
+from lgir.passes.pipeline import Instrumentation, PassEvent, Pipeline
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,15 @@ class Culprit:
         position: its number among the passes that ran, from 1.
         before: the last graph that has the property.
         after: the first graph that lacks it.
+        verdict: the comparison of `before` and `after`, with a sample on which they differ; None if
+            the property was another than to compute the same.
     """
 
     name: str
     position: int
     before: Graph
     after: Graph
+    verdict: Verdict | None = None
 
     def __str__(self) -> str:
         return f"pass {self.name!r}, number {self.position} to run, breaks it"
@@ -36,6 +40,8 @@ def bisect(
     holds: Callable[[Graph], bool] | None = None,
     *,
     method: str = "sim",
+    instrumentation: Sequence[Instrumentation] = (),
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Culprit | None:
     """Run `passes` unverified and return the first that breaks a property, None if none does.
 
@@ -43,33 +49,38 @@ def bisect(
         holds: the property, asked of about log2(passes) graphs. A graph that lacks it must lack it
             after later passes too. By default: the graph computes what `graph` computes.
         method: the method by which the default property is checked, see `lgir.verify`.
+        instrumentation: what is told of the passes while they run.
+        progress: called with a description of each check before it begins.
 
     Raises:
         PassError: a pass raised or broke the IR; the error names the pass.
     """
+    by_default = holds is None
     if holds is None:
 
         def holds(candidate: Graph) -> bool:
             return verify_graphs(graph, candidate, method).equivalent is not False
 
-    changes: list[tuple[int, PassEvent]] = []
-    passes_run = 0
+    changes: list[PassEvent] = []
 
     def record(event: PassEvent) -> None:
-        nonlocal passes_run
-        passes_run += 1
-        if event.after is not event.before:
-            changes.append((passes_run, event))
+        if event.changed:
+            changes.append(event)
 
-    Pipeline.parse(passes).run(graph, verify=None, on_pass=record)
-    if not changes or holds(changes[-1][1].after):
+    Pipeline.parse(passes).run(graph, verify=None, on_pass=record, instrumentation=instrumentation)
+    if not changes:
+        return None
+    progress(f"checking the last of {len(changes)} graphs")
+    if holds(changes[-1].after):
         return None
     low, high = 0, len(changes) - 1  # changes[high] is broken; all changes before low hold.
     while low < high:
         middle = (low + high) // 2
-        if holds(changes[middle][1].after):
+        progress(f"checking graph {middle + 1} of {len(changes)}; {high - low + 1} are left")
+        if holds(changes[middle].after):
             low = middle + 1
         else:
             high = middle
-    position, event = changes[high]
-    return Culprit(event.name, position, event.before, event.after)
+    event = changes[high]
+    verdict = verify_graphs(event.before, event.after, method) if by_default else None
+    return Culprit(event.name, event.number, event.before, event.after, verdict)

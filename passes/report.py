@@ -66,12 +66,44 @@ class PassRow:
 
 @dataclass
 class Report:
-    """Rows in the order in which the passes ran; `str(report)` is a table."""
+    """Rows in the order in which the passes ran; `str(report)` is a table.
+
+    Attributes:
+        pipeline: the pipeline's text.
+        before: the size of the graph before the first pass.
+        rows: a row per pass that ran.
+        seconds: time of the whole run: `pass_seconds`, `verify_seconds` and `other_seconds`.
+    """
 
     pipeline: str
     before: Size
     rows: list[PassRow] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def pass_seconds(self) -> float:
+        """The time of all passes, without their checks."""
+        return sum(row.seconds for row in self.rows)
+
+    @property
+    def verify_seconds(self) -> float:
+        """The time of the checks after passes."""
+        return sum(row.verify_seconds for row in self.rows)
+
+    @property
+    def other_seconds(self) -> float:
+        """The time between passes: instrumentation such as dumps, and this report."""
+        return max(0.0, self.seconds - self.pass_seconds - self.verify_seconds)
+
+    def times(self) -> str:
+        """Return one line: the time of the run, and the parts that add up to it."""
+        parts = {
+            "in passes": self.pass_seconds,
+            "in verification": self.verify_seconds,
+            "between passes": self.other_seconds,
+        }
+        shown = " + ".join(f"{_ms(seconds)} {name}" for name, seconds in parts.items())
+        return f"{_ms(self.seconds)} ms = {shown}"
 
     @property
     def after(self) -> Size:
@@ -85,16 +117,20 @@ class Report:
             "before": asdict(self.before),
             "after": asdict(self.after),
             "seconds": self.seconds,
+            "pass_seconds": self.pass_seconds,
+            "verify_seconds": self.verify_seconds,
+            "other_seconds": self.other_seconds,
             "rows": [row.to_dict() for row in self.rows],
         }
 
     def __str__(self) -> str:
         header = ("pass", "gates in", "gates out", "unrolled in", "unrolled out", "nodes", "ms")
-        lines: list[tuple[str, ...]] = [(*header, "verified")]
+        lines: list[tuple[str, ...]] = [(*header, "verify ms", "verified")]
         for row in self.rows:
-            cells = _cells(row.name, row.before, row.after, row.seconds)
-            lines.append((*cells, row.verified or "-"))
-        lines.append((*_cells("total", self.before, self.after, self.seconds), ""))
+            times = row.seconds, row.verify_seconds
+            lines.append((*_cells(row.name, row.before, row.after, *times), row.verified or "-"))
+        times = self.pass_seconds, self.verify_seconds
+        lines.append((*_cells("total", self.before, self.after, *times), ""))
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         table = []
         for name, *numbers, verified in lines:
@@ -103,7 +139,9 @@ class Report:
         return "\n".join(table)
 
 
-def _cells(name: str, before: Size, after: Size, seconds: float) -> tuple[str, ...]:
+def _cells(
+    name: str, before: Size, after: Size, seconds: float, verify_seconds: float
+) -> tuple[str, ...]:
     return (
         name,
         f"{before.gates:,}",
@@ -111,5 +149,10 @@ def _cells(name: str, before: Size, after: Size, seconds: float) -> tuple[str, .
         f"{before.unrolled:,}",
         f"{after.unrolled:,}",
         str(after.nodes),
-        f"{seconds * 1e3:.1f}",
+        _ms(seconds),
+        _ms(verify_seconds),
     )
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:,.1f}"

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lgir.cli import bench, deploy, execute, models, optimize, plugins
+from lgir.cli import bench, compare, deploy, execute, models, optimize, plugins
 from lgir.errors import LgirError, unknown_name
 
 
@@ -123,8 +123,9 @@ for _command in (
     models.lift,
     models.dump,
     optimize.opt,
-    optimize.verify,
-    optimize.bisect,
+    compare.verify,
+    compare.diff,
+    compare.bisect,
     models.compile_,
     deploy.export,
     execute.run,

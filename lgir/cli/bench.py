@@ -17,6 +17,7 @@ from lgir.cli.options import (
     json_option,
     load_option,
     model_source,
+    optimize_graph,
     options_for,
     passes_option,
 )
@@ -137,15 +138,13 @@ def bench(
 
         check_history(history)
     start = perf_counter()
-    with status("lifting"):
-        graph = source.open_one(files, "give a MODEL file or --net NAME")
+    graph = source.open_one(files, "give a MODEL file or --net NAME")
     preparation = {"lift": perf_counter() - start}
     compile_options = options_for(backends, options)
     lifted = graph
     if passes != "none":
         start = perf_counter()
-        with status("optimizing"):
-            graph, _ = lgir.optimize(graph, passes)
+        graph, _ = optimize_graph(graph, passes)
         preparation["optimize"] = perf_counter() - start
     module = None if no_torch or roofline else _torch_module(lifted)
     shared: dict[str, Any] = {"repeats": repeats, "options": compile_options}

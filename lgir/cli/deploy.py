@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import lgir
 from lgir.cli.files import write_text
 from lgir.cli.options import (
     ModelSource,
@@ -19,6 +18,7 @@ from lgir.cli.options import (
     load_option,
     model_source,
     optimize_first,
+    optimize_graph,
     output_option,
 )
 from lgir.cli.output import note, status
@@ -64,7 +64,7 @@ def write_export(
 ) -> None:
     """Write `graph` in a format to `output`, its C header to `header`, and a note to stderr."""
     start = perf_counter()
-    with status("compiling"):
+    with status(f"making {format_} of {graph.name}"):
         exported = make_export(graph, format_, options)
     if output != "-":
         exported.write(output, header)
@@ -128,7 +128,7 @@ def export(
         format_ = format_of(output)
     graph = source.open_one(files, "give a MODEL file or --net NAME")
     if passes is not None:
-        graph, _ = lgir.optimize(graph, passes)
+        graph, _ = optimize_graph(graph, passes)
     write_export(
         graph, format_, "-" if output is None else output, header, interface | _given(**options)
     )

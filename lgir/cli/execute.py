@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-import lgir
 from lgir.cli.files import ARRAYS, read_array, write_arrays
 from lgir.cli.options import (
     ModelSource,
@@ -19,8 +18,9 @@ from lgir.cli.options import (
     load_option,
     model_source,
     optimize_first,
+    optimize_graph,
 )
-from lgir.cli.output import console, print_json
+from lgir.cli.output import console, print_json, status
 from lgir.zoo import PRETRAINED
 
 threads_option = click.option(
@@ -68,13 +68,14 @@ def run(
         raise click.UsageError("give the samples: an INPUT.npy file per graph input")
     samples = [read_array(path) for path in inputs]
     if passes is not None:
-        graph, _ = lgir.optimize(graph, passes)
+        graph, _ = optimize_graph(graph, passes)
     exe = compile_graph(graph, backend, options)
-    if labels:
-        names, results = ["labels"], (exe.predict(*samples, threads=threads),)
-    else:
-        scores: Any = exe(*samples, threads=threads)
-        names, results = [*graph.outputs], scores if isinstance(scores, tuple) else (scores,)
+    with status(f"running {len(samples[0]) if samples[0].ndim else 1:,} samples with {backend}"):
+        if labels:
+            names, results = ["labels"], (exe.predict(*samples, threads=threads),)
+        else:
+            scores: Any = exe(*samples, threads=threads)
+            names, results = [*graph.outputs], scores if isinstance(scores, tuple) else (scores,)
     write_arrays(names, results, output)
 
 

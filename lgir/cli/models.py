@@ -20,11 +20,14 @@ from lgir.cli.options import (
     json_option,
     load_option,
     model_source,
+    node_option,
     optimize_first,
+    optimize_graph,
     output_option,
 )
-from lgir.cli.output import console, note, print_json, status
+from lgir.cli.output import console, note, print_json
 from lgir.errors import BackendError, unknown_name
+from lgir.ir.printer import print_node
 
 
 @click.command()
@@ -46,8 +49,7 @@ def lift(files: tuple[str, ...], source: ModelSource, output: str) -> None:
     lgir lift difflogic.pt --set indices=wires.pt --set groups=10 --set tau=30 -o model.onnx
     """
     start = perf_counter()
-    with status("lifting"):
-        graph = source.open_one(files, "give a CHECKPOINT file")
+    graph = source.open_one(files, "give a CHECKPOINT file")
     write_model(graph, output)
     note(f"{output}: {graph!r}, lifted in {perf_counter() - start:.2f} s")
 
@@ -87,10 +89,16 @@ def describe(checkpoint: str, input_shape: str | None, output: str | None) -> No
 @click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
 @click.option("--full", is_flag=True, help="Every gate: text that parses back to the same graph.")
+@node_option
 @click.option("--summary", is_flag=True, help="Gates per node, by operation, and depth.")
 @json_option
 def dump(
-    files: tuple[str, ...], source: ModelSource, full: bool, summary: bool, as_json: bool
+    files: tuple[str, ...],
+    source: ModelSource,
+    full: bool,
+    nodes: tuple[str, ...],
+    summary: bool,
+    as_json: bool,
 ) -> None:
     """Show a model as text IR, or its size with --summary.
 
@@ -99,9 +107,16 @@ def dump(
     \b
     lgir dump model.onnx
     lgir dump model.pt --summary
+    lgir dump model.onnx --node conv1 --full
     lgir dump model.onnx --full > model.lgir
     """
+    if nodes and (summary or as_json):
+        raise click.UsageError("--node shows text IR; leave --summary and --json out")
     graph = source.open_one(files, "give a MODEL file or --net NAME")
+    if nodes:
+        for name in nodes:
+            click.echo(print_node(graph, name, full=full), nl=False)
+        return
     if not summary and not as_json:
         click.echo(lgir.dumps(graph, full=full), nl=False)
         return
@@ -150,7 +165,7 @@ def compile_(
         raise click.UsageError("--header, --prefix and --cc belong to a library: -o FILE.so")
     graph = source.open_one(files, "give a MODEL file or --net NAME")
     if passes is not None:
-        graph, _ = lgir.optimize(graph, passes)
+        graph, _ = optimize_graph(graph, passes)
     if output is not None and format_ is not None:
         if backend != "llvm":
             raise BackendError(f"backend {backend!r} writes no libraries; leave --backend out")

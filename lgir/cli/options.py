@@ -23,6 +23,7 @@ from lgir.zoo import EXAMPLES, build_net
 if TYPE_CHECKING:
     from lgir.executable import Executable
     from lgir.ir.graph import Graph
+    from lgir.passes.report import Report
 
 
 def complete(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
@@ -50,6 +51,18 @@ def passes_option(help_: str, default: str | None = None) -> Callable[..., Any]:
         help=help_,
     )
 
+
+pipeline_option = passes_option(
+    "Passes in order, for example 'fold,cse,dce' ('lgir passes' lists them).", "default"
+)
+
+node_option = click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME",
+    help="Show this node alone (repeatable).",
+)
 
 optimize_first = passes_option("Optimize first with these passes.")
 
@@ -138,10 +151,16 @@ class ModelSource:
     def open(self, files: Sequence[str], missing: str) -> tuple[Graph, list[str]]:
         """Return the model and the other arguments; raise UsageError(`missing`) without one."""
         if self.net is not None:
-            return build_net(self.net, self.seed), list(files)
+            with status(f"building {self.net}"):
+                return build_net(self.net, self.seed), list(files)
         if not files:
             raise click.UsageError(missing)
-        return read_model(files[0], **self.settings), list(files[1:])
+        return self.read(files[0]), list(files[1:])
+
+    def read(self, path: str) -> Graph:
+        """Return the model of a file."""
+        with status(f"reading {'stdin' if path == '-' else path}"):
+            return read_model(path, **self.settings)
 
     def open_one(self, files: Sequence[str], missing: str) -> Graph:
         """Return the model of a command that takes no other argument."""
@@ -232,6 +251,17 @@ def options_for(backends: Sequence[str], options: Mapping[str, Any]) -> dict[str
         name: {key: value for key, value in options.items() if key in parameters}
         for name, parameters in takes.items()
     }
+
+
+def optimize_graph(
+    graph: Graph, passes: str, *, shown: bool = True, **options: Any
+) -> tuple[Graph, Report]:
+    """Run passes, and show on a terminal which one runs; `options` are those of `lgir.optimize`."""
+    from lgir.cli.progress import PassProgress
+
+    with status("optimizing", shown=shown) as update:
+        watchers = [*options.pop("instrumentation", ()), PassProgress(update)]
+        return lgir.optimize(graph, passes, instrumentation=watchers, **options)
 
 
 def compile_graph(graph: Graph, backend: str, options: Mapping[str, Any]) -> Executable:

@@ -1,4 +1,4 @@
-"""Output of commands: results on stdout, diagnostics and spinners on stderr.
+"""Output of commands: results on stdout, diagnostics and progress on stderr.
 
 Rich is imported by the functions that print, so that `lgir --help` and pipes stay quick.
 """
@@ -33,16 +33,22 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def status(message: str) -> Iterator[Callable[[str], None]]:
-    """Show a spinner on stderr while the block runs; print nothing if stderr is not a terminal.
+def status(message: str, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
+    """Show a spinner, a message and the elapsed time on stderr while the block runs.
 
-    Yield a function that changes the message.
+    Yield a function that changes the message. Nothing is printed if stderr is not a terminal or
+    `shown` is false, as it must be if the block prints lines of its own.
     """
-    if sys.stderr.isatty():
-        with console(stderr=True).status(message) as spinner:
-            yield spinner.update
-    else:
+    if not (shown and sys.stderr.isatty()):
         yield lambda message: None
+        return
+    from rich.markup import escape
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(escape(message))
+        yield lambda message: progress.update(task, description=escape(message))
 
 
 def print_json(data: Any) -> None:

@@ -36,6 +36,7 @@ def match_values(
     effort: Effort,
     try_samples: Callable[[Mask], None],
     deeper: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> None:
     """Note in `values`, of two graphs, which channels are proved equal.
 
@@ -47,13 +48,17 @@ def match_values(
         try_samples: called with assignments (n, variables) on which values that look alike differ.
         deeper: whether to compare what is still unproved as a function of values further away, or
             of the inputs.
+        progress: called with a description of each step before it begins.
 
     Raises:
         TimeUp: the deadline has passed; what was noted before stays.
     """
-    hashes = _hash_channels(values, samples)
-    for right in (value for value in values.logic_values if value.graph == 1):
-        left = _most_alike(values, hashes, right)
+    hashes = hash_channels(values, samples)
+    rights = [value for value in values.logic_values if value.graph == 1]
+    again = ", from values further away" if deeper else ""
+    for i, right in enumerate(rights, start=1):
+        progress(f"proving {right.name}, {i} of {len(rights)}{again}")
+        left = most_alike(values, hashes, right)
         if left is not None:
             pair = _ValuePair(values, left, right, effort, try_samples)
             if deeper:
@@ -62,7 +67,8 @@ def match_values(
                 pair.match(hashes)
 
 
-def _hash_channels(values: ValueMap, samples: Sequence[npt.NDArray[Any]]) -> ChannelHashes:
+def hash_channels(values: ValueMap, samples: Sequence[npt.NDArray[Any]]) -> ChannelHashes:
+    """Return the hash of every channel of every Logic node's output on some samples."""
     hashes = {}
     for i, graph in enumerate(values.graphs):
         count = len(samples[0])
@@ -91,7 +97,7 @@ def _hash_rows(words: Words) -> npt.NDArray[np.uint64]:
     return hashes
 
 
-def _most_alike(values: ValueMap, hashes: ChannelHashes, right: LogicValue) -> LogicValue | None:
+def most_alike(values: ValueMap, hashes: ChannelHashes, right: LogicValue) -> LogicValue | None:
     """Return the value of the first graph that has most channels which look like `right`'s.
 
     None is returned if these are less than a quarter of `right`'s channels. A few are alike by

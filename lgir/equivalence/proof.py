@@ -40,7 +40,14 @@ class _Refuted(Exception):
         self.verdict = verdict
 
 
-def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdict:
+def prove(
+    a: Graph,
+    b: Graph,
+    *,
+    seconds: float = 120.0,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Verdict:
     """Prove that two graphs compute the same, or find a sample on which they do not.
 
     The verdict is unknown if time runs out, or if sums are equal in a way that their bits do not
@@ -51,17 +58,19 @@ def prove(a: Graph, b: Graph, *, seconds: float = 120.0, seed: int = 0) -> Verdi
         b: the second graph, with the same inputs and the same types of outputs.
         seconds: time limit.
         seed: seed of the simulated samples.
+        progress: called with a description of each step before it begins.
 
     Raises:
         LgirError: python-sat is not installed.
     """
     solver_class()
     effort = Effort(deadline=time.monotonic() + seconds, seed=seed + 1)
+    progress("simulating random samples")
     verdict = Simulation(a, seed=seed).compare(b)
     if verdict.equivalent is False:
         return verdict
     try:
-        reason = _reason_unknown(a, b, effort, seed)
+        reason = _reason_unknown(a, b, effort, seed, progress)
         return Verdict(True, "sat") if reason is None else _unknown(reason)
     except _Refuted as refuted:
         return refuted.verdict
@@ -77,7 +86,9 @@ def _unknown(reason: str) -> Verdict:
     return Verdict(None, "sat", note=reason)
 
 
-def _reason_unknown(a: Graph, b: Graph, effort: Effort, seed: int) -> str | None:
+def _reason_unknown(
+    a: Graph, b: Graph, effort: Effort, seed: int, progress: Callable[[str], None]
+) -> str | None:
     """Return None if the graphs are proved equal, and otherwise why that is not known.
 
     Raises _Refuted with a sample on which they differ.
@@ -93,7 +104,7 @@ def _reason_unknown(a: Graph, b: Graph, effort: Effort, seed: int) -> str | None
     samples = draw_samples(a, default_samples(a), seed)
     unequal: list[OutputPair] = []
     for deeper in (False, True):
-        match_values(values, samples, effort, try_samples, deeper)
+        match_values(values, samples, effort, try_samples, deeper, progress)
         sides = (
             [OutputBits.of(values, i, name) for name in graph.outputs]
             for i, graph in enumerate(values.graphs)
@@ -105,6 +116,7 @@ def _reason_unknown(a: Graph, b: Graph, effort: Effort, seed: int) -> str | None
         unequal = [pair for pair in pairs if not pair.is_equal()]
         if not unequal:
             return None
+    progress(f"proving outputs unrolled: {', '.join(pair.name for pair in unequal)}")
     return _compare_unrolled(values, unequal, effort, try_samples)
 
 

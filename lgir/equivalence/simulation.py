@@ -94,6 +94,22 @@ class Simulation:
                 return Verdict(False, "sim", self.samples, example)
         return Verdict(True, "sim", self.samples)
 
+    def differing_samples(self, other: Graph) -> npt.NDArray[np.bool_]:
+        """Return on which samples `other` differs in any output, bool (samples,).
+
+        Raises GraphError if the signatures differ.
+        """
+        check_signature(self.graph, other)
+        differ = np.zeros(self.samples, bool)
+        for name, left, right in zip(
+            self.graph.outputs, self._expected, self._outputs(other), strict=True
+        ):
+            if self.graph.values[name].dtype == "bit":
+                left, right = (unpack_planes(x, self.samples) for x in (left, right))
+            unequal = _bits(left) != _bits(right)
+            differ |= unequal.reshape(self.samples, -1).any(axis=1)
+        return differ
+
     def _sample(self, i: int) -> tuple[Array, ...]:
         """Return sample `i` of each input, as it was drawn."""
         bit = np.uint64(i % 64)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
+
+_SMALL: Final = 64  # elements of a sample that is shown whole
+_SHOWN_ELEMENTS: Final = 8
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +33,8 @@ class Counterexample:
 
     def __str__(self) -> str:
         index = ",".join(map(str, self.index))
-        return f"%{self.output}[{index}] is {self.left} in one and {self.right} in the other"
+        left, right = spell_number(self.left), spell_number(self.right)
+        return f"%{self.output}[{index}] is {left} in one and {right} in the other"
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,26 @@ class Verdict:
 
     def _shown_sample(self) -> str:
         assert self.counterexample is not None
-        arrays = [x.astype(int) if x.dtype == bool else x for x in self.counterexample.inputs]
-        if sum(x.size for x in arrays) > 64:
-            return "in verdict.counterexample.inputs"
-        return "; ".join(str(x.tolist()) for x in arrays)
+        return "; ".join(map(_spell_array, self.counterexample.inputs))
+
+
+def spell_number(x: Any) -> str:
+    """Return a bit as 0 or 1, an integer, or a float32 with as many digits as tell it apart."""
+    return str(np.float32(x)) if isinstance(x, float | np.floating) else str(int(x))
+
+
+def _spell_array(x: Array) -> str:
+    """Return an array on one line: a long one by its first elements that are not zero."""
+    x = x.astype(int) if x.dtype == bool else x
+    nonzero = np.argwhere(x)
+    if x.size <= _SMALL and 4 * len(nonzero) >= x.size:
+        return str(x.tolist())
+    elements = [
+        f"[{','.join(map(str, index))}] = {spell_number(x[tuple(index)])}"
+        for index in nonzero[:_SHOWN_ELEMENTS]
+    ]
+    if not elements:
+        return "of zeros"
+    if len(nonzero) > len(elements):
+        elements.append(f"{len(nonzero) - len(elements):,} more (in verdict.counterexample.inputs)")
+    return f"of zeros except for {', '.join(elements)}"

@@ -6,6 +6,7 @@ Random simulation is the check after every pass; if inputs are few, every sample
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,7 @@ def verify_graphs(
     samples: int | None = None,
     seed: int = 0,
     seconds: float = 120.0,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Verdict:
     """Compare the outputs of two graphs.
 
@@ -41,6 +43,7 @@ def verify_graphs(
         samples: number of samples that "sim" draws; by default 64 to 1,024 by the graphs' size.
         seed: seed of the samples.
         seconds: time limit of "sat", after which the verdict is unknown.
+        progress: called with a description of each step before it begins.
 
     Raises:
         GraphError: the graphs differ in the number or types of inputs or outputs.
@@ -51,14 +54,15 @@ def verify_graphs(
         raise unknown_name("verification method", method, METHODS)
     check_signature(a, b)
     if method == "exhaustive":
-        return _try_all(a, b)
+        return _try_all(a, b, progress)
     if method == "sat":
-        return prove(a, b, seconds=seconds, seed=seed)
+        return prove(a, b, seconds=seconds, seed=seed, progress=progress)
     count = samples if samples is not None else min(default_samples(a), default_samples(b))
+    progress(f"simulating {count:,} random samples")
     return Simulation(a, samples=count, seed=seed).compare(b)
 
 
-def _try_all(a: Graph, b: Graph) -> Verdict:
+def _try_all(a: Graph, b: Graph, progress: Callable[[str], None]) -> Verdict:
     """Compare the graphs on every sample that thresholds can tell apart."""
     space = InputSpace([a, b])
     total = count_cases(space)
@@ -70,6 +74,7 @@ def _try_all(a: Graph, b: Graph) -> Verdict:
     choices = space.choices()
     step = 64 * default_samples(a)
     for start in range(0, total, step):
+        progress(f"trying all {total:,} cases, {start / total:.0%} done")
         number = np.arange(start, min(start + step, total))
         picks = np.empty((len(number), len(choices)), np.int64)
         for i, count in enumerate(choices.tolist()):

@@ -49,6 +49,15 @@ def dumps(graph: Graph, *, full: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def print_node(graph: Graph, name: str, *, full: bool = False) -> str:
+    """Return the text of the node `name` alone, cut short as by `dumps` unless `full` is set.
+
+    Raises UnknownNameError, which suggests a near name, if there is no such node.
+    """
+    node = graph.node(name)
+    return "\n".join(_node_lines(node, graph.values[node.output], full)) + "\n"
+
+
 def gate_names(body: Body) -> list[str]:
     """Return the `gate_name` of every gate of a body."""
     arity = body.arity()

@@ -7,12 +7,19 @@ graph computes. Every error names the pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Final
+
+from lgir.equivalence.simplification import simplify_counterexample
 from lgir.equivalence.simulation import Simulation, check_signature
 from lgir.equivalence.verdict import Verdict
 from lgir.equivalence.verification import METHODS, verify_graphs
 from lgir.errors import GraphError, PassError, unknown_name
 from lgir.ir.graph import Graph
 from lgir.passes.pipeline.grammar import Step
+
+_SIMPLIFY_SECONDS: Final = 1.0
+"""Seconds that an error may take to show a simpler sample."""
 
 
 def apply_pass(step: Step, before: Graph) -> Graph:
@@ -73,7 +80,11 @@ class ContractChecker:
         if self._verify is None:
             return None
         verdict = self._verdict(self._verify, before, after)
-        if verdict.equivalent is False:
+        if verdict.counterexample is not None:
+            example = simplify_counterexample(
+                before, after, verdict.counterexample, seconds=_SIMPLIFY_SECONDS
+            )
+            verdict = replace(verdict, counterexample=example)
             raise PassError(f"pass {pass_name!r} changed what the graph computes: {verdict}")
         return verdict
 

@@ -1,42 +1,32 @@
-"""The runner of pipelines: passes in turn, checked, timed, and told to one hook between them.
-
-The hook serves timing, dumping and verifying alike. Dumps go to standard error, so that they never
-mix with IR that a command prints.
-"""
+"""The runner of pipelines: passes in turn, checked and timed, with instrumentation between them."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, TextIO
+from os import PathLike
+from typing import Final, Self, TextIO
 
 from lgir.equivalence.verdict import Verdict
 from lgir.errors import PassError
 from lgir.ir.graph import Graph
 from lgir.passes.pipeline.contract import ContractChecker, apply_pass
 from lgir.passes.pipeline.grammar import Fix, Step, Steps, parse_steps
+from lgir.passes.pipeline.instrumentation import (
+    Callback,
+    DumpFolder,
+    Instrumentation,
+    PassEvent,
+    PassStart,
+    PrintGraphs,
+)
 from lgir.passes.report import PassRow, Report, Size
 from lgir.registry import PASSES
 
 MAX_ROUNDS: Final = 64
 """Rounds of a `fix(...)` after which its passes are taken to undo each other."""
-
-
-@dataclass(frozen=True)
-class PassEvent:
-    """What the hook is told after a pass. `after is before` if the pass changed nothing."""
-
-    name: str
-    before: Graph
-    after: Graph
-    seconds: float
-    verdict: Verdict | None
-
-
-Hook = Callable[[PassEvent], None]
 
 
 class _Stopped(Exception):
@@ -69,9 +59,11 @@ class Pipeline:
         graph: Graph,
         *,
         verify: str | None = "sim",
-        on_pass: Hook | None = None,
+        on_pass: Callable[[PassEvent], None] | None = None,
         dump_after: str | Collection[str] = (),
         dump_to: TextIO | None = None,
+        dump_dir: str | PathLike[str] | None = None,
+        instrumentation: Sequence[Instrumentation] = (),
         stop_after: str | None = None,
         samples: int | None = None,
         seed: int = 0,
@@ -83,7 +75,10 @@ class Pipeline:
                 and "exhaustive" prove that each pass changed nothing; None trusts the passes.
             on_pass: called after each pass, once the pass has been verified.
             dump_after: names of passes after which the text IR is written, or "all".
-            dump_to: the stream that dumps go to, standard error by default.
+            dump_to: the stream that these go to, standard error by default.
+            dump_dir: a folder that gets a numbered file of text IR per pass that changes the graph,
+                see `DumpFolder`.
+            instrumentation: what else is told of every pass, before and after it.
             stop_after: name of a pass after whose first run the pipeline ends.
             samples, seed: of the simulation; by default as many samples as cost little.
 
@@ -96,20 +91,17 @@ class Pipeline:
                 or outputs, or changed what the graph computes.
         """
         checker = ContractChecker(graph, verify, samples=samples, seed=seed)
+        if stop_after is not None:
+            PASSES.get(stop_after)
+        watchers = list(instrumentation)
+        if on_pass is not None:
+            watchers.append(Callback(on_pass))
         dumped = (dump_after,) if isinstance(dump_after, str) else tuple(dump_after)
-        for name in (*dumped, *([stop_after] if stop_after else ())):
-            if name != "all":
-                PASSES.get(name)
-
-        def hook(event: PassEvent) -> None:
-            if on_pass is not None:
-                on_pass(event)
-            if event.name in dumped or "all" in dumped:
-                print(f"; after {event.name}\n{event.after}", file=dump_to or sys.stderr)
-            if event.name == stop_after:
-                raise _Stopped
-
-        run = _PipelineRun(graph, Report(str(self), Size.of(graph)), checker, hook)
+        if dumped:
+            watchers.append(PrintGraphs(after=dumped, stream=dump_to))
+        if dump_dir is not None:
+            watchers.append(DumpFolder(dump_dir))
+        run = _PipelineRun(graph, Report(str(self), Size.of(graph)), checker, watchers, stop_after)
         start = time.perf_counter()
         with contextlib.suppress(_Stopped):
             run.run_steps(self.steps)
@@ -120,11 +112,19 @@ class Pipeline:
 class _PipelineRun:
     """The state of one run: the graph after the passes so far, and the report on them."""
 
-    def __init__(self, graph: Graph, report: Report, checker: ContractChecker, hook: Hook) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        report: Report,
+        checker: ContractChecker,
+        watchers: Sequence[Instrumentation],
+        stop_after: str | None,
+    ) -> None:
         self.graph = graph
         self.report = report
         self._checker = checker
-        self._hook = hook
+        self._watchers = watchers
+        self._stop_after = stop_after
 
     def run_steps(self, steps: Steps) -> None:
         """Run the steps in turn on `graph`, and add a row per pass to `report`."""
@@ -149,23 +149,57 @@ class _PipelineRun:
 
     def _run_pass(self, step: Step) -> None:
         before = self.graph
-        start = time.perf_counter()
-        after = apply_pass(step, before)
-        seconds = time.perf_counter() - start
-        unchanged = after is before
-        verdict = None if unchanged else self._checker.check(step.name, before, after)
+        start = PassStart(len(self.report.rows) + 1, step.name, str(step), before)
+        for watcher in self._watchers:
+            watcher.before_pass(start)
+        with _Stopwatch() as pass_time:
+            after = apply_pass(step, before)
+        verdict = None
+        verify_time = _Stopwatch()
+        if after is not before:
+            for watcher in self._watchers:
+                watcher.before_check(start)
+            with verify_time:
+                verdict = self._checker.check(step.name, before, after)
         self.report.rows.append(
             PassRow(
-                name=str(step),
+                name=start.text,
                 before=Size.of(before),
                 after=Size.of(after),
-                seconds=seconds,
-                verified="unchanged" if unchanged else _describe(verdict),
-                verify_seconds=time.perf_counter() - start - seconds,
+                seconds=pass_time.seconds,
+                verified="unchanged" if after is before else _describe(verdict),
+                verify_seconds=verify_time.seconds,
             )
         )
         self.graph = after
-        self._hook(PassEvent(step.name, before, after, seconds, verdict))
+        event = PassEvent(
+            start.number,
+            start.name,
+            start.text,
+            before,
+            after,
+            pass_time.seconds,
+            verify_time.seconds,
+            verdict,
+        )
+        for watcher in self._watchers:
+            watcher.after_pass(event)
+        if step.name == self._stop_after:
+            raise _Stopped
+
+
+class _Stopwatch:
+    """Measures the seconds that a block takes; 0 if none has been entered."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._start
 
 
 def _describe(verdict: Verdict | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -167,6 +168,26 @@ def test_the_hook_sees_every_pass_with_its_verdict(graph):
     assert events[1].verdict is None
 
 
+def test_the_report_separates_passes_from_verification_and_adds_up(graph):
+    _, report = lgir.optimize(graph)
+    parts = report.pass_seconds, report.verify_seconds, report.other_seconds
+    assert sum(parts) == pytest.approx(report.seconds)
+    assert report.pass_seconds == sum(row.seconds for row in report.rows)
+    assert all((row.verify_seconds == 0) == (row.verified == "unchanged") for row in report.rows)
+    figures = [float(x) for x in re.findall(r"[\d.]+(?= (?:ms|in|between))", report.times())]
+    assert figures[0] == pytest.approx(sum(figures[1:]), abs=0.11)
+    total = str(report).splitlines()[-1].split()
+    assert total[-2:] == [f"{1e3 * seconds:,.1f}" for seconds in parts[:2]]
+
+
+def test_events_have_the_number_and_the_text_of_their_pass(graph):
+    events: list[PassEvent] = []
+    lgir.optimize(graph, "fold,lut-map{k=3},fold", on_pass=events.append)
+    assert [(e.number, e.text) for e in events] == [(1, "fold"), (2, "lut-map{k=3}"), (3, "fold")]
+    assert [e.changed for e in events] == [e.after is not e.before for e in events]
+    assert events[0].verify_seconds > 0
+
+
 def test_stop_after_ends_the_pipeline(graph):
     _, report = lgir.optimize(graph, "fix(fold,cse,dce)", stop_after="cse")
     assert [row.name for row in report.rows] == ["fold", "cse"]
@@ -175,7 +196,7 @@ def test_stop_after_ends_the_pipeline(graph):
 def test_dumps_go_where_they_are_sent(graph):
     out = io.StringIO()
     after, _ = lgir.optimize(graph, "fold,cse", dump_after="cse", dump_to=out)
-    assert out.getvalue() == f"; after cse\n{after}\n"
+    assert out.getvalue() == f"; after cse (pass 2)\n{after}\n"
     with pytest.raises(UnknownNameError, match="did you mean 'fold'"):
         lgir.optimize(graph, "cse", dump_after=["foldd"])
 
