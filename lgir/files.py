@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from lgir.errors import FormatError
 
@@ -111,22 +112,36 @@ def _target(path: str | PathLike[str]) -> Path:
     return target
 
 
-def read_file(path: str | PathLike[str], limit: int) -> bytes:
-    """Return the bytes of a regular file of at most `limit` bytes.
+def open_regular(path: str | PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading.
 
-    Raises FormatError for anything else.
+    Opening never waits: a FIFO, a device or a folder is refused, whatever is at its other end.
+
+    Raises:
+        FormatError: there is no such file, it is not a regular one, or it may not be read.
     """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        target = Path(path)
-        if target.exists() and not target.is_file():
+        descriptor = os.open(path, flags)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             raise FormatError(f"cannot read {path}: it is not a regular file")
-        size = target.stat().st_size
-        if size > limit:
-            raise FormatError(f"cannot read {path}: it has {size:,} bytes, more than {limit:,}")
-        return target.read_bytes()
+        return open(descriptor, "rb")
     except FormatError:
         raise
     except OSError as error:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:  # a NUL in the path
-        raise FormatError(f"cannot read {path}: {error}") from None
+    except (TypeError, ValueError) as error:  # no path at all, or a NUL in it
+        raise FormatError(f"cannot read {path!r}: {error}") from None
+
+
+def read_file(path: str | PathLike[str], limit: int) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes.
+
+    Raises FormatError for anything else, as `open_regular` does.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise FormatError(f"cannot read {path}: it has {size:,} bytes, more than {limit:,}")
+        return file.read(size)

@@ -5,12 +5,14 @@ Every file is written whole or not at all (see `lgir.files`). Nothing is ever un
 
 from __future__ import annotations
 
+import math
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from zipfile import ZipFile
 
 import click
@@ -18,8 +20,10 @@ import numpy as np
 
 import lgir
 from lgir.errors import FormatError, GraphError, LgirError, ParseError
-from lgir.files import write_atomically
-from lgir.formats.container import from_bytes
+from lgir.files import open_regular, read_file, write_atomically
+from lgir.formats.container import MAX_BYTES, from_bytes
+from lgir.ir.verifier import MAX_AXES, MAX_SIZE
+from lgir.options import check_options, keyword_options
 
 if TYPE_CHECKING:
     from lgir.ir.graph import Graph
@@ -34,25 +38,26 @@ ARRAYS = (".npy", ".npz", ".csv")
 
 
 def read_model(path: str, **settings: Any) -> Graph:
-    """Read a graph from a .onnx container, text IR, a netlist (.blif, .aig), or a checkpoint.
+    """Read a graph from a .onnx container, text IR, a netlist (.blif, .aig, .aag), or a checkpoint.
 
-    The path `-` is stdin, with a container or text IR. `settings` are options of lifting.
+    The path `-` is stdin, with a container or text IR. `settings` are options of lifting, or of the
+    readers of netlists, `max_bytes` and `max_inputs`.
 
     Raises:
-        FormatError, ParseError, LiftError: the content is not what the file should hold.
-        OSError: the file cannot be read.
+        FormatError, ParseError, LiftError: the file cannot be read, or is not what it should be.
+        UnknownNameError: a netlist's reader has no such option.
     """
     if path == "-":
-        data = sys.stdin.buffer.read()
+        data = _read_stdin()
         return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
     if path.endswith(".onnx"):
         return _read_onnx(path, settings)
-    if path.endswith((".blif", ".aig")):
-        return _read_netlist(path)
-    with open(path, "rb") as file:  # a missing file is an OSError for every frontend
-        if path.endswith(".lgir") or _is_text(file.read(64)):
-            file.seek(0)
-            return _parse(file.read(), path)
+    if path.endswith((".blif", ".aig", ".aag")):
+        return _read_netlist(path, settings)
+    with open_regular(path) as file:
+        is_text = path.endswith(".lgir") or _is_text(file.read(64))
+    if is_text:
+        return _parse(read_file(path, MAX_BYTES), path)
     graph = lgir.lift(path, **settings)
     return graph if "name" in settings else replace(graph, name=Path(path).stem)
 
@@ -79,11 +84,26 @@ def _read_onnx(path: str, settings: Mapping[str, Any]) -> Graph:
     return lgir.lift(path, **settings)
 
 
-def _read_netlist(path: str) -> Graph:
+def _read_netlist(path: str, settings: Mapping[str, Any]) -> Graph:
     from lgir.formats.aiger import read_aiger
     from lgir.formats.blif import read_blif
 
-    return read_blif(path) if path.endswith(".blif") else read_aiger(path)
+    read: Callable[..., Graph] = read_blif if path.endswith(".blif") else read_aiger
+    known = keyword_options(read)
+    check_options(f"the reader of {path!r}", settings, known)
+    for name, value in settings.items():
+        if not isinstance(value, int) or value < 0:
+            raise FormatError(f"{name}={value!r} is not a number of bytes or inputs")
+    return read(path, **settings)
+
+
+def _read_stdin() -> bytes:
+    data = bytearray()
+    while part := sys.stdin.buffer.read(1 << 20):
+        data += part
+        if len(data) > MAX_BYTES:
+            raise FormatError(f"stdin: more than {MAX_BYTES:,} bytes")
+    return bytes(data)
 
 
 def _is_text(head: bytes) -> bool:
@@ -154,14 +174,48 @@ def write_arrays(names: Sequence[str], arrays: Sequence[Array], output: str | No
 
 
 def read_array(path: str) -> Array:
-    """Return the array of a .npy file, memory-mapped if possible. Nothing is unpickled."""
-    try:
-        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:  # header, length or dtype
-        raise FormatError(
-            f"{path}: not a readable .npy file ({error}); save samples with numpy.save"
-        ) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
+    """Return the array of numbers in a .npy file, which is mapped into memory, not read.
+
+    Nothing is unpickled. Raises FormatError if the file is anything else.
+    """
+    with open_regular(path) as file:
+        shape, is_fortran, dtype = _read_npy_header(path, file)
+        offset = file.tell()
+        given = os.fstat(file.fileno()).st_size - offset
+        needed = math.prod(shape) * dtype.itemsize
+        if needed > given:
+            raise FormatError(
+                f"{path}: not a readable .npy file: {shape} of {dtype} are {needed:,} bytes, and "
+                f"{given:,} are there"
+            )
+        order: Literal["C", "F"] = "F" if is_fortran else "C"
+        if not needed:
+            return np.empty(shape, dtype, order)
+        return np.memmap(file, dtype, "r", offset, shape, order)
+
+
+def _read_npy_header(path: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the order is Fortran's, and dtype; leave the file at its data."""
+    hint = "save samples with numpy.save"
+    if file.read(2) == b"PK":
         raise FormatError(f"{path}: an archive of arrays; give one .npy file per graph input")
-    return array
+    file.seek(0)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version in ((2, 0), (3, 0)):  # version 3 differs in names of fields alone
+            shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"version {version} of the format")
+    except Exception as error:  # numpy evaluates a literal of Python, which fails in many ways
+        raise FormatError(f"{path}: not a readable .npy file ({error}); {hint}") from None
+    if dtype.kind not in "biuf":
+        raise FormatError(
+            f"{path}: not a readable .npy file of real numbers (its dtype is {dtype}); {hint}"
+        )
+    if len(shape) > MAX_AXES + 1 or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+        raise FormatError(f"{path}: not a readable .npy file (its shape is {shape!r}); {hint}")
+    if 0 in shape and max(shape) > MAX_SIZE:
+        raise FormatError(f"{path}: not a readable .npy file (its shape is {shape!r}); {hint}")
+    return shape, is_fortran, dtype

@@ -38,6 +38,7 @@ from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Op, Reshape, Threshold
 from lgir.ir.truth_tables import MAX_FANIN, table_dtype
 from lgir.ir.types import Shape, Value
+from lgir.ir.verifier import MAX_AXES
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -46,7 +47,9 @@ DOMAIN: Final = "lgir"
 VERSION: Final = 1
 """Version of the domain `lgir`, the opset version that a file states for it."""
 
-_MAX_BYTES: Final = 2**31 - 1  # protobuf's own limit on a message
+MAX_BYTES: Final = 2**31 - 1
+"""Largest file that is read or written: protobuf's own limit on a message."""
+
 _ONNX_IR_VERSION: Final = 8
 
 # ONNX TensorProto.DataType and AttributeProto.AttributeType, numbers fixed by the standard.
@@ -74,7 +77,7 @@ def load(path: str | PathLike[str]) -> Graph:
     truncated or corrupt, an ONNX model of another domain, a later version of lgir's, a graph that
     breaks a rule of the IR.
     """
-    return from_bytes(read_file(path, _MAX_BYTES), str(path))
+    return from_bytes(read_file(path, MAX_BYTES), str(path))
 
 
 def to_bytes(graph: Graph) -> bytes:
@@ -85,10 +88,10 @@ def to_bytes(graph: Graph) -> bytes:
         for value in _arrays(node.op).values()
         if isinstance(value, np.ndarray)
     )
-    if size > _MAX_BYTES * 0.99:  # the rest is names and shapes
+    if size > MAX_BYTES * 0.99:  # the rest is names and shapes
         raise FormatError(
             f"graph {graph.name!r} holds {size:,} bytes of arrays and an ONNX file at most "
-            f"{_MAX_BYTES:,}; optimize it first, or write lgir.dumps(graph, full=True) instead"
+            f"{MAX_BYTES:,}; optimize it first, or write lgir.dumps(graph, full=True) instead"
         )
     data: bytes = _encode(graph).SerializeToString(deterministic=True)
     return data
@@ -295,7 +298,11 @@ class _Attributes:
             fail(f"is of ONNX type {tensor.data_type}, not {dtype.name}")
         if tensor.data_location or tensor.external_data:
             fail("lies outside the file; lgir reads no external data")
-        if (ndim is not None and len(dims) != ndim) or len(dims) > 8 or any(d < 0 for d in dims):
+        if (
+            (ndim is not None and len(dims) != ndim)
+            or len(dims) > MAX_AXES
+            or any(d < 0 for d in dims)
+        ):
             fail(f"has shape {list(dims)}" + (f", not {ndim} axes" if ndim is not None else ""))
         if len(tensor.raw_data) != math.prod(dims) * dtype.itemsize:
             fail(f"has {len(tensor.raw_data):,} bytes, which is not its shape {list(dims)}")

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 Fail = Callable[[str], NoReturn]
 
 MAX_RANK: Final = 3
-MAX_SIZE: Final = 2**31 - 1  # of an axis, and of a stride: net ids and offsets are int32
+MAX_SIZE: Final = 2**31 - 1
+"""Largest stride, axis, and number of elements of a value: net ids and offsets are int32."""
+
+MAX_AXES: Final = 8
+"""Most axes of a value without the batch, and of the array of a threshold's levels."""
 
 
 def verify_graph(graph: Graph) -> dict[str, Value]:
@@ -86,6 +90,17 @@ def verify_input(value: Value) -> None:
             f"input %{value.name} has shape {list(value.shape)}; every axis must be an integer "
             f"from 1 to {MAX_SIZE}"
         )
+    if message := _excess(value):
+        raise GraphError(f"input {message}")
+
+
+def _excess(value: Value) -> str | None:
+    """Return what of a value's shape exceeds the limits, or None."""
+    if len(value.shape) > MAX_AXES:
+        return f"%{value.name} has {len(value.shape)} axes; at most {MAX_AXES} are supported"
+    if value.size > MAX_SIZE:
+        return f"{value} has {value.size:,} elements per sample; at most {MAX_SIZE:,} are supported"
+    return None
 
 
 def _are_sizes(shape: Iterable[object]) -> bool:
@@ -103,6 +118,8 @@ def verify_node(node: Node, inputs: tuple[Value, ...]) -> None:
     if not isinstance(node.op, Logic) and len(inputs) != 1:
         fail(f"takes one input, not {len(inputs)}")
     _CHECKS[type(node.op)](node.op, inputs, fail)
+    if message := _excess(infer_value(node.op, inputs, node.output)):
+        fail(message)
 
 
 def _check_threshold(op: Threshold, inputs: tuple[Value, ...], fail: Fail) -> None:
@@ -114,6 +131,8 @@ def _check_threshold(op: Threshold, inputs: tuple[Value, ...], fail: Fail) -> No
     lead = op.levels.shape[:-1]
     if lead != x.shape[: len(lead)]:
         fail(f"levels {op.levels.shape} do not match a prefix of the input's shape {x.shape}")
+    if op.levels.ndim > MAX_AXES:
+        fail(f"levels have {op.levels.ndim} axes; at most {MAX_AXES} are supported")
     if np.isnan(op.levels).any():
         fail("levels hold NaN")
 

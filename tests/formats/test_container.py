@@ -162,7 +162,7 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 def test_a_graph_of_more_than_2_gb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lgir.formats.container._MAX_BYTES", 50)
+    monkeypatch.setattr("lgir.formats.container.MAX_BYTES", 50)
     with pytest.raises(FormatError, match=r"graph 'small' holds .* bytes of arrays"):
         to_bytes(small_graph())
 

@@ -56,8 +56,23 @@ def test_aiger_of_a_small_net_is_as_the_format_says():
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (b"", "not a binary AIGER file"),
-        (b"aag 1 1 0 1 0\n2\n", "not a binary AIGER file"),
+        (b"", "not an AIGER file"),
+        (b"aag 1 1 0 1 0\n2\n", "'' is not an output's literal"),
+        (b"aag 1 1 0 1 0\n3\n2\n", "literal 3 is odd, 0 or defined twice"),
+        (b"aag 2 2 0 1 0\n2\n2\n2\n", "literal 2 is odd, 0 or defined twice"),
+        (b"aag 2 1 0 1 1\n2\n4\n2 4 2\n", "literal 2 is defined twice"),
+        (b"aag 2 1 0 1 1\n2\n4\n4 4 2\n", "literal 4 depends on itself"),
+        (b"aag 3 1 0 1 1\n2\n4\n4 6 2\n", "literal 6 is read and never defined"),
+        (b"aag 3 1 0 1 0\n2\n6\n", "literal 6 is read and never defined"),
+        (b"aag 2 1 0 1 1\n2\n4\n4 9 2\n", "the greatest literal is 5"),
+        (b"aig 268435456 268435456 0 1 0\n0\n", "268,435,456 inputs; more than 1,048,576"),
+        (b"aig 1 1 0 100000000 0\n0\n", "promises more than the file has"),
+        (b"aig 100000001 1 0 1 100000000\n0\n", "promises more than the file has"),
+        (b"aig " + b"9" * 5000 + b" 0 0 0 0\n", "not an AIGER file"),
+        (b"aig 1 1 0 1 0\n" + b"9" * 5000 + b"\n", "is not an output's literal"),
+        (b"aig 1 1 0 1 0\n2\ni0 \xff\nc\n", "is not UTF-8"),
+        (b"aig 1 1 0 1 0\n2\ni0 a\ni0 b\n", "names what has a name already"),
+        (b"aig 1 1 0 1 0\n2\ni1 a\n", "is no symbol"),
         (b"aig 2 1 1 1 0\n2\n", "holds latches"),
         (b"aig 9 1 0 1 0\n2\n", "is not consistent"),
         (b"aig 1 1 0 1 0\n9\n", "is not an output's literal"),
@@ -73,8 +88,61 @@ def test_bad_aiger_says_what_is_wrong(data, match):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FormatError, match="no such file"):
+    with pytest.raises(FormatError, match="No such file"):
         read_aiger(tmp_path / "none.aig")
+
+
+NAND = b"""\
+aag 3 2 0 1 1
+2
+4
+7
+6 4 2
+i0 a
+i1 b
+o0 y
+c
+any bytes: \xff\x00
+"""
+
+
+def test_the_ascii_form():
+    graph = parse_aiger(NAND)
+    scores = lgir.compile(graph, "reference")(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
+    assert scores.astype(int).ravel().tolist() == [1, 1, 1, 0]
+    assert graph.metadata["names.x"] == "a\nb"
+    assert graph.metadata["names.y"] == "y"
+    back = dump_aiger(graph)
+    assert back == b"aig 3 2 0 1 1\n7\n\x02\x02i0 a\ni1 b\no0 y\n"
+    assert parse_aiger(back) == graph
+
+
+def test_the_ascii_form_has_ands_in_any_order_and_gaps_between_variables():
+    text = b"aag 90 2 0 2 2\r\n20\r\n4\r\n7\r\n60\r\n60 6  20\r\n6\t4 21\r\n"
+    scores = lgir.compile(parse_aiger(text), "reference")(
+        np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    )
+    assert scores.astype(int).tolist() == [[1, 0], [0, 0], [1, 0], [1, 0]]
+
+
+def test_unnamed_inputs_beside_named_ones_have_the_format_s_own_names():
+    graph = parse_aiger(b"aig 2 2 0 1 0\n2\ni1 b c\n")
+    assert graph.metadata["names.x"] == "i0\nb c"
+    assert "names.y" not in graph.metadata
+
+
+def test_many_inputs_are_read_if_the_caller_allows_them():
+    data = b"aig 2000000 2000000 0 1 0\n2\n"
+    with pytest.raises(FormatError, match="max_inputs="):
+        parse_aiger(data)
+    assert parse_aiger(data, max_inputs=2_000_000).inputs[0].size == 2_000_000
+
+
+def test_reading_aiger_is_linear():
+    """A reader that copied the rest of the file for each line would take minutes here."""
+    n = 400_000
+    graph = parse_aiger(b"aig 1 1 0 %d 0\n" % n + b"2\n" * n)
+    assert graph.values["y"].size == n
 
 
 @given(st.binary(max_size=40), st.integers(0, 60))

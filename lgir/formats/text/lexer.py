@@ -11,9 +11,10 @@ import numpy as np
 
 from lgir.errors import ParseError
 from lgir.ir.types import Shape
+from lgir.ir.verifier import MAX_AXES
 
+_MIN_INT: Final = -(2**31)
 _MAX_INT: Final = 2**31 - 1
-_MAX_LIST_DEPTH: Final = 8
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:
@@ -156,7 +157,7 @@ class Lexer:
 
     def to_int(self, word: str, expected: str) -> int:
         """Return a word as an integer of 32 bits."""
-        if not _INT.fullmatch(word) or abs(int(word)) > _MAX_INT:
+        if not _INT.fullmatch(word) or not _MIN_INT <= int(word) <= _MAX_INT:
             raise self.error(f"expected {expected} (at most {_MAX_INT}), found {clip(word)}")
         return int(word)
 
@@ -194,8 +195,8 @@ class Lexer:
                 inner: list[Any] = []
                 open_lists[-1].append(inner)
                 open_lists.append(inner)
-                if len(open_lists) > _MAX_LIST_DEPTH:
-                    raise self.error(f"lists are nested deeper than {_MAX_LIST_DEPTH}")
+                if len(open_lists) > MAX_AXES:
+                    raise self.error(f"lists are nested deeper than {MAX_AXES}")
                 continue
             open_lists[-1].append(self.number("a number"))
             while open_lists and not self.accept(","):

@@ -26,11 +26,12 @@ line; a semicolon in the text starts a comment.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from lgir.errors import GraphError, ParseError
+from lgir.formats.gate_arrays import gate_arrays
 from lgir.formats.text.lexer import Lexer, clip
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
@@ -41,8 +42,6 @@ from lgir.ir.truth_tables import (
     NAME_TO_TABLE,
     UNARY_TABLES,
     full_mask,
-    table_dtype,
-    widen_table,
 )
 from lgir.ir.types import FALSE, FIRST_TAP, TRUE, Value
 from lgir.ir.verifier import verify_input, verify_node
@@ -259,7 +258,7 @@ class _GraphParser(Lexer):
         outputs = self.outputs(nets)
         self.next_line("'}' after yield")
         self.expect("}")
-        fanin, table = _gate_arrays(tables, arity, flat)
+        fanin, table = gate_arrays(tables, arity, flat)
         return Body.build(taps, fanin, table, outputs, rank=rank)
 
     def taps(self, nets: dict[str, int], rank: int) -> list[list[int]]:
@@ -326,19 +325,3 @@ class _GraphParser(Lexer):
         raise self.error(
             f"expected '%net = gate %a, %b' or 'yield %a, %b', found {clip(line.strip())}"
         )
-
-
-def _gate_arrays(tables: list[int], arity: list[int], flat: list[int]) -> tuple[Any, Any]:
-    """Return fanin (G, K) and table (G,) of gates of mixed fan-in, padded to the widest.
-
-    `flat` holds the operands of all gates one after another.
-    """
-    counts = np.array(arity, dtype=np.int64)
-    k = max(1, int(counts.max(initial=0)))
-    fanin = np.zeros((len(counts), k), np.int32)
-    fanin[np.arange(k) < counts[:, None]] = flat
-    narrow = np.array(tables, dtype=np.uint64)
-    table = np.zeros(len(counts), table_dtype(k))
-    for n in np.unique(counts):
-        table[counts == n] = widen_table(narrow[counts == n], int(n), k)
-    return fanin, table
