@@ -64,6 +64,29 @@ class Library:
         )
         return code, results
 
+    def first_sum(
+        self,
+        verb: str,
+        kind: str,
+        samples: list[npt.NDArray[Any]],
+        workspace: npt.NDArray[np.uint8] | None = None,
+    ) -> tuple[int, npt.NDArray[Any]]:
+        """The return code and results of `labels_<kind>` or `counts_<kind>`."""
+        n, shape = len(samples[0]), self.graph.values[self.graph.outputs[0]].shape
+        results = (
+            np.full(n, -7, np.int64) if verb == "labels" else np.full((n, *shape), -7, np.int32)
+        )
+        pointer = ctypes.c_void_p
+        name = f"{verb}_{kind}" if kind else verb
+        types = [*[pointer] * len(samples), ctypes.c_int64, pointer, pointer]
+        code = self.function(name, ctypes.c_int, *types)(
+            *(x.ctypes.data for x in samples),
+            n,
+            results.ctypes.data,
+            None if workspace is None else workspace.ctypes.data,
+        )
+        return code, results
+
 
 def as_kind(kind: str, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Bits as an entry of `kind` takes them; other samples as they are."""
@@ -97,6 +120,26 @@ def assert_matches(library: Library, samples: list[npt.NDArray[Any]], **options:
         assert code == OK
         for a, b in zip(result, want, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def assert_labels_and_counts_match(
+    library: Library,
+    samples: list[npt.NDArray[Any]],
+    workspace: npt.NDArray[np.uint8] | None = None,
+) -> None:
+    """Compare with the reference the functions that the interface has."""
+    reference = lgir.compile(library.graph, "reference")
+    for verb, entries, want in (
+        ("labels", library.interface.label_entries, reference.predict),
+        ("counts", library.interface.count_entries, reference.counts),
+    ):
+        for entry in entries:
+            kind = entry.name.removeprefix(f"{library.interface.prefix}_{verb}").removeprefix("_")
+            code, got = library.first_sum(
+                verb, kind, [as_kind(kind, x) for x in samples], workspace
+            )
+            assert code == OK
+            np.testing.assert_array_equal(got, want(*samples))
 
 
 def assert_prints(command: list[Any], graph: Graph, x: npt.NDArray[np.uint8]) -> None:

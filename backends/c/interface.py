@@ -11,9 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from lgir.backends.c.text import c_name, comment, define, header_file, parenthesized
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
+from lgir.ir.nodes import GroupSum
+from lgir.ir.simulate import group_scores
 from lgir.ir.types import Value
 
 ABI_VERSION: Final = 1
@@ -22,10 +26,17 @@ OK: Final = 0
 BAD_VALUES: Final = 1
 NO_MEMORY: Final = 2
 BAD_ARGUMENT: Final = 3
+UNSUPPORTED_CPU: Final = 4
 
-ELEMENT_TYPES: Final = {"u8": "uint8_t", "f32": "float", "bits": "uint64_t"}
+ELEMENT_TYPES: Final = {
+    "u8": "uint8_t",
+    "f32": "float",
+    "bits": "uint64_t",
+    "i32": "int32_t",
+    "i64": "int64_t",
+}
 """C type of an element by kind. Elements of kind "bits" are words of 64 packed bits."""
-ELEMENT_BYTES: Final = {"u8": 1, "f32": 4, "bits": 8}
+ELEMENT_BYTES: Final = {"u8": 1, "f32": 4, "bits": 8, "i32": 4, "i64": 8}
 _COLUMNS: Final = 96
 
 
@@ -36,7 +47,7 @@ class Parameter:
     Attributes:
         name: the parameter's name in C.
         value: the graph input or output.
-        kind: "u8", "f32" or "bits".
+        kind: "u8", "f32" or "bits"; "i32" for counts of `value`, "i64" for the label.
     """
 
     name: str
@@ -46,6 +57,8 @@ class Parameter:
     @property
     def width(self) -> int:
         """Return how many elements of the C type a sample has."""
+        if self.kind == "i64":
+            return 1
         return -(-self.value.size // 64) if self.kind == "bits" else self.value.size
 
     @property
@@ -61,16 +74,36 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Entry:
-    """A function that evaluates a batch. The entries of a graph differ in their inputs' kinds."""
+    """A function that evaluates a batch.
+
+    The entries of a graph differ in their inputs' kinds and in their results.
+
+    Attributes:
+        name: the function's name in C.
+        inputs: arrays of samples.
+        outputs: arrays of results.
+        result: "scores" for all outputs, "labels" or "counts" for the first one alone.
+    """
 
     name: str
     inputs: tuple[Parameter, ...]
     outputs: tuple[Parameter, ...]
+    result: str = "scores"
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Return the kinds of the inputs."""
         return tuple(parameter.kind for parameter in self.inputs)
+
+    def one_sample_declaration(self) -> str:
+        """Return the prototype of the function that evaluates one sample, without a semicolon."""
+        parameters = [
+            *(f"const {x.c_type} *{x.name}" for x in self.inputs),
+            *(f"{y.c_type} *{y.name}" for y in self.outputs),
+            "void *workspace",
+        ]
+        head, _, kind = self.name.rpartition("_predict")
+        return parenthesized(f"int {head}_one{kind}(", parameters, _COLUMNS)
 
     def declaration(self) -> str:
         """Return the prototype, without a semicolon."""
@@ -87,7 +120,10 @@ class Interface:
     """The C functions of `graph`, all named `<prefix>_...`.
 
     A graph with one kind of input has `<prefix>_predict_u8`, `_f32` or, for bits, these two and
-    `_bits`. A graph with several kinds has `<prefix>_predict`, which takes bits as bytes.
+    `_bits`. A graph with several kinds has `<prefix>_predict`, which takes bits as bytes. If a
+    GroupSum gives the first output, `labels` and `counts` in the place of `predict` name functions
+    that give the labels and the counts of it. Labels are left out if counts that differ may have
+    the same score, so that counts do not tell which class is the first of the highest score.
 
     Args:
         prefix: letters, digits and underscores. None derives it from the graph's name.
@@ -110,29 +146,45 @@ class Interface:
         used_names = {"n", "workspace"}
         self.input_names = [_parameter_name(value.name, used_names) for value in graph.inputs]
         self.output_names = [_parameter_name(value.name, used_names) for value in self.outputs]
-        self.entries = tuple(self._entries())
+        self._result_names = {
+            result: _parameter_name(result, used_names) for result in ("labels", "counts")
+        }
+        self.entries = tuple(self._entries("scores"))
+        self.label_entries = tuple(self._entries("labels")) if scores_ascend(graph) else ()
+        self.count_entries = () if first_sum(graph) is None else tuple(self._entries("counts"))
 
-    def _entries(self) -> Iterable[Entry]:
+    @property
+    def all_entries(self) -> tuple[Entry, ...]:
+        """The entries of scores, labels and counts."""
+        return self.entries + self.label_entries + self.count_entries
+
+    def _entries(self, result: str) -> Iterable[Entry]:
+        verb = "predict" if result == "scores" else result
         dtypes = {value.dtype for value in self.graph.inputs}
         bytes_or_floats = {"bit": "u8", "u8": "u8", "f32": "f32"}
         if len(dtypes) > 1:
             kinds = [bytes_or_floats[value.dtype] for value in self.graph.inputs]
-            yield self._entry("predict", kinds)
+            yield self._entry(verb, kinds, result)
             return
         (dtype,) = dtypes
         for kind in ("u8", "f32", "bits") if dtype == "bit" else (dtype,):
-            yield self._entry(f"predict_{kind}", [kind] * len(self.graph.inputs))
+            yield self._entry(f"{verb}_{kind}", [kind] * len(self.graph.inputs), result)
 
-    def _entry(self, name: str, kinds: Sequence[str]) -> Entry:
+    def _entry(self, name: str, kinds: Sequence[str], result: str) -> Entry:
         inputs = zip(self.input_names, self.graph.inputs, kinds, strict=True)
-        outputs = zip(self.output_names, self.outputs, strict=True)
+        if result == "scores":
+            outputs = [
+                Parameter(name, value, "u8" if value.dtype == "bit" else "f32")
+                for name, value in zip(self.output_names, self.outputs, strict=True)
+            ]
+        else:
+            kind = {"labels": "i64", "counts": "i32"}[result]
+            outputs = [Parameter(self._result_names[result], self.outputs[0], kind)]
         return Entry(
             f"{self.prefix}_{name}",
             tuple(Parameter(*parts) for parts in inputs),
-            tuple(
-                Parameter(name, value, "u8" if value.dtype == "bit" else "f32")
-                for name, value in outputs
-            ),
+            tuple(outputs),
+            result,
         )
 
     def macro(self, name: str) -> str:
@@ -155,22 +207,47 @@ class Interface:
                 lines.append(define(self.macro(f"{array}_elements"), value.size, str(value.type)))
         return lines
 
-    def header(self, about: str, workspace_bytes: int, *, allocates: bool) -> str:
+    def header(
+        self,
+        about: str,
+        workspace_bytes: int,
+        *,
+        allocates: bool,
+        levels: Sequence[str] = (),
+        one_sample_bytes: int | None = None,
+    ) -> str:
         """Return the text of the header.
 
         Args:
             about: what the library is and how it was built, for the comment at the beginning.
             workspace_bytes: size of the workspace of a call.
             allocates: whether a call without a workspace allocates one.
+            levels: the CPUs that a library has code for, from the least to the best.
+            one_sample_bytes: size of the workspace of functions that evaluate one sample; None if
+                there are no such functions.
         """
         return header_file(
             about,
             self.macro("H"),
             ["#include <stddef.h>", "#include <stdint.h>"],
-            [self.declarations(workspace_bytes, allocates=allocates)],
+            [
+                self.declarations(
+                    workspace_bytes,
+                    allocates=allocates,
+                    levels=levels,
+                    one_sample_bytes=one_sample_bytes,
+                )
+            ],
         )
 
-    def declarations(self, workspace_bytes: int, *, allocates: bool) -> str:
+    def declarations(
+        self,
+        workspace_bytes: int,
+        *,
+        allocates: bool,
+        levels: Sequence[str] = (),
+        one_sample_bytes: int | None = None,
+    ) -> str:
         """Return what the header declares: macros, the type of descriptions, prototypes.
 
         The arguments are those of `header`.
@@ -181,6 +258,8 @@ class Interface:
             ("NO_MEMORY", NO_MEMORY, "no memory for a workspace"),
             ("BAD_ARGUMENT", BAD_ARGUMENT, "n is negative, or a pointer is NULL"),
         ]
+        if levels:
+            codes.append(("UNSUPPORTED_CPU", UNSUPPORTED_CPU, "no code in here for this CPU"))
         lines = [
             comment("What calls return."),
             *(define(self.macro(name), code, meaning) for name, code, meaning in codes),
@@ -188,6 +267,7 @@ class Interface:
             comment("Sizes: elements of one sample of each array, bytes of a workspace."),
             *self.size_macros(),
             define(self.macro("WORKSPACE_BYTES"), workspace_bytes),
+            *self._one_sample_macro(one_sample_bytes),
             "",
             _VALUE_TYPE,
             comment("The version of this interface: changes where calls would break."),
@@ -200,10 +280,65 @@ class Interface:
             f"const lgir_value *{self.prefix}_input(int64_t index);",
             f"const lgir_value *{self.prefix}_output(int64_t index);",
             "",
+            *self._level_declarations(levels),
             comment(self._manual(allocates)),
             *(f"{entry.declaration()};" for entry in self.entries),
+            *self._result_declarations("labels", self.label_entries),
+            *self._result_declarations("counts", self.count_entries),
+            *self._one_sample_declarations(one_sample_bytes),
         ]
         return "\n".join(lines)
+
+    def _level_declarations(self, levels: Sequence[str]) -> list[str]:
+        """Return macros and functions that tell and choose the code that runs."""
+        if not levels:
+            return []
+        return [
+            comment(
+                "The code that runs on this CPU: the first call finds the last one of these that "
+                f"it has. {self.prefix}_level tells which, 0 being none. {self.prefix}_use_level "
+                "chooses another for the calls of all threads from then on, to compare them."
+            ),
+            *(
+                define(self.macro(f"level_{c_name(level)}"), number)
+                for number, level in enumerate(levels, 1)
+            ),
+            f"int {self.prefix}_level(void);",
+            f"int {self.prefix}_use_level(int level);",
+            "",
+        ]
+
+    def _result_declarations(self, result: str, entries: Sequence[Entry]) -> list[str]:
+        """Return the functions of labels or of counts, and a comment that says what these are."""
+        if not entries:
+            return []
+        of = "" if len(self.outputs) == 1 else f" of {self.output_names[0]}"
+        meaning = {
+            "labels": f"The label{of} of each sample: the first class of the highest score.",
+            "counts": f"The counts{of}: {self.outputs[0].size} numbers per sample, each the bits "
+            "of a class that are 1. Scores are (count + beta) / tau.",
+        }
+        return ["", comment(meaning[result]), *(f"{entry.declaration()};" for entry in entries)]
+
+    def _one_sample_macro(self, one_sample_bytes: int | None) -> list[str]:
+        if one_sample_bytes is None:
+            return []
+        about = "of functions that evaluate one sample"
+        return [define(self.macro("ONE_WORKSPACE_BYTES"), one_sample_bytes, about)]
+
+    def _one_sample_declarations(self, one_sample_bytes: int | None) -> list[str]:
+        """Return the functions that evaluate one sample, and a comment that says what they take."""
+        if one_sample_bytes is None:
+            return []
+        return [
+            "",
+            comment(
+                "Evaluates one sample with a byte per bit, for machines with little memory. RAM: "
+                f"{one_sample_bytes:,} bytes of workspace ({self.macro('ONE_WORKSPACE_BYTES')}), "
+                "at any alignment, beside the arrays and the stack of a few small functions."
+            ),
+            *(f"{entry.one_sample_declaration()};" for entry in self.entries),
+        ]
 
     def _manual(self, allocates: bool) -> str:
         """Return what the entries do, in one paragraph."""
@@ -233,6 +368,24 @@ class Interface:
                 "allocates one and frees it. Batches of at least 512 samples are fastest."
             )
         return " ".join(sentences)
+
+
+def first_sum(graph: Graph) -> tuple[GroupSum, int] | None:
+    """Return the GroupSum that gives the first output and its bits per group, or None."""
+    producer = graph.producer(graph.outputs[0])
+    if producer is None or not isinstance(producer.op, GroupSum):
+        return None
+    return producer.op, graph.values[producer.inputs[0]].size // producer.op.groups
+
+
+def scores_ascend(graph: Graph) -> bool:
+    """Return whether the scores of the first output are in the order of its counts."""
+    first = first_sum(graph)
+    if first is None:
+        return False
+    op, bits = first
+    scores = group_scores(np.arange(bits + 1), op)
+    return bool((scores[1:] > scores[:-1]).all())  # infinite ones have no difference
 
 
 _VALUE_TYPE: Final = """\
@@ -287,7 +440,7 @@ Compilers predefine the names of systems if no standard is asked for.
 """
 
 _USED_INSIDE: Final = re.compile(
-    r"(i|m|p|word|plane|space|sum|unpack|mux|LANES|NULL|HUGE_VALF|memset|u?int\w*_t|size_t|"
+    r"(i|m|p|word|cell|plane|space|sum|unpack|mux|count_\w+|label_\w+|one_\w+|LANES|NULL|HUGE_VALF|memset|u?int\w*_t|size_t|"
     r"(rows|planes|levels|masks|tables|space|trees|gates)_\d+|gates\d_\w+|wide_gates|pack_\w+|"
     r"lgir_value|inputs|outputs|(input|output)_shape_\d+)$"
 )

@@ -7,6 +7,7 @@ of `lgir.backends.lowering.plan`, on words of 32 or 64 samples.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ from lgir.backends.c.constants import ConstantPool
 from lgir.backends.c.interface import ABI_VERSION, Entry, Interface
 from lgir.backends.c.loops import RowLoopWriter
 from lgir.backends.c.statements import gate_statements
-from lgir.backends.c.templates import FUNCTIONS
+from lgir.backends.c.templates import FUNCTIONS, SPACE
 from lgir.backends.c.text import comment, float_literal, needed_pieces, string_literal
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.backends.lowering.plan import make_plan
@@ -37,6 +38,10 @@ from lgir.version import __version__
 LOWERING_OPTIONS: Final = LoweringOptions()
 """No option: the steps that every C compiler can evaluate."""
 STYLES: Final = ("tables", "statements")
+_ONE_SAMPLE_HEAD: Final = """\
+/* One sample: the functions above with a byte per bit, of which only bit 0 counts. */
+typedef uint8_t cell;
+"""
 
 
 def emit_c(
@@ -71,16 +76,23 @@ def export_c(
 ) -> Export:
     """Export portable C99, readable and without dependencies, for microcontrollers and others.
 
-    The arguments and errors are those of `emit_c`.
+    The arguments and errors are those of `emit_c`. Beside the functions of batches there are
+    functions that evaluate one sample with a byte of RAM per bit; linkers drop what is not called.
     """
-    source = CSource(graph, word, style, prefix)
+    source = CSource(graph, word, style, prefix, one_sample=True)
     return Export(source.text().encode(), source.header())
 
 
 class CSource:
-    """The parts of a .c file. Arguments and errors are those of `emit_c`."""
+    """The parts of a .c file. Arguments and errors are those of `emit_c`.
 
-    def __init__(self, graph: Graph, word: int, style: str, prefix: str | None) -> None:
+    Args:
+        one_sample: add functions that evaluate one sample.
+    """
+
+    def __init__(
+        self, graph: Graph, word: int, style: str, prefix: str | None, *, one_sample: bool = False
+    ) -> None:
         if word not in (32, 64):
             raise BackendError(f"word={word} is not a width of C words here; choose 32 or 64")
         if style not in STYLES:
@@ -95,7 +107,13 @@ class CSource:
         self._functions: dict[str, str] = {}
         self._runs = list(_runs(self.plan.steps))
         self._gate_calls = self._write_gates(style)
-        self._entries = [self._entry(entry) for entry in self.interface.entries]
+        self._entries = [self._entry(entry) for entry in self.interface.all_entries]
+        self._one_sample_bytes = self.plan.num_planes if one_sample else None
+        self._one_sample_entries = (
+            [self._one_sample_entry(entry) for entry in self.interface.entries]
+            if one_sample
+            else []
+        )
 
     def _write_gates(self, style: str) -> dict[int, str]:
         """Write a function for each run of steps that evaluate gates; return the calls by run."""
@@ -126,7 +144,12 @@ class CSource:
 
     def header(self) -> str:
         """Return the text of the header."""
-        return self.interface.header(self._about(), self.workspace_bytes, allocates=False)
+        return self.interface.header(
+            self._about(),
+            self.workspace_bytes,
+            allocates=False,
+            one_sample_bytes=self._one_sample_bytes,
+        )
 
     def text(self) -> str:
         """Return the text of the .c file."""
@@ -136,7 +159,10 @@ class CSource:
             comment(self._about()),
             "#include <math.h>\n" if "HUGE_VALF" in "".join(constants) else "",
             "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n",
-            self.interface.declarations(self.workspace_bytes, allocates=False) + "\n",
+            self.interface.declarations(
+                self.workspace_bytes, allocates=False, one_sample_bytes=self._one_sample_bytes
+            )
+            + "\n",
             f"typedef uint{self.word}_t word;",
             f"typedef uint{8 * self._plane_bytes}_t plane;",
             f"enum {{ LANES = {self.word} }};\n",
@@ -144,6 +170,7 @@ class CSource:
             *constants,
             "",
             *functions,
+            self._one_sample_text(),
             self._descriptions(),
         ]
         return "\n".join(parts)
@@ -160,19 +187,7 @@ class CSource:
     def _entry(self, entry: Entry) -> str:
         """Return the C function that evaluates a batch, word by word."""
         is_null = " || ".join(f"!{a.name}" for a in (*entry.inputs, *entry.outputs))
-        lines = []
-        for i, run in enumerate(self._runs):
-            step = run[0]
-            if isinstance(step, PackStep):
-                bad_values = self.interface.macro("BAD_VALUES")
-                lines += [f"if ({self._pack(step, entry)})", f"    return {bad_values};"]
-            elif isinstance(step, SumStep):
-                lines.append(self._sum(step, entry))
-            elif isinstance(step, ExportStep):
-                lines.append(self._unpack(step, entry))
-            else:
-                lines.append(self._gate_calls[i])
-        body = "\n".join(f"        {line}" for line in lines)
+        body = "\n".join(f"        {line}" for line in self._steps(entry, " + i * {}", "m"))
         bad_argument, ok = self.interface.macro("BAD_ARGUMENT"), self.interface.macro("OK")
         return f"""\
 {entry.declaration()}
@@ -192,29 +207,95 @@ class CSource:
 }}
 """
 
-    def _pack(self, step: PackStep, entry: Entry) -> str:
+    def _steps(self, entry: Entry, place: str, n: str) -> list[str]:
+        """Return statements that evaluate `n` samples.
+
+        Args:
+            place: what is added to an array for the first sample, {} being a sample's elements.
+        """
+        lines = []
+        for i, run in enumerate(self._runs):
+            step = run[0]
+            if isinstance(step, PackStep):
+                bad_values = self.interface.macro("BAD_VALUES")
+                lines += [f"if ({self._pack(step, entry, place, n)})", f"    return {bad_values};"]
+            elif isinstance(step, SumStep):
+                if entry.result == "scores" or step.output == 0:
+                    lines.append(self._sum(step, entry, place, n))
+            elif isinstance(step, ExportStep):
+                if entry.result == "scores":
+                    lines.append(self._unpack(step, entry, place, n))
+            else:
+                lines.append(self._gate_calls[i])
+        return lines
+
+    def _pack(self, step: PackStep, entry: Entry, place: str, n: str) -> str:
         parameter = entry.inputs[step.input]
         num_levels, elements = step.planes.shape
         planes = self._constants.add_table("planes", "plane", step.planes)
-        samples = f"{parameter.name} + i * {parameter.width}"
+        samples = parameter.name + place.format(parameter.width)
         if step.levels is None:
-            return f"pack_bits_{parameter.kind}(p, {samples}, m, {elements}, {planes})"
+            return f"pack_bits_{parameter.kind}(p, {samples}, {n}, {elements}, {planes})"
         levels, differ = self._constants.add_levels(step.dtype, step.levels)
         shape = f"{elements}, {num_levels}"
-        return f"pack_{parameter.kind}(p, {samples}, m, {shape}, {levels}, {int(differ)}, {planes})"
+        return (
+            f"pack_{parameter.kind}(p, {samples}, {n}, {shape}, {levels}, {int(differ)}, {planes})"
+        )
 
-    def _sum(self, step: SumStep, entry: Entry) -> str:
+    def _sum(self, step: SumStep, entry: Entry, place: str, n: str) -> str:
         groups, bits = step.planes.shape
         rows = self._constants.add_table("rows", "plane", step.planes)
+        results = entry.outputs[step.output].name
+        if entry.result == "labels":
+            return f"label_samples(p, {rows}, {groups}, {bits}, {n}, {results}{place.format(1)});"
+        results += place.format(groups)
+        if entry.result == "counts":
+            return f"count_groups(p, {rows}, {groups}, {bits}, {n}, {results});"
         tau, beta = float_literal(step.tau), float_literal(step.beta)
-        scores = f"{entry.outputs[step.output].name} + i * {groups}"
-        return f"sum(p, {rows}, {groups}, {bits}, {tau}, {beta}, m, {scores});"
+        return f"sum(p, {rows}, {groups}, {bits}, {tau}, {beta}, {n}, {results});"
 
-    def _unpack(self, step: ExportStep, entry: Entry) -> str:
+    def _unpack(self, step: ExportStep, entry: Entry, place: str, n: str) -> str:
         elements = len(step.planes)
         rows = self._constants.add_table("rows", "plane", step.planes)
-        results = f"{entry.outputs[step.output].name} + i * {elements}"
-        return f"unpack(p, {rows}, {elements}, m, {results});"
+        results = entry.outputs[step.output].name + place.format(elements)
+        return f"unpack(p, {rows}, {elements}, {n}, {results});"
+
+    # -- one sample ------------------------------------------------------------------------------
+
+    def _one_sample_entry(self, entry: Entry) -> str:
+        """Return the C function that evaluates one sample, with names before `_one_sample_text`."""
+        is_null = " || ".join(f"!{a.name}" for a in (*entry.inputs, *entry.outputs))
+        body = "\n".join(f"    {line}" for line in self._steps(entry, "", "1"))
+        return f"""\
+{entry.one_sample_declaration()}
+{{
+    word *p = workspace;
+    if ({is_null} || !workspace)
+        return {self.interface.macro("BAD_ARGUMENT")};
+    memset(p, 0, {self.interface.macro("ONE_WORKSPACE_BYTES")});
+    p[{ONE_PLANE}] = 1;
+{body}
+    return {self.interface.macro("OK")};
+}}
+"""
+
+    def _one_sample_text(self) -> str:
+        """Return the functions for one sample: those for words again, with a byte for a word.
+
+        They are other functions, named `one_...`, on the same tables. Only bit 0 of a byte counts.
+        Words outside of the workspace become registers.
+        """
+        if not self._one_sample_entries:
+            return ""
+        own = "\n".join([*self._functions.values(), *self._one_sample_entries])
+        pieces = [piece for piece in needed_pieces(FUNCTIONS, own) if piece != SPACE]
+        text = re.sub(r"/\*.*?\*/\n", "", "\n".join([*pieces, own]), flags=re.DOTALL)
+        names = "|".join(map(re.escape, [*FUNCTIONS, *self._functions]))
+        text = re.sub(rf"\b({names})(?=\()", r"one_\1", text)
+        text = re.sub(r"\bword \*p\b", "cell *p", text)
+        text = re.sub(r"\bword\b", "unsigned", text)
+        text = re.sub(r"^( *p\[.*\]) = (.*);$", r"\1 = (cell)(\2);", text, flags=re.MULTILINE)
+        return f"{_ONE_SAMPLE_HEAD}\n{text}"
 
     # -- descriptions ----------------------------------------------------------------------------
 

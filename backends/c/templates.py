@@ -149,29 +149,78 @@ typedef struct {
 } space;
 """
 
+COUNT_PLANES: Final = """\
+/* Counts planes: bit i of the counts of all samples is c[i]. */
+static void count_planes(const word *p, const plane *row, long bits, word *c)
+{
+    memset(c, 0, 32 * sizeof *c);
+    for (long i = 0; i < bits; i++) {
+        word carry = p[row[i]];
+        for (int b = 0; carry; b++) {
+            const word both = c[b] & carry;
+            c[b] ^= carry;
+            carry = both;
+        }
+    }
+}
+"""
+
+COUNT_OF: Final = """\
+/* Returns the count of sample s, which is `bits` at most. */
+static long count_of(const word *c, long bits, int s)
+{
+    long count = 0;
+    for (int b = 0; bits >> b; b++)
+        count |= (long)(c[b] >> s & 1) << b;
+    return count;
+}
+"""
+
 SUM: Final = """\
-/* Computes scores. The planes of each group are counted, with bit i of all samples' counts in c[i];
- * then the counts become floats.
- */
+/* Computes scores. A row holds the planes of each group. */
 static void sum(const word *p, const plane *row, int groups, long bits, float tau, float beta,
                 int n, float *score)
 {
     for (int g = 0; g < groups; g++, row += bits) {
-        word c[32] = {0};
-        for (long i = 0; i < bits; i++) {
-            word carry = p[row[i]];
-            for (int b = 0; carry; b++) {
-                const word both = c[b] & carry;
-                c[b] ^= carry;
-                carry = both;
-            }
-        }
+        word c[32];
+        count_planes(p, row, bits, c);
         for (int s = 0; s < n; s++) {
-            long count = 0;
-            for (int b = 0; bits >> b; b++)
-                count |= (long)(c[b] >> s & 1) << b;
-            const float shifted = (float)count + beta;
+            const float shifted = (float)count_of(c, bits, s) + beta;
             score[s * groups + g] = shifted / tau;
+        }
+    }
+}
+"""
+
+COUNT_GROUPS: Final = """\
+/* Counts the planes of each group. */
+static void count_groups(const word *p, const plane *row, int groups, long bits, int n,
+                         int32_t *counts)
+{
+    for (int g = 0; g < groups; g++, row += bits) {
+        word c[32];
+        count_planes(p, row, bits, c);
+        for (int s = 0; s < n; s++)
+            counts[s * groups + g] = (int32_t)count_of(c, bits, s);
+    }
+}
+"""
+
+LABEL_SAMPLES: Final = """\
+/* Finds the first group of the highest count. */
+static void label_samples(const word *p, const plane *row, int groups, long bits, int n,
+                          int64_t *labels)
+{
+    long best[LANES];
+    for (int g = 0; g < groups; g++, row += bits) {
+        word c[32];
+        count_planes(p, row, bits, c);
+        for (int s = 0; s < n; s++) {
+            const long count = count_of(c, bits, s);
+            if (g == 0 || count > best[s]) {
+                best[s] = count;
+                labels[s] = g;
+            }
         }
     }
 }
@@ -196,7 +245,11 @@ FUNCTIONS: Final = {
     "mux": MUX,
     "wide_gates": WIDE_GATES,
     "space": SPACE,
+    "count_planes": COUNT_PLANES,
+    "count_of": COUNT_OF,
     "sum": SUM,
+    "count_groups": COUNT_GROUPS,
+    "label_samples": LABEL_SAMPLES,
     "unpack": UNPACK,
 }
 """Functions and types by name. A file holds those that it uses, in this order."""

@@ -39,7 +39,12 @@ class BlockKernels:
     @property
     def text(self) -> str:
         """The text of one module with all functions."""
-        return module_text(list(self._functions.values()), ternary=self._ternary)
+        return self.text_with()
+
+    def text_with(self, attributes: str = "") -> str:
+        """Return the text of one module with all functions, which have further `attributes`."""
+        functions = list(self._functions.values())
+        return module_text(functions, ternary=self._ternary, attributes=attributes)
 
     def module(self, name: str) -> str:
         """Return the text of a module with that function alone."""

@@ -15,29 +15,59 @@ _CODE_NAME: Final = "@code"
 _HEX: Final = np.array([f"\\{byte:02X}".encode() for byte in range(256)])
 
 
+class ConstantTables:
+    """The tables of all levels of a library; equal tables share one constant."""
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, str] = {}
+
+    def add(self, array: npt.NDArray[np.generic]) -> tuple[str, bytes]:
+        """Return the name and the bytes of a table."""
+        data = np.ascontiguousarray(array).tobytes()
+        return self._names.setdefault(data, f"@table.{len(self._names)}"), data
+
+    @property
+    def size(self) -> int:
+        """The bytes of all tables so far."""
+        return sum(map(len, self._names))
+
+    def size_of_new(self, sequences: Sequence[Sequence[StepRecord]]) -> int:
+        """Return the bytes that the tables of some sequences of records would add."""
+        tables = {t.tobytes() for steps in sequences for s in steps for t in s.tables.values()}
+        return sum(map(len, tables - self._names.keys()))
+
+    def text(self) -> str:
+        """Return the definitions of all tables, with external linkage."""
+        return "\n".join(
+            byte_constant(name, table, linkage="") for table, name in self._names.items()
+        )
+
+
 class ConstantData:
-    """Tables and machine code of one module; equal tables share one constant.
+    """Tables and machine code that the records of one level use.
 
     Args:
+        tables: receives the tables.
         code: machine code that records call, position-independent.
     """
 
-    def __init__(self, code: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, tables: ConstantTables, code: npt.NDArray[np.uint8]) -> None:
+        self._tables = tables
         self._code = code.tobytes()
-        self._tables: dict[bytes, str] = {}
+        self._used: dict[str, bytes] = {}
 
     @property
     def contents(self) -> list[bytes]:
         """The bytes of all tables so far, and of the code."""
-        return [*self._tables, self._code]
+        return [*self._used.values(), self._code]
 
-    def definitions(self) -> list[str]:
-        """Return the definitions of all tables so far, and of the code if there is any."""
-        definitions = [byte_constant(name, table) for table, name in self._tables.items()]
+    def declarations(self) -> list[str]:
+        """Return declarations of the tables so far, and the definition of the code if any."""
+        declarations = [f"{name} = external constant i8" for name in self._used]
         if self._code:
             # Linkers gather sections by name, and what is in this one is executed.
-            definitions.append(byte_constant(_CODE_NAME, self._code, ', section ".text"'))
-        return definitions
+            declarations.append(byte_constant(_CODE_NAME, self._code, section=".text"))
+        return declarations
 
     def records(self, name: str, steps: Sequence[StepRecord]) -> str:
         """Return the definition of linked records, and hold the tables that they point to."""
@@ -59,18 +89,16 @@ class ConstantData:
 
     def _table(self, array: npt.NDArray[np.generic]) -> str:
         """Return the name of a constant with the bytes of a table."""
-        data = np.ascontiguousarray(array).tobytes()
-        return self._tables.setdefault(data, f"@table.{len(self._tables)}")
+        name, data = self._tables.add(array)
+        self._used[name] = data
+        return name
 
 
-def distinct_table_bytes(sequences: Sequence[Sequence[StepRecord]]) -> int:
-    """Return the bytes of the distinct tables of some sequences of records."""
-    tables = {t.tobytes() for steps in sequences for s in steps for t in s.tables.values()}
-    return sum(map(len, tables))
-
-
-def byte_constant(name: str, data: bytes, section: str = "") -> str:
+def byte_constant(
+    name: str, data: bytes, *, section: str | None = None, linkage: str = "internal "
+) -> str:
     """Return the definition of constant bytes that begin a cache line."""
     text = _HEX[np.frombuffer(data, np.uint8)].tobytes().decode()
     kind = f"[{len(data)} x i8]"
-    return f'{name} = internal constant {kind} c"{text}"{section}, align {PLANE_BYTES}'
+    place = "" if section is None else f', section "{section}"'
+    return f'{name} = {linkage}constant {kind} c"{text}"{place}, align {PLANE_BYTES}'

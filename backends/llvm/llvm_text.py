@@ -19,9 +19,7 @@ TERNARY_INTRINSIC: Final = "@llvm.x86.avx512.pternlog.d.512"
 _TERNARY_DECLARATION: Final = (
     f"declare {_DWORDS} {TERNARY_INTRINSIC}({', '.join([_DWORDS] * 3)}, i32 immarg)\n"
 )
-_ATTRIBUTES: Final = (
-    'attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }\n'
-)
+_ATTRIBUTES: Final = 'nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512"'
 _DECLARATIONS: Final = (
     "declare i64 @llvm.smin.i64(i64, i64)\n"
     "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1 immarg)\n"
@@ -259,7 +257,12 @@ _FORMULAS: Final[dict[int, Callable[[FunctionWriter, str, str, str], str]]] = {
 }
 
 
-def module_text(kernels: Iterable[str], *, ternary: bool) -> str:
-    """Return a module of kernels, with the declarations that any of them may need."""
+def module_text(kernels: Iterable[str], *, ternary: bool, attributes: str = "") -> str:
+    """Return a module of kernels, with the declarations that any of them may need.
+
+    Args:
+        attributes: further attributes of all functions.
+    """
     head = _DECLARATIONS + (_TERNARY_DECLARATION if ternary else "")
-    return "\n".join([head, *kernels, _ATTRIBUTES])
+    group = " ".join(filter(None, ["attributes #0 = {", _ATTRIBUTES, attributes, "}\n"]))
+    return "\n".join([head, *kernels, group])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lgir.backends.llvm.object_cache import ObjectCache, default_folder
+from lgir.backends.llvm.target import PORTABLE
 from lgir.backends.lowering.options import LoweringOptions
 from lgir.errors import BackendError
 
@@ -63,15 +64,18 @@ class AotOptions:
     """Options of an ahead-of-time compilation.
 
     Attributes:
-        target: "native" (this CPU), "x86-64" or "generic", "x86-64-v3" or "avx2", "x86-64-v4" or
-            "avx512", "aarch64" (with NEON). The operating system is this one's.
+        target: "portable" has code for x86-64, x86-64-v3 and x86-64-v4 and takes the best that a
+            CPU has, or is "aarch64" on such a machine. One CPU alone: "native" (this one), "x86-64"
+            or "generic", "x86-64-v3" or "avx2", "x86-64-v4" or "avx512", "aarch64" (with NEON). The
+            operating system is this one's, or is named: "x86-64-macos", "aarch64-macos",
+            "x86-64-windows" or "aarch64-windows".
         features: LLVM feature flags to add, such as "-avx512f".
         prefix: what the names of the C functions begin with; the graph's name if None.
         latency: include code and tables that evaluate small batches sample by sample, as far as
             that is faster than a block. A library without them is about half as large.
     """
 
-    target: str = "native"
+    target: str = PORTABLE
     features: str = ""
     prefix: str | None = None
     latency: bool = True

@@ -17,15 +17,26 @@ _X86_TARGETS: Final = {
     "avx512": "x86-64-v4",
 }
 TARGETS: Final = ("native", *_X86_TARGETS)
+X86_LEVELS: Final = ("x86-64", "x86-64-v3", "x86-64-v4")
+_SYSTEMS: Final = {"macos": "apple-macosx11.0.0", "windows": "pc-windows-msvc"}
+"""The other parts of a triple, by operating system."""
 _AOT_CPUS: Final = {
-    "x86-64": ("x86_64", "x86-64"),
-    "x86-64-v3": ("x86_64", "x86-64-v3"),
-    "x86-64-v4": ("x86_64", "x86-64-v4"),
-    "aarch64": ("aarch64", "generic"),
+    **{level: ("x86_64", (level,)) for level in X86_LEVELS},
+    "aarch64": ("aarch64", ("generic",)),
 }
-"""Architecture and LLVM's name of the CPU, by target."""
+"""Architecture and LLVM's names of the CPUs, by target."""
+_PORTABLE_CPUS: Final = {
+    "x86-64": ("x86_64", X86_LEVELS),
+    "aarch64": ("aarch64", ("generic",)),
+}
 _AOT_ALIASES: Final = {"generic": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
-AOT_TARGETS: Final = (*TARGETS, *_AOT_CPUS)
+PORTABLE: Final = "portable"
+AOT_TARGETS: Final = (
+    PORTABLE,
+    *TARGETS,
+    *_AOT_CPUS,
+    *(f"{machine}-{system}" for system in _SYSTEMS for machine in _PORTABLE_CPUS),
+)
 _AVX512_NEEDS: Final = (
     "sse3", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "f16c", "fma", "avx512f", "avx512bw",
 )  # fmt: skip
@@ -123,8 +134,36 @@ def check_features(features: str) -> None:
             raise BackendError(f"feature {flag!r} takes away what every x86-64 CPU has")
 
 
-def resolve_aot_target(name: str, features: str = "") -> tuple[str, Target]:
-    """Return the triple and the target called `name`, which may be another machine.
+@dataclass(frozen=True)
+class AotTarget:
+    """What a library is compiled for.
+
+    Attributes:
+        triple: machine and system, as LLVM and C compilers name them.
+        levels: the CPUs that there is code for, from the least to the best.
+    """
+
+    triple: str
+    levels: tuple[Target, ...]
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether CPUID tells what a CPU has."""
+        return self.triple.startswith("x86_64")
+
+    @property
+    def system(self) -> str:
+        """The operating system: "macos", "windows", or "linux" for all that have ELF files."""
+        for system, rest in _SYSTEMS.items():
+            if rest.split("-")[1].rstrip(".0123456789") in self.triple:
+                return system
+        return "macos" if "darwin" in self.triple else "linux"
+
+
+def resolve_aot_target(name: str, features: str = "") -> AotTarget:
+    """Return the target called `name`, which may be another machine.
+
+    "portable" is this machine's architecture, with all levels of x86-64 if it is that.
 
     Raises:
         UnknownNameError: there is no such target.
@@ -132,10 +171,20 @@ def resolve_aot_target(name: str, features: str = "") -> tuple[str, Target]:
     """
     host = llvm.get_process_triple()
     name = _AOT_ALIASES.get(name, name)
-    if name == "native":
-        return host, resolve_target(name, features)
-    if name not in _AOT_CPUS:
+    machine = host.split("-")[0].replace("arm64", "aarch64")
+    rest = "-".join(host.split("-")[1:])
+    if name == "native" or (name == PORTABLE and machine not in ("x86_64", "aarch64")):
+        return AotTarget(host, (resolve_target("native", features),))
+    cpus = _AOT_CPUS
+    if name == PORTABLE:
+        name, cpus = machine.replace("_", "-"), _PORTABLE_CPUS
+    elif name.endswith(tuple(f"-{system}" for system in _SYSTEMS)):
+        machine, _, system = name.rpartition("-")
+        if machine in _PORTABLE_CPUS:
+            name, cpus, rest = machine, _PORTABLE_CPUS, _SYSTEMS[system]
+    if name not in cpus:
         raise unknown_name("target", name, AOT_TARGETS)
     check_features(features)
-    architecture, cpu = _AOT_CPUS[name]
-    return "-".join([architecture, *host.split("-")[1:]]), Target(cpu, features)
+    architecture, names = cpus[name]
+    levels = tuple(Target(cpu, features) for cpu in names)
+    return AotTarget("-".join([architecture, rest]), levels)

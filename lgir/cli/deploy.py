@@ -28,7 +28,7 @@ from lgir.registry import EXPORTERS
 if TYPE_CHECKING:
     from lgir.ir.graph import Graph
 
-LIBRARIES = ("so", "a", "o")
+LIBRARIES = ("so", "a", "o", "dylib", "dll")
 """Formats of machine code; the others are text."""
 
 
@@ -37,7 +37,11 @@ def interface_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--header", type=OutputPath(), metavar="FILE.h", help="Where the C header goes.")
     @click.option("--prefix", metavar="NAME", help="What the functions' names begin with.")
-    @click.option("--cc", metavar="COMMAND", help="C compiler that links a .so.  [default: cc]")
+    @click.option(
+        "--cc",
+        metavar="COMMAND",
+        help="C compiler that links a .so, .dylib or .dll.  [default: cc]",
+    )
     @wraps(command)
     def with_options(*args: Any, prefix: str | None, cc: str | None, **kw: Any) -> Any:
         return command(*args, interface=_given(prefix=prefix, cc=cc), **kw)
@@ -54,7 +58,8 @@ def library_format(output: str) -> str:
     ending = Path(output).suffix[1:]
     if ending not in LIBRARIES:
         raise click.UsageError(
-            "-o needs --emit STAGE, which says what to write, or a library's ending (.so, .a, .o)"
+            "-o needs --emit STAGE, which says what to write, or a library's ending "
+            f"({', '.join(f'.{library}' for library in LIBRARIES)})"
         )
     return ending
 
@@ -86,12 +91,17 @@ def write_export(
     "format_",
     metavar="FORMAT",
     shell_complete=complete(EXPORTERS.names),
-    help="c, cuda, so, a, o, or a netlist: blif, aig, v; by default what the ending of -o says.",
+    help="c, cuda, so, a, o, dylib, dll, or a netlist: blif, aig, v; by default what the ending of "
+    "-o says.",
 )
 @optimize_first
 @output_option()
 @interface_options
-@click.option("--target", help="CPU: native, x86-64, x86-64-v3, x86-64-v4, aarch64 (so, a, o).")
+@click.option(
+    "--target",
+    help="CPU of a library: portable (all levels of x86-64), native, x86-64, x86-64-v3, x86-64-v4, "
+    "aarch64, or with a system: aarch64-macos, x86-64-windows.  [default: portable]",
+)
 @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f (so, a, o).")
 @click.option("--word", type=int, help="Bits of a word, 32 or 64 (c).  [default: 64]")
 @click.option("--style", help="tables, or statements: one a gate (c).  [default: tables]")
@@ -119,7 +129,7 @@ def export(
     \b
     lgir export model.onnx --format c -o model.c --header model.h
     lgir export model.pt -p default --format c --word 32 > model.c
-    lgir export model.onnx -o model.so --header model.h --target x86-64-v3
+    lgir export model.onnx -o model.so --header model.h --target native
     lgir export model.onnx -o model.blif
     """
     if format_ is None:

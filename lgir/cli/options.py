@@ -210,7 +210,9 @@ def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of backends; the command receives those that were given as `options`."""
 
     @click.option(
-        "--target", help="CPU: native, avx512, avx2, generic; aarch64 for libraries (llvm)."
+        "--target",
+        help="CPU: native, avx512, avx2, generic (llvm). Libraries (-o net.so): portable by "
+        "default, which has code for all levels of x86-64; see 'lgir export --help'.",
     )
     @click.option("--features", metavar="FLAGS", help="LLVM features, as -avx512f,+gfni (llvm).")
     @click.option(

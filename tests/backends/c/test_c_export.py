@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -14,7 +15,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lgir
-from c_library import STRICT, Library, assert_matches, assert_prints, expected, kinds_of, needs_cc
+from c_library import (
+    STRICT,
+    Library,
+    as_kind,
+    assert_labels_and_counts_match,
+    assert_matches,
+    assert_prints,
+    expected,
+    kinds_of,
+    needs_cc,
+)
 from lgir import Body, GraphBuilder
 from lgir.backends.c.interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.c.source import emit_c, export_c
@@ -61,7 +72,55 @@ def test_random_graphs_match_the_reference(build: Build, word: int) -> None:
     for seed, library in enumerate(build(graphs, flags, word=word)):
         workspace = library.workspace()
         for n in (1, 33, 65):
-            assert_matches(library, random_inputs(library.graph, n, seed), workspace=workspace)
+            samples = random_inputs(library.graph, n, seed)
+            assert_matches(library, samples, workspace=workspace)
+            assert_labels_and_counts_match(library, samples, workspace)
+        assert_one_sample_matches(library, random_inputs(library.graph, 3, seed))
+
+
+def assert_one_sample_matches(library: Library, samples: list[Any]) -> None:
+    """Compare the functions that evaluate one sample, within their memory, with the reference."""
+    header = str(export_c(library.graph, prefix="net").header)
+    size = int(re.search(r"NET_ONE_WORKSPACE_BYTES (\d+)", header)[1])
+    want = expected(library.graph, samples)
+    for kind in kinds_of(library.graph):
+        arrays = [as_kind(kind, x) for x in samples]
+        one = library.function(f"one_{kind}" if kind else "one")
+        for i in range(len(arrays[0])):
+            results = [
+                np.full_like(w[i], 7, np.uint8 if w.dtype == bool else w.dtype) for w in want
+            ]
+            around = np.full(size + 64, 99, np.uint8)
+            rows = [np.ascontiguousarray(a[i]) for a in arrays]
+            pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*rows, *results, around[32:])]
+            assert one(*pointers) == OK
+            for got, w in zip(results, want, strict=True):
+                np.testing.assert_array_equal(got, w[i])
+            assert (around[:32] == 99).all()
+            assert (around[32 + size :] == 99).all()
+            pointers[-1] = None
+            assert one(*pointers) == BAD_ARGUMENT
+
+
+@needs_cc
+def test_one_sample_takes_a_byte_per_bit() -> None:
+    graph = dense_net(2, 400, inputs=64, classes=10, seed=5)
+    header = str(export_c(graph, prefix="net").header)
+    one, batch = (
+        int(re.search(rf"#define NET_{name}WORKSPACE_BYTES (\d+)", header)[1])
+        for name in ("ONE_", "")
+    )
+    assert 8 * one <= batch < 8 * (one + 8)
+    assert f"RAM: {one:,} bytes" in header
+
+
+@needs_cc
+def test_one_sample_of_wrong_bits_has_a_code(build: Build) -> None:
+    (library,) = build([dense_net(1, 100, inputs=100, classes=5, seed=1)])
+    x, scores = np.full(100, 2, np.uint8), np.zeros(5, np.float32)
+    memory = library.workspace()
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, scores, memory)]
+    assert library.function("one_u8")(*pointers) == BAD_VALUES
 
 
 @needs_cc
@@ -79,7 +138,10 @@ def test_statements_match_the_reference(build: Build) -> None:
     for seed, library in enumerate(build(graphs, style="statements")):
         workspace = library.workspace()
         for n in (1, 65):
-            assert_matches(library, random_inputs(library.graph, n, seed), workspace=workspace)
+            samples = random_inputs(library.graph, n, seed)
+            assert_matches(library, samples, workspace=workspace)
+            assert_labels_and_counts_match(library, samples, workspace)
+        assert_one_sample_matches(library, [x[:2] for x in samples])
 
 
 @needs_cc

@@ -16,7 +16,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lgir
-from c_library import STRICT, Library, assert_matches, assert_prints, expected, kinds_of, needs_cc
+from c_library import (
+    STRICT,
+    Library,
+    assert_labels_and_counts_match,
+    assert_matches,
+    assert_prints,
+    expected,
+    kinds_of,
+    needs_cc,
+)
 from lgir.backends.c.interface import BAD_ARGUMENT, BAD_VALUES, OK
 from lgir.backends.llvm.aot import compile_object
 from lgir.cli import main
@@ -36,7 +45,7 @@ MACHINES = {"x86-64": 62, "x86-64-v3": 62, "x86-64-v4": 62, "avx2": 62, "aarch64
 def build(tmp_path: Path) -> Callable[..., Library]:
     def build_one(graph: Graph, **options: Any) -> Library:
         path = tmp_path / f"{graph.name}.so"
-        lgir.export(graph, path, **options)
+        lgir.export(graph, path, **{"target": "native"} | options)
         return Library(graph, path, options.get("prefix"))
 
     return build_one
@@ -51,6 +60,7 @@ def test_random_graphs_match_the_reference(build: Callable[..., Library], seed: 
         samples = random_inputs(library.graph, n, seed)
         assert_matches(library, samples)
         assert_matches(library, samples, workspace=workspace)
+        assert_labels_and_counts_match(library, samples, workspace)
 
 
 @needs_cc
@@ -186,7 +196,8 @@ def test_objects_for_other_machines(target: str, machine: int) -> None:
 
 def test_compilation_is_deterministic() -> None:
     graph = random_graph(7)
-    assert compile_object(graph).archive() == compile_object(graph).archive()
+    first, second = (compile_object(graph, target="native") for _ in range(2))
+    assert first.archive() == second.archive()
 
 
 @pytest.mark.parametrize(
@@ -206,9 +217,9 @@ def test_errors_of_linking_name_their_cause() -> None:
     with pytest.raises(BackendError, match="aarch64-linux-gnu-gcc"):
         compile_object(graph, target="aarch64").shared_library()
     with pytest.raises(BackendError, match=r"cannot run the C compiler 'no-such-cc' .*archive"):
-        compile_object(graph).shared_library("no-such-cc")
+        compile_object(graph, target="native").shared_library("no-such-cc")
     with pytest.raises(BackendError, match="cannot make a shared library"):
-        compile_object(graph).shared_library("false")
+        compile_object(graph, target="native").shared_library("false")
 
 
 EXAMPLE = ROOT / "examples" / "c" / "predict.c"
@@ -250,7 +261,7 @@ def test_objects_for_aarch64_compute_the_reference_scores(tmp_path: Path) -> Non
 @needs_cc
 def test_the_header_is_valid_c_and_says_sizes(tmp_path: Path) -> None:
     graph = logictreenet(8, seed=2)
-    code = compile_object(graph, prefix="net")
+    code = compile_object(graph, prefix="net", target="native")
     assert re.search(r"#define NET_INPUT_ELEMENTS 3072 /\* u8\[3,32,32\] \*/", code.header)
     (tmp_path / "net.h").write_text(code.header)
     source = tmp_path / "use.c"

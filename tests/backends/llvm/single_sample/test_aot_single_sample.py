@@ -246,16 +246,20 @@ def test_a_c_program_calls_with_any_number_of_samples(
     np.testing.assert_array_equal(np.array(printed, np.float32), expected(graph, samples)[0])
 
 
-def test_nothing_is_written_to() -> None:
-    text = compile_object(logictreenet(8, seed=2)).llvm
-    globals_ = re.findall(r"^@\S+ = (.*?) [\[<{]", text, re.MULTILINE)
+def test_nothing_is_written_to_but_the_number_of_the_level() -> None:
+    text = compile_object(logictreenet(8, seed=2), target="native").llvm
+    globals_ = re.findall(r"^(@\S+) = (.*?) [\[<{]", text, re.MULTILINE)
     assert len(globals_) > 10
-    assert set(globals_) == {"internal constant"}
+    assert {linkage for _, linkage in globals_} == {"internal constant", "constant"}
+    variables = re.findall(r"^(@\S+) = .*\bglobal\b", text, re.MULTILINE)
+    assert variables == ["@lgir_level_in_use"]
 
 
 def test_without_latency_a_library_has_blocks_alone() -> None:
     graph = dense_net(2, 400, seed=5)
-    both, blocks = compile_object(graph), compile_object(graph, latency=False)
+    both, blocks = (
+        compile_object(graph, target="native", latency=latency) for latency in (True, False)
+    )
     assert both.crossover > 0
     assert blocks.crossover == 0
     assert len(blocks.data) < len(both.data)
@@ -267,20 +271,20 @@ def test_without_latency_a_library_has_blocks_alone() -> None:
 
 def test_a_network_too_large_for_it_is_evaluated_in_blocks(monkeypatch: Any) -> None:
     graph = dense_net(2, 400, seed=5)
-    blocks = compile_object(graph, latency=False)
+    blocks = compile_object(graph, target="native", latency=False)
     tables = sum(map(int, re.findall(r"^@table\.\d+ = .*? \[(\d+) x i8\]", blocks.llvm, re.M)))
     with monkeypatch.context() as patch:
         patch.setattr("lgir.backends.llvm.library._MAX_TABLES", tables + 100)
-        assert compile_object(graph) == blocks
+        assert compile_object(graph, target="native") == blocks
         patch.setattr("lgir.backends.llvm.library._MAX_TABLES", tables - 100)
-        with pytest.raises(BackendError, match=r"tables have .* compile it in the process"):
-            compile_object(graph)
+        with pytest.raises(BackendError, match=r"tables have .* compile it for one CPU"):
+            compile_object(graph, target="native")
     with monkeypatch.context() as patch:
         patch.setattr(aot, "crossover", lambda graph, plan: 0)
-        assert compile_object(graph) == blocks
+        assert compile_object(graph, target="native") == blocks
 
     def fail(*args: Any) -> None:
         raise BackendError("one sample takes too much")
 
     monkeypatch.setattr(aot, "SingleSampleProgram", fail)
-    assert compile_object(graph) == blocks
+    assert compile_object(graph, target="native") == blocks
