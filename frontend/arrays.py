@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import LiftError
+from lgir.errors import GraphError, LiftError, shown
+from lgir.frontend.core.arguments import only_lgir_errors, whole_numbers
 from lgir.frontend.core.decode import Tables, pack_tables, raw_tables
 from lgir.frontend.core.stack import LayerStack, with_thresholds
 from lgir.ir.graph import Graph
-from lgir.ir.truth_tables import OP_TABLES
+from lgir.ir.truth_tables import MAX_FANIN, OP_TABLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +107,34 @@ def from_arrays(
         LiftError: an array has a wrong shape, a wire is out of range, a layer does not fit, or tau
             or beta is given without groups.
     """
+    with only_lgir_errors("the layers or an option"):
+        return _graph(
+            layers, input_shape, groups, tau, beta, thresholds, threshold_dtype, name, metadata
+        )
+
+
+def _graph(
+    layers: Sequence[ArrayLayer],
+    input_shape: Sequence[int] | int,
+    groups: int | None,
+    tau: float,
+    beta: float,
+    thresholds: npt.ArrayLike | None,
+    threshold_dtype: str,
+    name: str,
+    metadata: Mapping[str, str] | None,
+) -> Graph:
     if groups is None and (tau, beta) != (1.0, 0.0):
         raise LiftError(
             "tau and beta belong to a GroupSum; give groups, how many classes it counts"
         )
-    shape = (input_shape,) if isinstance(input_shape, int) else input_shape
-    stack = LayerStack(name, shape, "bit", {"source": "arrays", **(metadata or {})})
+    stack = LayerStack(name, input_shape, "bit", {"source": "arrays", **(metadata or {})})
     for number, layer in enumerate(layers):
         where = f"layer {number} ({type(layer).__name__})"
         try:
-            _add(stack, layer, where)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, LiftError):
-                raise
+            with only_lgir_errors(where):
+                _add(stack, layer, where)
+        except GraphError as error:
             raise LiftError(f"{where}: {error}") from error
     if groups is not None:
         stack.group_sum(groups, tau, beta, "groups")
@@ -136,7 +152,7 @@ def _add(stack: LayerStack, layer: ArrayLayer, where: str) -> None:
         if layer.first_input == "least":
             raise LiftError(f"{where}: give tables of a tree most significant input first")
         leaves = _integers(layer.leaves, f"{where}: leaves", 3)
-        unit = (1,) * len(layer.window)
+        unit = (1,) * len(whole_numbers(layer.window, where))
         stack.conv(
             leaves,
             _tables(layer, layer.fanin, 2, where),
@@ -147,7 +163,7 @@ def _add(stack: LayerStack, layer: ArrayLayer, where: str) -> None:
             where=where,
         )
     elif isinstance(layer, OrPool):
-        padding = layer.padding or (0,) * len(layer.window)
+        padding = layer.padding or (0,) * len(whole_numbers(layer.window, where))
         stack.or_pool(layer.window, layer.stride or layer.window, padding, where)
     elif isinstance(layer, Flatten):
         stack.flatten()
@@ -166,6 +182,8 @@ def _integers(array: npt.ArrayLike, what: str, ndim: int) -> npt.NDArray[np.inte
 
 def _tables(gates: Gates, fanin: int, ndim: int, where: str) -> Tables:
     """Return truth tables (N,) or (kernels, gates) of `fanin` inputs."""
+    if not isinstance(fanin, int) or not 1 <= fanin <= MAX_FANIN:
+        raise LiftError(f"{where}: gates have 1 to {MAX_FANIN} inputs, not {shown(fanin)}")
     ways = ("ops", "logits", "truth", "tables")
     chosen = [way for way in ways if getattr(gates, way) is not None]
     if len(chosen) != 1 or gates.first_input not in ("most", "least"):

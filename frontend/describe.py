@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from lgir.errors import LiftError
+from lgir.errors import LgirError, LiftError
+from lgir.frontend.core.arguments import only_lgir_errors, sample_shape
 from lgir.frontend.core.checkpoint import source_of
 from lgir.frontend.core.draft import ArchitectureDraft
 from lgir.frontend.core.layerwise import Entry, in_order, is_number, unwrapped
@@ -41,7 +42,9 @@ _DESCRIBERS: Final[Mapping[str, tuple[DescribeLayer, Entry]]] = {
 """The describer of each framework, and further arguments of its GroupSum that are not saved."""
 
 
-def describe(model: Any | str | Path, input_shape: Sequence[int] | None = None) -> dict[str, Any]:
+def describe(
+    model: Any | str | Path, input_shape: Sequence[int] | int | None = None
+) -> dict[str, Any]:
     """Draft a description for `lgir.lift(model, architecture=...)`, to be read and completed.
 
     Args:
@@ -56,22 +59,22 @@ def describe(model: Any | str | Path, input_shape: Sequence[int] | None = None) 
     Raises:
         LiftError: the keys are of no framework that needs a description, or a size is below 1.
     """
-    if input_shape is not None and (not input_shape or min(input_shape) < 1):
-        raise LiftError(f"input_shape {list(input_shape)} must be sizes of at least 1")
-    source = source_of(model)
+    shape = None if input_shape is None else sample_shape(input_shape)
+    with only_lgir_errors("the model"):
+        source = source_of(model)
     state = unwrapped(source.state)
     framework = _framework_of(state)
     if framework is None:
         raise LiftError(f"{source.label}: its keys are of no framework that can be described")
     describe_layer, unsaved = _DESCRIBERS[framework]
-    draft = ArchitectureDraft(tuple(input_shape) if input_shape else None)
+    draft = ArchitectureDraft(shape)
     try:
         for key, tensors in _layers(state):
             draft.bridge(key)
             describe_layer(draft, key, tensors, state)
-    except LiftError:
+    except (LgirError, Warning):
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except Exception as error:
         raise LiftError(
             f"{source.label}: its tensors are not shaped as {framework}'s "
             f"({type(error).__name__}: {error})"

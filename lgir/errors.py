@@ -7,11 +7,42 @@ message and exits with code 2; Python callers catch `LgirError` or one of its ki
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any, Final
+
+LONGEST_MESSAGE: Final = 1200
+"""Characters of the longest message, which fits a screen; a longer one loses its middle."""
 
 
 class LgirError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base of all errors that a user can act on.
+
+    The message becomes one line: names from files may hold control characters, which a terminal
+    would obey, and be of any length.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """Return a message without line breaks and control characters, cut to `LONGEST_MESSAGE`."""
+    if len(message) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2 - 3
+        message = f"{message[:half]} ... {message[-half:]}"
+    if message.isprintable():
+        return message
+    lines = " ".join(message.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in lines)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: its repr in one short line, however large it is."""
+    try:
+        return " ".join(reprlib.repr(value).split())
+    except Exception:  # integers of more digits than Python prints, and classes that cannot
+        return f"a {type(value).__name__}"
 
 
 class GraphError(LgirError, ValueError):
@@ -49,14 +80,21 @@ class UnknownNameError(LgirError, KeyError):
         return str(self.args[0])
 
 
+_LONGEST_NAME: Final = 100
+"""Characters of the longest name that is compared with known ones, which takes their product."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for a name that is not registered, which suggests a near one of `known`."""
     names = sorted(known)
     hint = did_you_mean(name, names)
-    return UnknownNameError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names) or 'none'})")
+    known_names = ", ".join(names) or "none"
+    return UnknownNameError(f"unknown {kind} {shown(name)}{hint} (known: {known_names})")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean ...?" with the known name nearest to `name`, or "" if none is near."""
-    near = difflib.get_close_matches(str(name), sorted(known), n=1)
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        return ""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -71,6 +71,8 @@ class Registry(Generic[T]):
         entry point cannot be loaded.
         """
         self._load()
+        if not isinstance(name, str):  # what cannot be hashed cannot be looked up
+            raise unknown_name(self.kind, name, self.names())
         if name not in self._items:
             if name in self._homes:
                 importlib.import_module(self._homes[name])

@@ -20,7 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lgir.errors import FormatError, LiftError
+from lgir.errors import FormatError, LiftError, shown
+from lgir.files import read_file
+from lgir.frontend.core.arguments import sample_shape
 from lgir.frontend.core.checkpoint import Source
 from lgir.frontend.core.layerwise import Entry, numbered, placed, unwrapped
 
@@ -70,6 +72,10 @@ _DEFAULTS: Final[Mapping[str, Entry]] = {
 """Defaults of constructor calls written as text, for arguments that the state_dict lacks."""
 
 
+MOST_BYTES: Final = 1 << 26
+"""Bytes of the largest JSON file; parsed, it takes up to 50 times as many."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A parsed description; `input_shape` and `input_dtype` are None if it lacks them."""
@@ -115,8 +121,7 @@ def complete(
         architecture = Architecture(None, [*drafted, *score], None, None)
     if input_shape is None:
         return architecture
-    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    return replace(architecture, input_shape=shape)
+    return replace(architecture, input_shape=sample_shape(input_shape))
 
 
 def file_layers(
@@ -147,10 +152,9 @@ def read_architecture(source: Description) -> Architecture:
     label = "architecture"
     if isinstance(source, str | Path):
         label = str(source)
+        content = read_file(source, MOST_BYTES)
         try:
-            source = json.loads(Path(source).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FormatError(f"{label}: cannot be read ({error.strerror})") from error
+            source = json.loads(content.decode())
         except (ValueError, RecursionError) as error:
             raise FormatError(f"{label}: not JSON ({error})") from error
     description = source if isinstance(source, Mapping) else {"layers": source}
@@ -163,21 +167,23 @@ def read_architecture(source: Description) -> Architecture:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
             raise LiftError(f'{label}: layer {number} must be a dict with a "type", or a call')
         entries.append({"key": str(number), **entry})
+        if not isinstance(entries[-1]["key"], str):
+            raise LiftError(f'{label}: the "key" of layer {number} must be a string')
     # Files of other tools describe the input in words; only a dict is understood.
     data = description.get("input")
     data = data if isinstance(data, Mapping) else {}
     shape, dtype = data.get("shape"), data.get("dtype")
-    shape = [shape] if isinstance(shape, int) else shape
-    if shape is not None and not isinstance(shape, list | tuple):
-        raise LiftError(f"{label}: the input's shape {shape!r} must be a list of integers")
     framework = description.get("framework")
     return Architecture(
         framework if isinstance(framework, str) else None,
         entries,
-        tuple(shape) if shape else None,
+        None if shape is None else sample_shape(shape, f"{label}: the input's shape"),
         dtype,
     )
 
+
+_LONGEST_CALL: Final = 10_000
+"""Characters of the longest call, since Python's parser takes much memory per character."""
 
 _IN_STATE: Final = ("thresholds", "selection", "mapping", "device")
 """Arguments that need not be literals, since the state_dict holds them or they do not matter."""
@@ -188,6 +194,8 @@ def parse_call(text: str, label: str) -> Entry:
 
     Raises LiftError if the text is no call with literal arguments.
     """
+    if len(text) > _LONGEST_CALL:
+        raise LiftError(f"{label}: a layer is a call of {len(text):,} characters")
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call):
@@ -195,15 +203,15 @@ def parse_call(text: str, label: str) -> Entry:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id  # type: ignore[attr-defined]
         names = _POSITIONAL.get(name, ())
         if len(call.args) > len(names):
-            raise LiftError(f"{label}: {text!r} has {len(call.args)} arguments; name them")
+            raise LiftError(f"{label}: {shown(text)} has {len(call.args)} arguments; name them")
         arguments = dict(zip(names, call.args, strict=False))
         arguments |= {str(keyword.arg): keyword.value for keyword in call.keywords}
         entry = {key: _literal(key, value) for key, value in arguments.items()}
     except LiftError:
         raise
-    except (SyntaxError, ValueError, AttributeError, RecursionError) as error:
+    except Exception as error:  # Python's parser raises many kinds
         raise LiftError(
-            f"{label}: {text!r} is no constructor call with plain arguments ({error})"
+            f"{label}: {shown(text)} is no constructor call with plain arguments ({error})"
         ) from error
     return {"type": name, **_DEFAULTS.get(name, {}), **entry}
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
-from lgir.ir.truth_tables import OP_TABLES, table_dtype
+from lgir.ir.truth_tables import MAX_FANIN, OP_TABLES, table_dtype
 
 Tables = npt.NDArray[np.unsignedinteger]
 
@@ -52,6 +52,8 @@ def lut_tables(
     Raises:
         LiftError: W fits no parametrization, or fits several and `parametrization` is None.
     """
+    if rank > MAX_FANIN:
+        raise LiftError(f"{where}: gates of {rank} inputs; at most {MAX_FANIN} can be lifted")
     width = weight.shape[-1] if weight.ndim else 0
     fits = ["raw"] if width == 16 and rank == 2 else []
     fits += ["warp", "light"] if width == 1 << rank else []

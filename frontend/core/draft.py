@@ -13,6 +13,9 @@ from typing import Any, Final
 
 from lgir.frontend.core.layerwise import Entry, is_number
 
+_MOST_PADDING: Final = 64
+"""Paddings of windows that are tried; wiring may reach any number of cells."""
+
 Pool = tuple[int, int, int]
 """Kernel size, stride and padding of an OR pool."""
 
@@ -213,7 +216,7 @@ def _windows(
     """Yield windows of at least `reach` cells, and paddings, that give `space` positions."""
     square = max(reach)
     for window in (reach, (square,) * len(reach), (square + 1,) * len(reach)):
-        for padding in range(square):
+        for padding in range(min(square, _MOST_PADDING)):
             if all(
                 n + 2 * padding >= w and (n + 2 * padding - w) // s + 1 == count
                 for n, w, s, count in zip(size, window, stride, space, strict=True)

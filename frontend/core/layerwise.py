@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import GraphError, LgirError, LiftError, unknown_name
+from lgir.errors import GraphError, LgirError, LiftError, shown, unknown_name
 from lgir.frontend.core.checkpoint import Source
 from lgir.frontend.core.stack import LayerStack
 from lgir.ir.graph import Graph
@@ -131,7 +131,7 @@ class LayerEntry:
         whole = all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
         if len(numbers) != count or not whole:
             what = "a whole number" if count == 1 else f"{count} whole numbers"
-            raise LiftError(f"{self.where}: {name}={value!r} must be {what}")
+            raise LiftError(f"{self.where}: {name}={shown(value)} must be {what}")
         return tuple(int(n) for n in numbers)
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
@@ -139,8 +139,8 @@ class LayerEntry:
         value = self.get(name, default)
         try:
             return float(value)
-        except (TypeError, ValueError):
-            raise LiftError(f"{self.where}: {name}={value!r} must be a number") from None
+        except (OverflowError, TypeError, ValueError):
+            raise LiftError(f"{self.where}: {name}={shown(value)} must be a number") from None
 
 
 def check_inputs(stack: LayerStack, layer: LayerEntry, argument: str = "in_dim") -> None:
@@ -173,7 +173,7 @@ def lift_layers(
     """Build the graph of `entries` in order; a LiftError names the layer that does not fit."""
     label, known = source.label, {**COMMON_HANDLERS, **handlers}
     metadata = {"source": framework, **{f"training.{k}": v for k, v in source.notes.items()}}
-    stack = LayerStack(name, (shape,) if isinstance(shape, int) else shape, dtype, metadata)
+    stack = LayerStack(name, shape, dtype, metadata, flattens=source.module is not None)
     for entry in entries:
         layer = LayerEntry(label, entry, state)
         if layer.type in _NO_OPS:
@@ -184,9 +184,9 @@ def lift_layers(
             known[layer.type](stack, layer)
         except GraphError as error:
             raise LiftError(f"{layer.where}: {error}") from error
-        except LgirError:
+        except (LgirError, Warning):
             raise
-        except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        except Exception as error:
             raise LiftError(f"{layer.where}: damaged ({type(error).__name__}: {error})") from error
     return stack.build()
 

@@ -6,13 +6,15 @@ import abc
 import inspect
 import warnings
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import LiftError, unknown_name
+from lgir.errors import LiftError, shown, unknown_name
+from lgir.frontend.core.arguments import MOST_ELEMENTS, only_lgir_errors
 from lgir.frontend.core.checkpoint import Source, source_of
 from lgir.frontend.core.stack import with_thresholds
 from lgir.ir.graph import Graph
@@ -73,17 +75,21 @@ def lift_model(
     """
     for switch, value in (("check", check), ("allow_pickle", allow_pickle)):
         if not isinstance(value, bool):  # any other word would be taken for True
-            raise LiftError(f"{switch}={value!r} must be True or False")
-    source = source_of(model, allow_pickle=allow_pickle)
-    name = framework or _recognize(source)
-    try:
-        graph = _lift_by(name, source, options, check)
-    except LiftError as error:
-        # Layers that a frontend knows, in a forward that it does not: tracing sees all of it.
-        if framework is not None or not _can_trace(source, options):
-            raise
-        graph = _traced_instead(source, options, error)
-    return graph if thresholds is None else with_thresholds(graph, thresholds, threshold_dtype)
+            raise LiftError(f"{switch}={shown(value)} must be True or False")
+    with only_lgir_errors("the model"):
+        source = source_of(model, allow_pickle=allow_pickle)
+        name = _recognize(source) if framework is None else framework
+    with only_lgir_errors(f"{source.label}, or an option"):
+        try:
+            graph = _lift_by(name, source, options, check)
+        except LiftError as error:
+            # Layers that a frontend knows, in a forward that it does not: tracing sees all of it.
+            if framework is not None or not _can_trace(source, options):
+                raise
+            graph = _traced_instead(source, options, error)
+        if thresholds is not None:
+            graph = with_thresholds(graph, thresholds, threshold_dtype)
+    return graph
 
 
 def _lift_by(name: str, source: Source, options: Mapping[str, Any], check: bool) -> Graph:
@@ -116,7 +122,7 @@ def _options_of(frontend: Frontend) -> list[str]:
 
 
 def _can_trace(source: Source, options: Mapping[str, Any]) -> bool:
-    """Whether there is a live module, and what tracing needs to know of it."""
+    """Return whether there is a live module, and the options that tracing needs."""
     known = _options_of(FRONTENDS.get(_ANY_MODULE)())
     return source.module is not None and "input_shape" in options and set(options) <= set(known)
 
@@ -133,7 +139,7 @@ def _recognize(source: Source) -> str:
         )
     if source.module is not None:
         return _ANY_MODULE
-    keys = ", ".join(list(source.state)[:4]) or "none"
+    keys = ", ".join(islice(source.state, 4)) or "none"
     raise LiftError(
         f"{source.label}: no frontend knows this model (state_dict keys: {keys}); say which with "
         f"framework=... ({', '.join(FRONTENDS.names())}), or give its arrays to "
@@ -148,10 +154,13 @@ def _check_against_module(graph: Graph, source: Source) -> None:
     module = source.module
     rng = np.random.default_rng(0)
     (value,) = graph.inputs
-    samples = rng.integers(0, 2, (_CHECK_SAMPLES, *value.shape)).astype(np.float32)
-    for _, op in graph.of_type(Threshold):  # numbers on both sides of every threshold
-        low, high = op.levels.min() - 2, op.levels.max() + 2
-        samples = rng.uniform(low, high, samples.shape).astype(np.float32)
+    count = max(1, min(_CHECK_SAMPLES, MOST_ELEMENTS // value.size))
+    samples = rng.integers(0, 2, (count, *value.shape)).astype(np.float32)
+    for _, op in graph.of_type(Threshold):  # numbers on both sides of every finite threshold
+        levels = op.levels[np.isfinite(op.levels)].astype(np.float64)
+        low, high = (levels.min() - 2, levels.max() + 2) if levels.size else (-2.0, 2.0)
+        limit = np.finfo(np.float32).max
+        samples = rng.uniform(low, high, samples.shape).clip(-limit, limit).astype(np.float32)
     if value.dtype == "u8":
         samples = samples.clip(0, 255).round()
     (expected,) = interpret(graph, [samples])
@@ -176,15 +185,13 @@ def _check_against_module(graph: Graph, source: Source) -> None:
     # Half precision and GPUs may round a division otherwise; a wrong gate changes scores far more.
     tolerance = 4 * torch.finfo(out.dtype).eps if out.is_floating_point() else 0.0
     wrong = (
-        np.flatnonzero(
-            ~np.isclose(scores, expected, rtol=tolerance).reshape(_CHECK_SAMPLES, -1).all(axis=1)
-        )
+        np.flatnonzero(~np.isclose(scores, expected, rtol=tolerance).reshape(count, -1).all(axis=1))
         if scores.shape == expected.shape
-        else np.arange(_CHECK_SAMPLES)
+        else np.arange(count)
     )
     if len(wrong):
         raise LiftError(
-            f"{source.label}: on {len(wrong)} of {_CHECK_SAMPLES} random samples its eval mode "
+            f"{source.label}: on {len(wrong)} of {count} random samples its eval mode "
             "differs from its layers run in order; its forward does more than they show. Lift the "
             f"part that is a chain of layers, or pass check=False{_bfloat16_hint(module)}"
         )

@@ -133,6 +133,17 @@ def _never(*_: Any) -> Any:
     raise PickleError("calls a type that is only named")
 
 
+_PATH_MODULES: Final = ("pathlib", "pathlib._local")
+
+_PATHS: Final[dict[str, Constructor]] = {
+    "Path": _posix_path,
+    "PosixPath": _posix_path,
+    "PurePath": _posix_path,
+    "PurePosixPath": _posix_path,
+    "PureWindowsPath": _windows_path,
+    "WindowsPath": _windows_path,
+}
+
 _CONTAINERS: Final[dict[str, Constructor]] = {
     "argparse.Namespace": _namespace,
     "builtins.bytearray": _bytes,
@@ -145,18 +156,7 @@ _CONTAINERS: Final[dict[str, Constructor]] = {
     "collections.defaultdict": _default_mapping,
     "_codecs.encode": _encoded,
     **{f"builtins.{kind}": _never for kind in ("dict", "float", "int", "list", "str", "bool")},
-    **{
-        f"{module}.{name}": build
-        for module in ("pathlib", "pathlib._local")
-        for name, build in {
-            "Path": _posix_path,
-            "PosixPath": _posix_path,
-            "PurePath": _posix_path,
-            "PurePosixPath": _posix_path,
-            "PureWindowsPath": _windows_path,
-            "WindowsPath": _windows_path,
-        }.items()
-    },
+    **{f"{module}.{name}": build for module in _PATH_MODULES for name, build in _PATHS.items()},
     **{
         f"{module}.AttributeDict": _mapping
         for module in (
@@ -167,17 +167,19 @@ _CONTAINERS: Final[dict[str, Constructor]] = {
     },
 }
 
+_NUMPY_CORE: Final[dict[str, Constructor]] = {
+    "multiarray._reconstruct": lambda *_: _Array(),
+    "multiarray.scalar": _scalar,
+    "numeric._frombuffer": _from_buffer,
+}
+
 _NUMPY: Final[dict[str, Constructor]] = {
     "numpy.dtype": _DType,
     "numpy.ndarray": _never,
     **{
         f"numpy.{core}.{name}": build
         for core in ("core", "_core")
-        for name, build in {
-            "multiarray._reconstruct": lambda *_: _Array(),
-            "multiarray.scalar": _scalar,
-            "numeric._frombuffer": _from_buffer,
-        }.items()
+        for name, build in _NUMPY_CORE.items()
     },
 }
 

@@ -6,6 +6,7 @@ frameworks leave implicit, names the nodes, and reports a layer that does not fi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,7 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import LiftError
+from lgir.errors import LiftError, shown
+from lgir.frontend.core.arguments import check_elements, sample_shape, whole_numbers
 from lgir.frontend.core.decode import Tables
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder, dense_body, tree_body
@@ -33,23 +35,45 @@ class LayerStack:
     LiftError if the layer does not fit the output of the layer before it.
 
     Attributes:
-        value: the output of the last layer, or the input of the graph.
+        value: the output of the last layer, or the input of the graph. It has at most
+            `MOST_ELEMENTS` elements per sample.
     """
 
     def __init__(
         self,
         name: str,
-        shape: Sequence[int],
+        shape: Sequence[int] | int,
         dtype: str = "bit",
         metadata: Mapping[str, str] | None = None,
+        *,
+        flattens: bool = False,
     ) -> None:
-        if not shape or any(not isinstance(n, int | np.integer) or n < 1 for n in shape):
-            raise LiftError(f"input_shape {tuple(shape)} must hold positive integers")
+        """Begin with the input of a graph.
+
+        Args:
+            name: name of the graph.
+            shape: shape of one sample.
+            dtype: "bit", "u8" or "f32".
+            metadata: notes that the graph keeps.
+            flattens: whether a layer on a flat input may follow one with axes; the forward of a
+                module may flatten by a function, which leaves no layer.
+        """
         if dtype not in tuple(_INPUT_NAMES):  # a tuple, since `dtype` may be unhashable
-            raise LiftError(f"input_dtype {dtype!r} is not one of {', '.join(_INPUT_NAMES)}")
+            names = ", ".join(_INPUT_NAMES)
+            raise LiftError(f"input_dtype {shown(dtype)} is not one of {names}")
         self._builder = GraphBuilder(name, metadata)
-        self.value = self._builder.input(_INPUT_NAMES[dtype], dtype, tuple(map(int, shape)))
+        self._flattens = flattens
+        self.value = self._builder.input(_INPUT_NAMES[dtype], dtype, sample_shape(shape))
         self._counts: dict[str, int] = {}
+
+    @property
+    def value(self) -> Value:
+        return self._value
+
+    @value.setter
+    def value(self, value: Value) -> None:
+        check_elements(value.size, value.name)
+        self._value = value
 
     def _name(self, kind: str) -> str:
         self._counts[kind] = self._counts.get(kind, 0) + 1
@@ -193,6 +217,8 @@ class LayerStack:
             )
 
     def _check_flat(self, where: str) -> None:
+        if self._flattens:
+            self.flatten()
         if len(self.value.shape) != 1:
             raise LiftError(
                 f"{where}: reads a flat input, and the layer before gives {self.value.type}; a "
@@ -201,14 +227,18 @@ class LayerStack:
 
     def _space(self, window: Shape, stride: Shape, padding: Shape, where: str) -> Shape:
         axes = self.value.shape[1:]
-        if len(axes) != len(window):
+        sizes = (whole_numbers(numbers, where) for numbers in (window, stride, padding))
+        window, stride, padding = sizes
+        if len(axes) != len(window) or len(axes) != len(stride) or len(axes) != len(padding):
             raise LiftError(
                 f"{where}: windows of {len(window)} axes over {self.value.type}; check input_shape"
             )
         space = tuple(
-            (size + 2 * p - w) // s + 1
+            (size + 2 * p - w) // max(s, 1) + 1
             for size, w, s, p in zip(axes, window, stride, padding, strict=True)
         )
+        check_elements(math.prod(window) * self.value.shape[0], where)
+        check_elements(math.prod(space), where)
         if min(space) < 1:
             raise LiftError(
                 f"{where}: a window of {list(window)} does not fit {self.value.type} with padding "
@@ -231,11 +261,13 @@ def with_thresholds(graph: Graph, thresholds: npt.ArrayLike, dtype: str = "u8") 
     if len(graph.inputs) != 1 or graph.inputs[0].dtype != "bit":
         raise LiftError("thresholds go before bits, and this model takes numbers already")
     if dtype not in ("u8", "f32"):
-        raise LiftError(f"input_dtype is u8 or f32 if thresholds are given, not {dtype!r}")
+        raise LiftError(f"input_dtype is u8 or f32 if thresholds are given, not {shown(dtype)}")
     try:
         levels = np.atleast_1d(np.asarray(thresholds, np.float32))
-    except (ValueError, TypeError):
-        raise LiftError(f"thresholds are numbers, (L,) or (C, L), not {thresholds!r}") from None
+    except (ArithmeticError, RecursionError, TypeError, ValueError):
+        raise LiftError(
+            f"thresholds are numbers, (L,) or (C, L), not {shown(thresholds)}"
+        ) from None
     if levels.size == 0:
         raise LiftError("thresholds are empty; leave them out if the model takes bits")
     (bits,) = graph.inputs

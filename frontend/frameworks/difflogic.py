@@ -14,8 +14,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.errors import LiftError
+from lgir.errors import LiftError, shown
 from lgir.frontend.core.architecture import Description, file_layers
+from lgir.frontend.core.arguments import sample_shape
 from lgir.frontend.core.checkpoint import Source, array_of, read_checkpoint
 from lgir.frontend.core.decode import raw_tables
 from lgir.frontend.core.draft import ArchitectureDraft
@@ -161,10 +162,12 @@ def _seeded(
     if connections not in ("random", "unique") or seed_device not in ("cpu", "cuda"):
         raise LiftError(
             f"{source.label}: connections is random or unique, seed_device cpu or cuda, not "
-            f"{connections!r} and {seed_device!r}"
+            f"{shown(connections)} and {shown(seed_device)}"
         )
+    if not isinstance(seed, int) or not -(1 << 63) <= seed < 1 << 64:
+        raise LiftError(f"{source.label}: seed {shown(seed)} must be an integer of 64 bits")
     generator = torch.Generator().manual_seed(seed)
-    inputs = math.prod(input_shape) if isinstance(input_shape, Sequence) else int(input_shape)
+    inputs = math.prod(sample_shape(input_shape))
     pairs = []
     for key in (e["key"] for e in entries if e["type"] == "LogicLayer"):
         outputs = len(state.get(f"{key}.weights", ()))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lgir.errors import LiftError
+from lgir.errors import LiftError, shown
 from lgir.frontend.core.checkpoint import Source, source_of
 from lgir.frontend.core.decode import raw_tables
 from lgir.frontend.core.layerwise import LayerEntry, lift_layers
@@ -99,7 +99,7 @@ def _decode(array: np.ndarray[Any, Any], label: str) -> dict[str, Any]:
     version = architecture["lgir_architecture"]
     if version != ARCHITECTURE_VERSION:
         raise LiftError(
-            f"{label}: its architecture has version {version}, this lgir reads "
+            f"{label}: its architecture has version {shown(version)}, this lgir reads "
             f"{ARCHITECTURE_VERSION}; install a newer lgir"
         )
     return architecture

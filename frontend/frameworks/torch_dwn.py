@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lgir.errors import LiftError
+from lgir.errors import LiftError, shown
 from lgir.frontend.core.architecture import Description, file_layers
 from lgir.frontend.core.checkpoint import Source, array_of
 from lgir.frontend.core.decode import check_finite, pack_tables
@@ -140,6 +140,8 @@ def _group_sum(stack: LayerStack, layer: LayerEntry) -> None:
     order = np.arange(size)
     if layer.has("randperm"):
         order = layer.tensor("randperm", "i", (size,))
+    if not 0 < k <= size:
+        raise LiftError(f"{layer.where}: k={shown(k)} classes of {size} bits")
     missing = -size % k
     if layer.has("randperm") or missing:
         stack.select(np.concatenate([order, np.full(missing, -1)]), layer.where)

@@ -411,6 +411,8 @@ def lattice(coords: Indices) -> tuple[Shape, Shape] | None:
         return None
     values = [np.unique(grid[:, axis]) for axis in range(axes)]
     space = tuple(len(v) for v in values)
+    if math.prod(space) != len(grid):
+        return None
     stride = tuple(int(v[1] - v[0]) if len(v) > 1 else 1 for v in values)
     expected = np.indices(space).reshape(axes, -1).T * stride
     return (space, stride) if np.array_equal(grid[:, :axes], expected) else None

@@ -6,12 +6,14 @@ comparisons x > t in float32, which decide every sample as the layer does in eva
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import LiftError
+from lgir.frontend.core.arguments import check_elements
 from lgir.frontend.core.layerwise import LayerEntry
 from lgir.frontend.core.stack import LayerStack
 
@@ -25,6 +27,7 @@ def binarize(stack: LayerStack, layer: LayerEntry) -> None:
         full = levels.reshape(-1, 1, 1, levels.shape[1])
     else:
         full = levels
+    check_elements(math.prod(shape) * levels.shape[-1], layer.where)
     try:
         full = np.broadcast_to(full, (*shape, levels.shape[-1]))
     except ValueError:

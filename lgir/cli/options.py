@@ -202,7 +202,7 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     value = {"true": "True", "false": "False"}.get(value, value)
     try:
         return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         return key, value  # a bare word is a string
 
 

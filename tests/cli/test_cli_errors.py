@@ -192,7 +192,7 @@ CHECKPOINT_CASES = {
     "another network": ("dump linear.pt", r"linear\.pt: no frontend knows this model"),
     "wiring out of range": ("dump wiring.pt", r"wired to input 1000000"),
     "nothing to describe": ("describe linear.pt", r"linear\.pt"),
-    "sizes of nothing": ("describe linear.pt --input-shape 0,28", r"\[0, 28\] must be sizes"),
+    "sizes of nothing": ("describe linear.pt --input-shape 0,28", r"\(0, 28\) must hold positive"),
     "pickles refused": ("dump pickled.pt --set allow_pickle=false", r"holds a pickled"),
     "framework that is no name": ("dump linear.pt --set framework=5", r"unknown frontend 5 "),
     "unknown framework": ("dump linear.pt --set framework=diflogic", r"did you mean 'difflogic'\?"),

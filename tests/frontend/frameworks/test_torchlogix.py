@@ -543,7 +543,7 @@ def test_architectures_that_do_not_fit_are_refused(number, change, message):
         (["LogicDense"], LiftError, "no constructor call"),
         (["LogicDense(open('x'))"], LiftError, "no constructor call"),
         (["LogicDense(1, 2, 3)"], LiftError, "name them"),
-        ("missing.json", FormatError, "cannot be read"),
+        ("missing.json", FormatError, "cannot read missing"),
     ],
 )
 def test_damaged_architectures_are_refused(architecture, error, message):
