@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lgir.frontend.trace.functions import Functions, Tensor
+from torch import Tensor
+
+from lgir.frontend.trace.functions import Functions
 from lgir.frontend.trace.netlist import Netlist, Origin
 from lgir.frontend.trace.numbers import Chains, Numbers, Sources
 

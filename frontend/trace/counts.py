@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
-from lgir.frontend.trace.functions import Functions, Shape, Tensor, table_values
+from lgir.frontend.trace.functions import Functions, Shape, table_values
 from lgir.frontend.trace.netlist import table_words
 from lgir.frontend.trace.numbers import CountBlock, Numbers
 from lgir.frontend.trace.rows import Ints, number_rows
@@ -186,7 +187,7 @@ def check_exact(forms: Forms, dtype: torch.dtype) -> None:
 
 def _row_sums(values: Floats, start: Ints) -> Floats:
     total = np.concatenate([[0.0], np.cumsum(values)])
-    return total[start[1:]] - total[start[:-1]]
+    return np.asarray(total[start[1:]] - total[start[:-1]])
 
 
 def add_counts(context: Context, call: Any) -> Numbers | None:

@@ -14,13 +14,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lgir.frontend.trace.functions import sort_descending
 from lgir.frontend.trace.netlist import Layer, Netlist, Words, table_bits, table_words
 from lgir.frontend.trace.rolling import Layout, layouts_of
-from lgir.frontend.trace.rows import Ints
-from lgir.ir.body import FIRST_TAP, Body
+from lgir.frontend.trace.rows import Ints, sort_descending
+from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
-from lgir.ir.types import Value
+from lgir.ir.types import FIRST_TAP, Value
 
 _KINDS: Final = {
     "max_pool2d_with_indices": "pool", "max_pool2d": "pool", "max_pool1d": "pool",
@@ -152,7 +151,7 @@ class Emission:
             column = rank
         levels = table.astype(np.float32).reshape(*shape, -1)
         while levels.ndim > 2 and (levels == levels.take([0], axis=levels.ndim - 2)).all():
-            levels = levels.take(0, axis=levels.ndim - 2)
+            levels = np.asarray(levels.take(0, axis=levels.ndim - 2))
         if levels.ndim == 2 and (levels == levels[:1]).all():
             levels = levels[0]
         self.levels[number] = levels

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.netlist import MAX_INPUTS, Origin
 from lgir.frontend.trace.rows import (
@@ -26,7 +27,6 @@ from lgir.frontend.trace.rows import (
     spread_index,
 )
 
-Tensor = torch.Tensor
 Shape = tuple[int, ...]
 
 _UNUSED: Final = 7
@@ -95,7 +95,7 @@ def tokens(values: Tensor) -> npt.NDArray[Any]:
     """Integers that are equal if and only if the values are, bit for bit."""
     flat = values.detach().contiguous()
     if flat.dtype == torch.bool:
-        return flat.to(torch.uint8).numpy()
+        return np.asarray(flat.to(torch.uint8).numpy())
     if flat.is_floating_point():
         kinds = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         flat = flat.view(kinds[flat.dtype.itemsize])

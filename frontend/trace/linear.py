@@ -7,17 +7,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
 from lgir.frontend.trace.counts import Forms, as_counts, counted, weighted_forms
-from lgir.frontend.trace.functions import (
-    Functions,
-    Shape,
-    Tensor,
-    apply_pointwise,
-    concatenate,
-    simplified,
-)
+from lgir.frontend.trace.functions import Functions, Shape, apply_pointwise, concatenate, simplified
 from lgir.frontend.trace.netlist import MAX_INPUTS
 from lgir.frontend.trace.numbers import CountBlock, Numbers
 from lgir.frontend.trace.rows import Ints, merge_rows, number_rows

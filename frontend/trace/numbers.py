@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from lgir.frontend.trace.functions import Shape, Tensor, tokens
+from lgir.frontend.trace.functions import Shape, tokens
 from lgir.frontend.trace.netlist import Origin
 from lgir.frontend.trace.rows import Ints, number_rows, spread_index
 

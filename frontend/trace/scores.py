@@ -8,19 +8,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
 from lgir.frontend.trace.counts import Forms, as_counts
 from lgir.frontend.trace.emission import Emission
-from lgir.frontend.trace.functions import Functions, Tensor, widened
+from lgir.frontend.trace.functions import Functions, widened
 from lgir.frontend.trace.netlist import table_words
 from lgir.frontend.trace.numbers import CountBlock, Numbers
 from lgir.frontend.trace.rows import Ints
 from lgir.frontend.trace.settling import settle
 from lgir.frontend.trace.thresholds import quantum, to_functions
-from lgir.ir.body import FALSE, FIRST_TAP, TRUE, Body
+from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
-from lgir.ir.types import Value
+from lgir.ir.types import FALSE, FIRST_TAP, TRUE, Value
 
 _MOST_COUNTED: Final = 1 << 26
 

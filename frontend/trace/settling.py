@@ -13,14 +13,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from lgir.frontend.trace.functions import (
-    Functions,
-    Tensor,
-    apply_pointwise,
-    tokens,
-    widened,
-)
+from lgir.frontend.trace.functions import Functions, apply_pointwise, tokens, widened
 from lgir.frontend.trace.netlist import Netlist, table_words
 from lgir.frontend.trace.rows import Ints, number_wide_rows
 

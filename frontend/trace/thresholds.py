@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.comparators import exceeds
 from lgir.frontend.trace.context import Context, Refused
 from lgir.frontend.trace.functions import (
     Functions,
-    Tensor,
     apply_pointwise,
     concatenate,
     simplified,
@@ -182,7 +182,7 @@ def block_domain(block: CountBlock, row: int) -> Floats:
             f"is a function of a number with {size:,} values; an index or a word of that many bits "
             "is more than a table can hold"
         )
-    return low + step * np.arange(size)
+    return np.asarray(low + step * np.arange(size))
 
 
 def quantum(weights: Floats) -> float:
@@ -257,11 +257,11 @@ def _float_changes(
     order = np.lexsort((a, who))
     who, a = who[order], a[order]
     bounds = np.searchsorted(who, np.arange(len(numbers) + 1))
-    for row in range(len(numbers)):
-        at = a[bounds[row] : bounds[row + 1]]
+    for index in range(len(numbers)):
+        at = a[bounds[index] : bounds[index + 1]]
         points = torch.from_numpy(_float(np.append(at, _LARGEST))).to(dtype)
         places.append(_float(at).astype(np.float64))
-        values.append(chains.evaluate(numbers[row : row + 1], points[None])[0])
+        values.append(chains.evaluate(numbers[index : index + 1], points[None])[0])
     return places, values
 
 

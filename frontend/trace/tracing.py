@@ -18,7 +18,7 @@ from lgir.frontend.trace.export import AtenGraph, export_module, of_program
 from lgir.frontend.trace.functions import Functions
 from lgir.frontend.trace.interpreter import UnknownOperator, interpret
 from lgir.frontend.trace.netlist import Origin
-from lgir.frontend.trace.numbers import Numbers
+from lgir.frontend.trace.numbers import InputBlock, Numbers
 from lgir.frontend.trace.operators.heads import Head
 from lgir.frontend.trace.scores import BitOutput, ScoreOutput, describe_output, emit_output
 from lgir.frontend.trace.target import Target, target_of
@@ -150,7 +150,7 @@ def build_graph(
     names = _input_names(dtypes)
     values = [builder.input(n, d, s) for n, d, s in zip(names, dtypes, shapes, strict=True)]
     emission = Emission(builder, context.netlist, values)
-    emission.views = {b.input: b.views for b in context.sources.blocks if hasattr(b, "views")}
+    emission.views = {b.input: b.views for b in context.sources.blocks if isinstance(b, InputBlock)}
     emission.emit(np.concatenate([o.nets for o in described]))
     results = []
     for i, output in enumerate(described):

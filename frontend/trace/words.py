@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
 from lgir.frontend.trace.counts import Forms, as_counts, counted
-from lgir.frontend.trace.functions import Functions, Shape, Tensor, apply_pointwise
+from lgir.frontend.trace.functions import Functions, Shape, apply_pointwise
 from lgir.frontend.trace.linear import functions_of_forms
 from lgir.frontend.trace.netlist import table_words
 from lgir.frontend.trace.numbers import Numbers
@@ -143,7 +144,7 @@ def _apply(context: Context, operator: Any, operands: list[Functions]) -> Functi
     shape = operands[0].shape
 
     def evaluate(values: list[Tensor]) -> Tensor:
-        return operator(*values)  # type: ignore[no-any-return]
+        return operator(*values)
 
     found = apply_pointwise(operands, evaluate, shape, context.origin)
     if found is None:

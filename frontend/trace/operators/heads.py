@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from lgir.frontend.trace.context import Context, Symbolic
-from lgir.frontend.trace.functions import Functions, Tensor
+from lgir.frontend.trace.functions import Functions
 from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators.table import Call, handles
 

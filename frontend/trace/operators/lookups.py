@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
-from lgir.frontend.trace.functions import Functions, Tensor, simplified, tokens
+from lgir.frontend.trace.functions import Functions, simplified, tokens
 from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators.pointwise import combine
 from lgir.frontend.trace.operators.structural import selection

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context
-from lgir.frontend.trace.functions import Tensor
 from lgir.frontend.trace.operators.pointwise import combine
 from lgir.frontend.trace.operators.table import Call, handles
 
@@ -26,7 +26,9 @@ def batch_norm(context: Context, call: Call) -> Any:
 
     def evaluate(values: list[Tensor]) -> Tensor:
         rest = iter(values[1:])
-        given = [None if p is None else next(rest) for p in (weight, bias, mean, variance)]
+        given: list[Any] = [
+            None if p is None else next(rest) for p in (weight, bias, mean, variance)
+        ]
         scale = torch.rsqrt(given[3] + eps)
         alpha = scale if given[0] is None else scale * given[0]
         shift = -given[2] * alpha

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
 from lgir.frontend.trace.counts import add_counts
-from lgir.frontend.trace.functions import Functions, Shape, Tensor, apply_pointwise
+from lgir.frontend.trace.functions import Functions, Shape, apply_pointwise
 from lgir.frontend.trace.numbers import CountBlock, Numbers
 from lgir.frontend.trace.operators.table import Call, handles
 from lgir.frontend.trace.settling import settle

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
-from lgir.frontend.trace.functions import Functions, Tensor
+from lgir.frontend.trace.functions import Functions
 from lgir.frontend.trace.linear import weighted_sum
 from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators.pointwise import combine
@@ -111,7 +112,8 @@ def _both_symbolic(
     b = right.reshaped((*right_shape[:-2], 1, *right_shape[-2:]))
     products = combine(context, [a, b], lambda v: v[0] * v[1], wide)
     meta = torch.empty(shape, dtype=call.result.dtype, device="meta")
-    return total(context, Call("sum", None, (products, [-2]), {}, meta))
+    result: Symbolic = total(context, Call("sum", None, (products, [-2]), {}, meta))
+    return result
 
 
 @handles("convolution", "conv1d", "conv2d", "conv3d")
@@ -129,14 +131,14 @@ def convolution(context: Context, call: Call) -> Symbolic:
         transposed, groups = False, call.argument(6, "groups", 1)
     axes = weight.ndim - 2
     batch, channels = x.shape[:2]
-    sizes = (x.shape[2:], weight.shape[2:], stride, padding, dilation, call.shape[2:], axes)
+    geometry = (x.shape[2:], weight.shape[2:], stride, padding, dilation, call.shape[2:], axes)
     if transposed:
-        index = transposed_index(*sizes)
+        index = transposed_index(*geometry)
         # (in, out / groups, ...) as the kernel of a convolution, (out, in / groups, ...)
         grouped = weight.reshape(groups, channels // groups, *weight.shape[1:])
         weight = grouped.transpose(1, 2).reshape(-1, channels // groups, *weight.shape[2:])
     else:
-        index = window_index(*sizes)  # (positions, cells), -1 outside
+        index = window_index(*geometry)  # (positions, cells), -1 outside
     filters = weight.shape[0]
     positions, cells = index.shape
     area = int(np.prod(x.shape[2:]))

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
-from lgir.frontend.trace.functions import Functions, Shape, Tensor, apply_pointwise
+from lgir.frontend.trace.functions import Functions, Shape, apply_pointwise
 from lgir.frontend.trace.linear import weighted_sum
 from lgir.frontend.trace.netlist import MAX_INPUTS
 from lgir.frontend.trace.numbers import Numbers

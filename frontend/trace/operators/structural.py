@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
 from lgir.frontend.trace.counts import as_counts, counted, stacked
-from lgir.frontend.trace.functions import Functions, Tensor, concatenate
+from lgir.frontend.trace.functions import Functions, concatenate
 from lgir.frontend.trace.numbers import CountBlock, InputBlock, Numbers
 from lgir.frontend.trace.operators.table import Call, handles
 from lgir.frontend.trace.settling import settle
