@@ -13,7 +13,7 @@ from lgir.frontend.core.arguments import only_lgir_errors, whole_numbers
 from lgir.frontend.core.decode import Tables, pack_tables, raw_tables
 from lgir.frontend.core.stack import LayerStack, with_thresholds
 from lgir.ir.graph import Graph
-from lgir.ir.truth_tables import MAX_FANIN, OP_TABLES
+from lgir.ir.truth_tables import MAX_FANIN, OP_TABLES, operation_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,8 @@ class Gates:
     """The functions of gates, given in one of four ways; G is (N,) or (kernels, gates).
 
     Attributes:
-        ops: (*G) int, operation numbers 0..15 of difflogic, for two inputs.
+        ops: (*G) int, operation numbers 0..15 of difflogic, or names such as "xor", for two inputs;
+            docs/design/ir.md has the table.
         logits: (*G, 16) float; the largest chooses the operation, and the first one wins a tie.
         truth: (*G, 2**k) bool, entry i = f(i).
         tables: (*G) unsigned, bit i = f(i).
@@ -91,7 +92,7 @@ def from_arrays(
 ) -> Graph:
     """Build a graph from arrays.
 
-    >>> xor = Dense(indices=[[0, 1]], ops=[6])
+    >>> xor = Dense(indices=[[0, 1]], ops=["xor"])  # or [6]
     >>> graph = from_arrays([xor], input_shape=(2,))
 
     Args:
@@ -192,7 +193,7 @@ def _tables(gates: Gates, fanin: int, ndim: int, where: str) -> Tables:
         raise LiftError(f"{where}: {chosen[0]} are of two inputs, the first most significant")
     table: Tables
     if gates.ops is not None:
-        ops = _integers(gates.ops, f"{where}: ops", ndim)
+        ops = _integers(operation_numbers(gates.ops), f"{where}: ops", ndim)
         if ops.size and (ops.min() < 0 or ops.max() > 15):
             raise LiftError(f"{where}: ops are numbers 0..15, not {ops.min()}..{ops.max()}")
         table = OP_TABLES[ops]

@@ -13,7 +13,7 @@ from pathlib import Path as _Path
 from lgir.api import bench, compile, export, lift, optimize, verify
 from lgir.errors import LgirError
 from lgir.executable import Executable
-from lgir.formats.container import load, save
+from lgir.formats.graph_file import load, save
 from lgir.formats.networkx_graph import to_networkx
 from lgir.formats.text.parser import parse
 from lgir.ir.body import Body

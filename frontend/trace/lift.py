@@ -18,7 +18,7 @@ _DTYPES: Final = ("bit", "u8", "f32")
 
 @register_frontend("trace")
 class Trace(Frontend):
-    """Traces a live module; no other frontend need know it."""
+    """Lift any live module by tracing it; also functions, .pt2 programs and ONNX models."""
 
     compares = True
 

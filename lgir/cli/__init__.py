@@ -132,5 +132,6 @@ for _command in (
     bench.bench,
     plugins.passes,
     plugins.backends,
+    plugins.frontends,
 ):
     main.add_command(_command)

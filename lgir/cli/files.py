@@ -22,6 +22,7 @@ import lgir
 from lgir.errors import FormatError, GraphError, LgirError, ParseError
 from lgir.files import open_regular, read_file, write_atomically
 from lgir.formats.container import MAX_BYTES, from_bytes
+from lgir.formats.graph_file import is_text
 from lgir.ir.verifier import MAX_AXES, MAX_SIZE
 from lgir.options import check_options, keyword_options
 
@@ -49,14 +50,14 @@ def read_model(path: str, **settings: Any) -> Graph:
     """
     if path == "-":
         data = _read_stdin()
-        return _parse(data, "stdin") if _is_text(data) else from_bytes(data, "stdin")
+        return _parse(data, "stdin") if is_text(data) else from_bytes(data, "stdin")
     if path.endswith(".onnx"):
         return _read_onnx(path, settings)
     if path.endswith((".blif", ".aig", ".aag")):
         return _read_netlist(path, settings)
     with open_regular(path) as file:
-        is_text = path.endswith(".lgir") or _is_text(file.read(64))
-    if is_text:
+        text = path.endswith(".lgir") or is_text(file.read(64))
+    if text:
         return _parse(read_file(path, MAX_BYTES), path)
     graph = lgir.lift(path, **settings)
     return graph if "name" in settings else replace(graph, name=Path(path).stem)
@@ -104,10 +105,6 @@ def _read_stdin() -> bytes:
         if len(data) > MAX_BYTES:
             raise FormatError(f"stdin: more than {MAX_BYTES:,} bytes")
     return bytes(data)
-
-
-def _is_text(head: bytes) -> bool:
-    return head.lstrip().startswith((b"lgir ", b";"))
 
 
 def _parse(data: bytes, name: str) -> Graph:

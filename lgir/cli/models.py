@@ -33,6 +33,7 @@ from lgir.ir.printer import print_node
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(), metavar="CHECKPOINT")
 @model_source
+@load_option
 @click.option(
     "-o",
     "--output",
@@ -88,6 +89,7 @@ def describe(checkpoint: str, input_shape: str | None, output: str | None) -> No
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(), metavar="MODEL")
 @model_source
+@load_option
 @click.option("--full", is_flag=True, help="Every gate: text that parses back to the same graph.")
 @node_option
 @click.option("--summary", is_flag=True, help="Gates per node, by operation, and depth.")

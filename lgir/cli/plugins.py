@@ -1,14 +1,15 @@
-"""Commands that list what is registered: `lgir passes` and `lgir backends`."""
+"""Commands that list what is registered: `lgir passes`, `lgir backends`, `lgir frontends`."""
 
 from __future__ import annotations
 
-from inspect import getdoc
+from inspect import Parameter, getdoc, signature
+from typing import Any
 
 import click
 
 from lgir.cli.options import json_option, load_option
 from lgir.cli.output import console, print_json
-from lgir.registry import BACKENDS
+from lgir.registry import BACKENDS, FRONTENDS
 
 
 @click.command()
@@ -41,6 +42,32 @@ def backends(as_json: bool) -> None:
         print_json([{"name": name, "about": text} for name, text in summaries.items()])
     else:
         _print_columns({"backend": list(summaries), "what it does": list(summaries.values())})
+
+
+@click.command()
+@load_option
+@json_option
+def frontends(as_json: bool) -> None:
+    """List the frontends, and the options that each takes as --set KEY=VALUE."""
+    rows: list[dict[str, Any]] = []
+    for name, kind in FRONTENDS.items():
+        options = {
+            p.name: repr(p.default)
+            for p in signature(kind.lift).parameters.values()
+            if p.kind is Parameter.KEYWORD_ONLY
+        }
+        about = (getdoc(kind) or "").partition("\n")[0]
+        rows.append({"name": name, "about": about, "options": options})
+    if as_json:
+        print_json(rows)
+        return
+    _print_columns(
+        {
+            "frontend": [str(row["name"]) for row in rows],
+            "what it lifts": [str(row["about"]) for row in rows],
+            "options": [", ".join(f"{k}={v}" for k, v in row["options"].items()) for row in rows],
+        }
+    )
 
 
 def _print_columns(columns: dict[str, list[str]]) -> None:

@@ -11,7 +11,7 @@ from lgir.errors import GraphError
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Op, Reshape, Threshold, infer_value
-from lgir.ir.truth_tables import OP_TABLES, OR
+from lgir.ir.truth_tables import OP_TABLES, OR, operation_numbers
 from lgir.ir.types import FIRST_TAP, Shape, Value
 from lgir.ir.verifier import verify_input, verify_node
 
@@ -93,13 +93,13 @@ class GraphBuilder:
         Args:
             x: a flat value of bits.
             a, b: indices (N,) into `x` of the two inputs of each gate.
-            ops: difflogic's number, 0..15, of each gate's operation, (N,).
+            ops: difflogic's number, 0..15, of each gate's operation, (N,), or its name as "xor".
             name: name of the output.
 
         Raises:
             GraphError: lengths differ, or a number is out of range.
         """
-        first, second, numbers = (np.asarray(array) for array in (a, b, ops))
+        first, second, numbers = (np.asarray(array) for array in (a, b, operation_numbers(ops)))
         if first.ndim != 1 or not first.shape == second.shape == numbers.shape:
             raise GraphError(
                 f"a dense layer's a, b and ops are (N,) each, not {first.shape}, {second.shape}, "

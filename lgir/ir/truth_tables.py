@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.errors import unknown_name
+
 MAX_FANIN: Final = 6
 
 # Indexed by difflogic's number. lt, le, gt and ge compare the inputs as the numbers 0 and 1.
@@ -40,6 +42,23 @@ def table_from_op(op: int) -> int:
 
 OP_TABLES: Final = np.array([table_from_op(op) for op in range(16)], dtype=np.uint8)
 """The truth table of each of difflogic's operation numbers, (16,) uint8. It is its own inverse."""
+
+
+def operation_numbers(ops: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return difflogic's numbers of operations that are given by number, or by name as "xor".
+
+    Raises UnknownNameError for a name that is not in `OP_NAMES`.
+    """
+    array = np.asarray(ops)
+    if array.dtype.kind != "U":
+        return array
+    names, index = np.unique(array, return_inverse=True)
+    for name in names.tolist():
+        if name not in OP_NAMES:
+            raise unknown_name("operation", name, OP_NAMES)
+    numbers = np.array([OP_NAMES.index(name) for name in names.tolist()], np.int64)
+    return numbers[index].reshape(array.shape)
+
 
 NAME_TO_TABLE: Final = {name: table_from_op(op) for op, name in enumerate(OP_NAMES)}
 TABLE_TO_NAME: Final = {table: name for name, table in NAME_TO_TABLE.items()}

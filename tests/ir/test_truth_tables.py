@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lgir.errors import UnknownNameError
 from lgir.ir.truth_tables import (
     AND,
     MAX_FANIN,
@@ -33,6 +34,7 @@ from lgir.ir.truth_tables import (
     narrow_table,
     narrow_tables,
     not_table,
+    operation_numbers,
     permute_inputs,
     reverse_inputs,
     swap_inputs,
@@ -218,3 +220,11 @@ def test_complemented_inputs_of_two_input_tables() -> None:
         result = int(complement_inputs(np.array([table]), np.array([a]), np.array([b]))[0])
         for x, y in itertools.product((0, 1), repeat=2):
             assert lookup(result, (x, y)) == lookup(table, (x ^ a, y ^ b))
+
+
+def test_operations_are_numbered_by_name():
+    names = np.array(OP_NAMES).reshape(4, 4)
+    assert (operation_numbers(names) == np.arange(16).reshape(4, 4)).all()
+    assert operation_numbers([6, 7]).tolist() == [6, 7]
+    with pytest.raises(UnknownNameError, match="did you mean 'xnor'"):
+        operation_numbers(["xnr"])
