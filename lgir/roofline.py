@@ -10,12 +10,29 @@ the ports.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 LINE: Final = 64
 """Bytes of a cache line, which holds a plane: one bit of 512 samples."""
 BLOCK: Final = 8 * LINE
 """Samples of a block, one per bit of a line."""
+
+_SIZES: Final = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+"""Bytes of the caches if the system does not tell them."""
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return the bytes of the first core's data caches, by level."""
+    sizes = {}
+    try:
+        for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+            text = {name: (folder / name).read_text().strip() for name in ("level", "type", "size")}
+            if text["type"] != "Instruction":
+                sizes[f"L{text['level']}"] = int(text["size"].removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return dict(_SIZES)
+    return sizes or dict(_SIZES)
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,11 @@ class Level:
     read: float
     write: float
     copy: float
+
+    @property
+    def peak(self) -> float:
+        """The most bytes per second that loads and stores together can move, in any mix."""
+        return self.read + min(self.read, self.write, self.copy)
 
     def seconds(self, loads: float, stores: float) -> float:
         """Return the least time in which so many lines are loaded and stored.

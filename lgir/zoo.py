@@ -134,13 +134,26 @@ def other_widths(name: str) -> dict[int, str]:
     The width of a logictreenet is its k. Widths for which there is no network are left out. Raises
     UnknownNameError as `build_net`.
     """
+    prefix, width, suffix = _split_width(name)
+    least, of = (392, 10) if name.startswith("dense") else (8, 8)
+    fitting = [w for w in swept_widths(name) if w == width or (w >= least and w % of == 0)]
+    return {w: f"{prefix}{w}{suffix}" for w in fitting}
+
+
+def swept_widths(name: str) -> list[int]:
+    """Return an eighth, a quarter, half, one, two and four times the width of a network.
+
+    Raises UnknownNameError as `build_net`.
+    """
+    _, width, _ = _split_width(name)
+    return [width * eighths // 8 for eighths in (1, 2, 4, 8, 16, 32)]
+
+
+def _split_width(name: str) -> tuple[str, int, str]:
     match = re.fullmatch(r"(dense-\d+x|logictreenet-)(\d+)(.*)", name)
     if match is None:
         raise _unknown(name)
-    width, least, of = int(match[2]), *((392, 10) if name.startswith("dense") else (8, 8))
-    widths = [width * eighths // 8 for eighths in (1, 2, 4, 8, 16, 32)]
-    fitting = [w for w in widths if w == width or (w >= least and w % of == 0)]
-    return {w: f"{match[1]}{w}{match[3]}" for w in fitting}
+    return match[1], int(match[2]), match[3]
 
 
 def dense_net(

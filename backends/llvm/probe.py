@@ -10,7 +10,6 @@ import ctypes
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from lgir.backends.llvm.jit import CompiledFunctions
 from lgir.backends.llvm.llvm_text import AND_XOR, PLANE, PLANE_BYTES, FunctionWriter, module_text
 from lgir.backends.llvm.steps.cost import CostTarget
 from lgir.backends.llvm.target import Target
-from lgir.roofline import Level, Machine
+from lgir.roofline import Level, Machine, cache_sizes
 
 _PARAMS: Final = "ptr noalias %data, i64 %bytes, i64 %rounds"
 _Kernel = Callable[[int, int, int], None]
@@ -38,8 +37,6 @@ _FUNCTIONS_PER_ROUND: Final = 8
 """Functions per chain and round of the loop."""
 _REPEATS: Final = 9
 _SECONDS: Final = 0.004
-_SIZES: Final = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
-"""Bytes of the caches if the system does not tell them."""
 _LARGEST: Final = 256 << 20
 
 
@@ -74,19 +71,6 @@ def measure_machine(target: Target) -> Machine:
     )
     logic = instructions / _seconds(call["logic"], data, 0)
     return Machine(tuple(levels), logic)
-
-
-def cache_sizes() -> dict[str, int]:
-    """Return the bytes of the first core's data caches, by level."""
-    sizes = {}
-    try:
-        for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-            text = {name: (folder / name).read_text().strip() for name in ("level", "type", "size")}
-            if text["type"] != "Instruction":
-                sizes[f"L{text['level']}"] = int(text["size"].removesuffix("K")) << 10
-    except (OSError, ValueError):
-        return dict(_SIZES)
-    return sizes or dict(_SIZES)
 
 
 def _seconds(call: _Kernel, data: int, size: int) -> float:

@@ -6,12 +6,147 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from lgir.benchmarking.rendering import plain_text, si, titled_table
 from lgir.errors import FormatError
 from lgir.files import check_writable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One figure of a series, and the software that it was measured with."""
+
+    date: datetime
+    samples_per_second: float
+    software: str
+
+
+@dataclass(frozen=True)
+class HistorySeries:
+    """The figures of one backend on one network, processor and number of threads, by date."""
+
+    name: str
+    backend: str
+    cpu: str
+    threads: int
+    points: tuple[HistoryPoint, ...]
+
+
+@dataclass(frozen=True)
+class History:
+    """A history of benches: `print(history)` shows a table, `to_dict()` is for JSON.
+
+    Attributes:
+        path: the file that it was read from.
+        series: in the order of their first figure.
+        others: number of lines of the file that are sweeps and rooflines, which it leaves out.
+    """
+
+    path: str
+    series: tuple[HistorySeries, ...]
+    others: int
+
+    @property
+    def title(self) -> str:
+        """The title of tables and plots."""
+        figures = sum(len(series.points) for series in self.series)
+        left_out = f", {self.others} sweeps and rooflines left out" if self.others else ""
+        return f"{Path(self.path).name}: {figures} figures{left_out}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and strings, for JSON."""
+        return {
+            "path": self.path,
+            "series": [
+                {
+                    "name": series.name,
+                    "backend": series.backend,
+                    "cpu": series.cpu,
+                    "threads": series.threads,
+                    "points": [
+                        {
+                            "date": point.date.isoformat(),
+                            "samples_per_second": point.samples_per_second,
+                            "software": point.software,
+                        }
+                        for point in series.points
+                    ],
+                }
+                for series in self.series
+            ],
+        }
+
+    def __rich__(self) -> Table:
+        table = titled_table(self.title)
+        for name in (" network", "backend", "threads", "date (UTC)"):
+            table.add_column(name)
+        table.add_column("samples/s", justify="right")
+        table.add_column("of the\none before", justify="right")
+        several = len({series.cpu for series in self.series}) > 1
+        if several:
+            table.add_column("processor")
+        for series in self.series:
+            before = None
+            for point in series.points:
+                speed = point.samples_per_second
+                ratio = "" if before is None else f"{speed / before:.2f}x"
+                head = (f" {series.name}", series.backend, str(series.threads))
+                cells = [*(head if before is None else ("", "", ""))]
+                cells += [point.date.strftime("%Y-%m-%d %H:%M"), si(speed), ratio]
+                table.add_row(*cells, *([series.cpu] if several else []))
+                before = speed
+        return table
+
+    def __str__(self) -> str:
+        return plain_text(self)
+
+
+def read_history(path: str | PathLike[str]) -> History:
+    """Read the benches of a file that `append_history` wrote.
+
+    Raises FormatError if it cannot be read, or a line is not the figures of a bench.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise FormatError(f"cannot read {path}: {reason}") from None
+    points: dict[tuple[str, str, str, int], list[HistoryPoint]] = {}
+    others = 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            run = json.loads(line)
+            if "rows" not in run:
+                others += 1
+                continue
+            environment = run["environment"]
+            for row in run["rows"]:
+                key = run["name"], row["backend"], environment["cpu"], int(run["threads"])
+                point = HistoryPoint(
+                    datetime.fromisoformat(run["date"]),
+                    float(row["samples_per_second"]),
+                    environment["software"],
+                )
+                points.setdefault(key, []).append(point)
+        except (ValueError, KeyError, TypeError) as error:
+            kind = f"{type(error).__name__}: {error}"
+            raise FormatError(
+                f"{path}, line {number}: not the figures of a bench ({kind})"
+            ) from None
+    series = [
+        HistorySeries(*key, tuple(sorted(of, key=lambda point: point.date)))
+        for key, of in points.items()
+    ]
+    return History(str(path), tuple(series), others)
+
 
 _MOST_LINE_BYTES: Final = 1 << 20
 """More than the line of any run has."""

@@ -61,3 +61,13 @@ def duration(seconds: float) -> str:
     value = seconds / scale
     text = f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
     return f"{text} {unit}"
+
+
+def spell_speed_up(ratio: float) -> str:
+    """Return a ratio of speeds as text, for example "901x" or "0.35x"."""
+    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.2g}x"
+
+
+def spell_bytes(count: float) -> str:
+    """Return a number of bytes as text, for example "2.1 MB"."""
+    return f"{si(count)}B" if count >= 1000 else f"{count:.0f} B"

@@ -149,10 +149,12 @@ def _sweep(
     for backend in backends:
         BACKENDS.get(backend)  # an unknown name is an error before minutes of measuring
     meter = _SweepMeter(axis, backends, repeats, run_seconds, progress)
+    sample_bytes = set()
     for network, cases in work:
         graph = network.graph
         arrays = random_samples(graph, max(case.batch for case in cases), seed)
-        progress("reference outputs")
+        sample_bytes.add(sum(a.nbytes for a in arrays) // len(arrays[0]))
+        progress(f"{graph.name}: reference outputs")
         meter.begin(graph, arrays, {case.batch for case in cases}, check)
         for backend in backends:
             progress(f"{backend}: compiling")
@@ -168,6 +170,7 @@ def _sweep(
         axis=axis,
         points=tuple(point for points in meter.points.values() for point in points),
         environment=environment(torch=any(network.module is not None for network, _ in work)),
+        sample_bytes=sample_bytes.pop() if len(sample_bytes) == 1 else 0,
     )
 
 

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lgir.benchmarking.rendering import duration, facts_grid, plain_text, si, titled_table
+from lgir.benchmarking.batch_memory import BY_BATCH, level_of_bytes
+from lgir.benchmarking.rendering import (
+    duration,
+    facts_grid,
+    plain_text,
+    si,
+    spell_bytes,
+    titled_table,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -58,12 +66,16 @@ class SweepReport:
         axis: the meaning of the points' sizes, one of AXES.
         points: sorted by backend, then by size.
         environment: the processor and the versions of packages.
+        sample_bytes: bytes of one sample, all inputs together; 0 if they are not known.
+        left_out: why sizes of the axis were left out, "" if none was.
     """
 
     name: str
     axis: str
     points: tuple[SweepPoint, ...]
     environment: Mapping[str, str]
+    sample_bytes: int = 0
+    left_out: str = ""
 
     @property
     def title(self) -> str:
@@ -90,6 +102,7 @@ class SweepReport:
             "name": self.name,
             "axis": self.axis,
             "environment": dict(self.environment),
+            "sample_bytes": self.sample_bytes,
             "sweep": [{self.axis: point.size} | point.to_dict() for point in self.points],
         }
 
@@ -103,18 +116,28 @@ class SweepReport:
         for backend in columns:
             table.add_column(f"{backend}\n{rates}", justify="right")
             table.add_column("\nsamples/s", justify="right")
+        reads = self.axis == "batch" and self.sample_bytes > 0
+        if reads:
+            table.add_column("\nread from", justify="right")
         sizes = {point.size for point in self.points}
         for size in sorted(sizes):
             cells = []
             for points in columns.values():
                 point = next((p for p in points if p.size == size), None)
                 cells += [self._rate(point), si(point.samples_per_second)] if point else ["", ""]
+            if reads:
+                read = self.sample_bytes * size
+                cells.append(f"{spell_bytes(read)}, {level_of_bytes(read)}")
             table.add_row(f" {size:,}", *cells)
         facts = {
             "calls": self._calls(),
             "times": "medians of consecutive calls, from arrays in memory to scores",
             "outputs": "equal to the reference's at every size",
         }
+        if self.axis == "batch":
+            facts["batch"] = BY_BATCH
+        if self.left_out:
+            facts["sizes"] = self.left_out
         if any(len(points) < len(sizes) for points in columns.values()):
             facts["left out"] = f"calls that would take more than {LONGEST_CALL:g} s"
         facts |= self.environment

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from lgir.benchmarking.baselines import BATCH, check_baselines, open_baseline
 from lgir.benchmarking.checks import OutputChecker, random_samples
 from lgir.benchmarking.environment import environment
-from lgir.benchmarking.measuring import compile_cold, gate_evaluations, torch_eval
-from lgir.benchmarking.throughput_report import MODULE, BenchReport, Measurement
+from lgir.benchmarking.measuring import compile_cold, gate_evaluations
+from lgir.benchmarking.throughput_report import MODULE, ONNXRUNTIME, BenchReport, Measurement
 from lgir.errors import InputError
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic
@@ -27,7 +28,6 @@ from lgir.registry import BACKENDS
 from lgir.samples import Array
 
 _FIRST_BATCH: Final = 64
-_MODULE_BATCH: Final = 256  # the fastest for PyTorch on these networks, of 64 to 4,096
 
 
 def bench_graph(
@@ -35,6 +35,7 @@ def bench_graph(
     backends: Sequence[str] = ("llvm", "reference"),
     *,
     module: Any = None,
+    baselines: Sequence[str] = (MODULE,),
     samples: int | Sequence[Array] | None = None,
     batch: int | None = None,
     threads: int = 1,
@@ -53,10 +54,12 @@ def bench_graph(
         backends: registered names, in the order of the rows.
         module: a torch module of the same network. It is called in eval mode, on float32 tensors
             for bit inputs and on uint8 or float32 tensors for the others. Its row is "pytorch".
+        baselines: what to compare with, of `BASELINES`; "pytorch" and
+            "torch-compile" run `module`, and are left out if it is None.
         samples: the number of random samples (by default 100,000, or fewer if they would fill
             256 MiB), or one array (N, *shape) per graph input.
         batch: samples per call; a run then makes several calls. None makes one call per run, and
-            calls of 256 samples for the module, which suits it best.
+            calls of 256 samples for baselines, which suits them best.
         threads: number of threads for every backend and for torch.
         repeats: runs behind each median.
         run_seconds: a backend that would need longer per run gets fewer samples.
@@ -75,6 +78,8 @@ def bench_graph(
         raise InputError("threads, repeats and batch must be at least 1")
     for name in backends:
         BACKENDS.get(name)  # an unknown name is an error before minutes of measuring
+    compared = [name for name in baselines if name == ONNXRUNTIME or module is not None]
+    check_baselines(compared)
     if samples is None or isinstance(samples, int):
         arrays = random_samples(graph, samples, seed)
     else:
@@ -94,10 +99,11 @@ def bench_graph(
         time_gates = getattr(exe, "time_gates", None)
         alone = time_gates(row.samples, repeats) if time_gates else None
         rows.append(replace(row, compile_seconds=compile_seconds, gates_seconds=alone))
-    if module is not None:
-        with torch_eval(module, threads) as tensor:
-            tensors = [tensor(v, a) for v, a in zip(graph.inputs, arrays, strict=True)]
-            rows.append(meter.measure(MODULE, module, tensors, batch or _MODULE_BATCH))
+    for name in compared:
+        progress(f"{name}: preparing")
+        with open_baseline(name, graph, module, arrays, threads) as baseline:
+            row = meter.measure(name, baseline.call, baseline.inputs, batch or BATCH)
+            rows.append(replace(row, compile_seconds=baseline.compile_seconds))
     return BenchReport(
         name=graph.name,
         gates=meter.gates,
@@ -107,6 +113,8 @@ def bench_graph(
         preparation=dict(preparation or {}),
         rows=tuple(rows),
         environment=environment(torch=module is not None),
+        sample_bytes=sum(array.nbytes for array in arrays) // n,
+        batch=batch,
     )
 
 

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from lgir.benchmarking.rendering import facts_grid, plain_text, si, titled_table
+from lgir.benchmarking.batch_memory import explain_batch
+from lgir.benchmarking.rendering import (
+    facts_grid,
+    plain_text,
+    si,
+    spell_speed_up,
+    titled_table,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -14,6 +21,10 @@ if TYPE_CHECKING:
 
 MODULE: Final = "pytorch"
 """Name of the row of the torch module that a bench compares with."""
+TORCH_COMPILE: Final = "torch-compile"
+ONNXRUNTIME: Final = "onnxruntime"
+BASELINES: Final = (MODULE, TORCH_COMPILE, ONNXRUNTIME)
+"""Names of what backends can be compared with."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ class BenchReport:
         preparation: seconds of the steps before compiling ("lift", "optimize"), by name.
         rows: one measurement per backend.
         environment: the processor and the versions of packages.
+        sample_bytes: bytes of one sample, all inputs together; 0 if they are not known.
+        batch: samples per call; None if a run of a backend is one call.
     """
 
     name: str
@@ -90,6 +103,8 @@ class BenchReport:
     preparation: Mapping[str, float]
     rows: tuple[Measurement, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    sample_bytes: int = 0
+    batch: int | None = None
 
     def speed_up(self, row: Measurement) -> float | None:
         """Return the samples/s of `row` over those of the module; None without a module."""
@@ -103,6 +118,8 @@ class BenchReport:
             "distinct_gates": self.distinct_gates,
             "threads": self.threads,
             "repeats": self.repeats,
+            "sample_bytes": self.sample_bytes,
+            "batch": self.batch,
             "preparation_seconds": dict(self.preparation),
             "environment": dict(self.environment),
             "rows": [row.to_dict() | {"speed_up": self.speed_up(row)} for row in self.rows],
@@ -116,8 +133,12 @@ class BenchReport:
         facts = {
             "runs": f"medians of {self.repeats} with {runs} samples",
             "outputs": f"equal to the reference's on {checked} of these",
-            **self.environment,
         }
+        if self.sample_bytes:
+            first = self.rows[0]
+            call = min(self.batch or first.samples, first.samples)
+            facts["a call"] = f"{first.backend}: {explain_batch(self.sample_bytes, call)}"
+        facts |= self.environment
         compiled = [(r.backend, r.compile_seconds) for r in self.rows if r.compile_seconds]
         if self.preparation and compiled:
             name, seconds = compiled[0]
@@ -148,7 +169,7 @@ class BenchReport:
                 "" if inside is None else si(inside),
             ]
             if with_module:
-                cells.append(f"{self.speed_up(row):,.0f}x" if row.backend != MODULE else "1x")
+                cells.append(spell_speed_up(self.speed_up(row) or 1.0))
             table.add_row(*cells, "[green]yes[/]")
         return table
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 import lgir
+from lgir.benchmarking.throughput_report import BASELINES
 from lgir.cli.options import (
     ModelSource,
     OutputPath,
@@ -22,9 +25,9 @@ from lgir.cli.options import (
     passes_option,
 )
 from lgir.cli.output import console, note, print_json, status
-from lgir.errors import LiftError
+from lgir.errors import BackendError, LiftError
 from lgir.registry import BACKENDS
-from lgir.zoo import build_net, other_widths
+from lgir.zoo import build_net, other_widths, swept_widths
 
 if TYPE_CHECKING:
     from lgir.benchmarking.roofline_report import RooflineReport
@@ -66,14 +69,23 @@ if TYPE_CHECKING:
     show_default=True,
     help="Runs behind each median.",
 )
-@click.option("--no-torch", is_flag=True, help="Leave out the row of PyTorch's eval mode.")
+@click.option("--no-torch", is_flag=True, help="Leave out the rows of PyTorch.")
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    type=click.Choice(BASELINES),
+    default=("pytorch",),
+    show_default=True,
+    help="Compare with this, if it is installed (repeatable).",
+)
 @click.option(
     "--sweep",
     type=click.Choice(["batch", "threads", "width"]),
     is_flag=False,
     flag_value="batch",
     help="Sizes of a batch from 1 up (if nothing else is said), numbers of threads, or widths of "
-    "the network --net: an eighth to four times its own.",
+    "the network --net: an eighth to four times its own, as far as there is such a network.",
 )
 @click.option(
     "--roofline", is_flag=True, help="Show what bounds each kind of step on this machine."
@@ -86,6 +98,11 @@ if TYPE_CHECKING:
     type=click.Path(),
     metavar="FILE.jsonl",
     help="Append the figures as a JSON line, with date and environment.",
+)
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Measure nothing: show the benches in the file of --history, or draw them (--plot).",
 )
 @json_option
 @click.pass_context
@@ -101,18 +118,21 @@ def bench(
     threads: int,
     repeats: int,
     no_torch: bool,
+    baselines: tuple[str, ...],
     sweep: str | None,
     roofline: bool,
     plot: str | None,
     history: str | None,
+    show: bool,
     as_json: bool,
 ) -> None:
     """Measure backends side by side, after a check of equal outputs.
 
     Times are medians, end to end from a random array in memory to scores. Slow backends get fewer
     samples per run, and the table says how many. If torch is installed, the same network runs there
-    too, in eval mode. Backends c-O1 and c-O3 work as other exporters do, with one C statement per
-    gate: compiling takes minutes if gates are many.
+    too, in eval mode; --baseline adds torch.compile, and onnxruntime on the model that 'lgir export
+    --format onnx' writes. Backends c-O1 and c-O3 work as other exporters do, with one C statement
+    per gate: compiling takes minutes if gates are many.
 
     \b
     lgir bench --net dense-6x8000
@@ -120,8 +140,13 @@ def bench(
     lgir bench model.pt -b llvm -b c-O1 -b c-O3 --history bench.jsonl
     lgir bench model.pt --sweep --plot bench.png
     lgir bench --net dense-6x8000 --sweep width
-    lgir bench model.pt --roofline
+    lgir bench model.pt --roofline --plot roofline.png
+    lgir bench model.pt --baseline pytorch --baseline onnxruntime
+    lgir bench --history bench.jsonl --show --plot history.png
     """
+    if show:
+        _show_history(files, history, plot, as_json=as_json)
+        return
     _refuse_unused_options(ctx, sweep, roofline)
     if sweep == "width" and source.net is None:
         raise click.UsageError("--sweep width builds networks: give --net NAME")
@@ -169,15 +194,17 @@ def bench(
             elif sweep == "threads":
                 report = scaling.sweep_threads(graph, backends, module=module, **size, **shared)
             else:
-                networks = _networks(source, passes, torch=not no_torch)
+                networks = _networks(source, passes, progress, torch=not no_torch)
                 report = scaling.sweep_widths(
                     source.net or "", networks, backends, threads=threads, **size, **shared
                 )
+                report = replace(report, left_out=_widths_left_out(source.net or "", networks))
         else:
             report = lgir.bench(
                 graph,
                 backends,
                 module=module,
+                baselines=_installed(baselines, torch=not no_torch),
                 samples=samples,
                 batch=batch,
                 threads=threads,
@@ -195,12 +222,60 @@ def bench(
         append_history(history, report.to_dict())
 
 
-def _networks(source: ModelSource, passes: str, *, torch: bool) -> dict[int, SweepSubject]:
+def _show_history(
+    files: tuple[str, ...], history: str | None, plot: str | None, *, as_json: bool
+) -> None:
+    """Print the figures of a history of benches, and draw them if `plot` is given."""
+    from lgir.benchmarking.history import read_history
+
+    if history is None or files:
+        raise click.UsageError("--show takes --history FILE.jsonl, and no model")
+    if plot is not None:
+        from lgir.benchmarking.plots import check_plot, save_plot
+
+        check_plot(plot)
+    kept = read_history(history)
+    if as_json:
+        print_json(kept.to_dict())
+    else:
+        console().print(kept)
+    if plot is not None:
+        save_plot(kept, plot)
+
+
+def _installed(baselines: tuple[str, ...], *, torch: bool) -> list[str]:
+    """Return the baselines to compare with; print a note on those that are not installed."""
+    from lgir.benchmarking.baselines import check_baselines
+
+    installed = []
+    for name in baselines:
+        if name != "onnxruntime" and not torch:
+            continue
+        try:
+            check_baselines([name])
+            installed.append(name)
+        except BackendError as error:
+            if name != "pytorch":  # which has its own note
+                note(f"no row for {name}: {error}")
+    return installed
+
+
+def _widths_left_out(net: str, networks: Mapping[int, SweepSubject]) -> str:
+    """Return which of the swept widths there is no network of, "" if all were measured."""
+    widths = swept_widths(net)
+    missing = [f"{width:,}" for width in widths if width not in networks]
+    return f"widths {', '.join(missing)} left out: there is no such network" if missing else ""
+
+
+def _networks(
+    source: ModelSource, passes: str, progress: Callable[[str], None], *, torch: bool
+) -> dict[int, SweepSubject]:
     """Build the network that `--net` names in several widths, and optimize each."""
     from lgir.benchmarking.scaling import SweepSubject
 
     networks = {}
     for width, name in other_widths(source.net or "").items():
+        progress(f"building and optimizing {name}")
         graph = build_net(name, source.seed)
         module = _torch_module(graph) if torch else None
         if passes != "none":

@@ -8,7 +8,6 @@ import pytest
 import lgir
 from lgir.backends.llvm.costs import step_costs
 from lgir.backends.llvm.options import LOWERING_OPTIONS
-from lgir.backends.llvm.probe import cache_sizes
 from lgir.backends.llvm.target import resolve_target
 from lgir.backends.lowering.plan import make_plan
 from lgir.backends.lowering.steps import Plan, SumStep
@@ -16,7 +15,7 @@ from lgir.benchmarking.checks import random_samples
 from lgir.benchmarking.roofline_report import kind_figures, measure_roofline
 from lgir.errors import BackendError
 from lgir.ir.builder import GraphBuilder, dense_body
-from lgir.roofline import Level, Machine, StepCost, Traffic
+from lgir.roofline import Level, Machine, StepCost, Traffic, cache_sizes
 from lgir.zoo import build_net
 
 MACHINE = Machine(

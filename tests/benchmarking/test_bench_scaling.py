@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.benchmarking.history import append_history, check_history
-from lgir.benchmarking.plots import check_plot, save_plot
+from lgir.benchmarking.batch_memory import explain_batch
+from lgir.benchmarking.history import append_history, check_history, read_history
+from lgir.benchmarking.plots import _roofline, check_plot, color, save_plot
 from lgir.benchmarking.rendering import duration
 from lgir.benchmarking.roofline_report import RooflineReport, kind_figures
 from lgir.benchmarking.scaling import sweep_batches
@@ -143,6 +145,92 @@ def test_every_kind_of_report_becomes_a_picture(tmp_path, graph: Graph, sweep: S
         image = imread(tmp_path / "bench.png")[..., :3]
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10, "it is not blank"
     assert [p.name for p in tmp_path.iterdir()] == ["bench.png"]
+
+
+def test_the_roofline_plot_has_a_roof_per_level_and_a_point_per_kind_below_them(tmp_path):
+    figures = pytest.importorskip("matplotlib.figure")
+    levels = Level("L1", 4096, 64e9, 32e9, 32e9), Level("memory", None, 16e9, 16e9, 8e9)
+    machine = Machine(levels, 2e9)
+    costs = {
+        "gate": StepCost("gate", 10, 10, (Traffic(20, 10),)),
+        "sum": StepCost("sum", 10, 100, (Traffic(10, 1),)),
+        "move": StepCost("move", 10, 0, (Traffic(10, 10),)),
+    }
+    kinds = tuple(kind_figures([cost], 1e-6, machine) for cost in costs.values())
+    report = RooflineReport(
+        name="net",
+        backend="llvm",
+        gates=1,
+        machine=machine,
+        kinds=kinds,
+        seconds=3e-6,
+        sample_bytes=1,
+        samples_in=levels[0],
+        checked=1,
+        environment={"cpu": "one"},
+    )
+    figure = figures.Figure()
+    _roofline(figure, report)
+    (axes,) = figure.axes
+    lines = {line.get_label().partition(":")[0]: line for line in axes.get_lines()}
+    assert {"gate", "sum"} <= lines.keys()
+    assert "move" not in lines, "it evaluates nothing"
+    for name in ("gate", "sum"):
+        (intensity,), (rate,) = lines[name].get_data()
+        assert rate <= min(machine.logic, intensity * levels[0].peak)
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["L1, 96.0 GB/s", "memory, 24.0 GB/s", "logic, 2.00 G instructions/s"]
+
+
+def test_a_backend_has_one_color_in_every_plot():
+    assert color("llvm") == color("llvm") != color("pytorch")
+    assert re.fullmatch("#[0-9a-f]{6}", color("a-plug-in"))
+    assert color("a-plug-in") == color("a-plug-in")
+
+
+def test_a_history_is_read_as_series_by_date(tmp_path, graph: Graph, sweep: SweepReport):
+    path = tmp_path / "bench.jsonl"
+    report = bench_graph(graph, ["reference"], samples=64, repeats=1, run_seconds=0.01)
+    for kept in (report, sweep, report):
+        append_history(path, kept.to_dict())
+    history = read_history(path)
+    (series,) = history.series
+    assert (series.name, series.backend, series.threads) == (graph.name, "reference", 1)
+    assert [p.samples_per_second for p in series.points] == [report.rows[0].samples_per_second] * 2
+    assert history.title == "bench.jsonl: 2 figures, 1 sweeps and rooflines left out"
+    assert "1.00x" in str(history)
+    assert json.loads(json.dumps(history.to_dict()))["series"][0]["points"][1]["date"]
+    path.write_text(path.read_text() + "{]\n")
+    with pytest.raises(FormatError, match="line 4: not the figures of a bench"):
+        read_history(path)
+    with pytest.raises(FormatError, match="cannot read"):
+        read_history(tmp_path / "missing.jsonl")
+
+
+def test_reports_say_where_the_samples_of_a_call_lie(graph: Graph, monkeypatch):
+    monkeypatch.setattr(
+        "lgir.benchmarking.batch_memory.cache_sizes", lambda: {"L1": 1 << 15, "L2": 1 << 20}
+    )
+    report = bench_graph(graph, ["reference"], samples=64, repeats=1, run_seconds=0.01)
+    assert report.sample_bytes == 784
+    assert "reference: 64 samples of 784 B, 50.2 kB from L2" in str(report)
+    text = explain_batch(784, 10_000)
+    assert text.endswith("7.84 MB from memory; with --batch 1024 they stay in L2")
+    swept = sweep_batches(graph, ["reference"], batches=[64], repeats=1, run_seconds=0.001)
+    assert "50.2 kB, L2" in str(swept)
+    assert "large ones are read from farther caches" in str(swept)
+
+
+def test_onnxruntime_is_a_baseline_that_is_checked(graph: Graph):
+    pytest.importorskip("onnxruntime")
+    report = bench_graph(
+        graph, ["reference"], baselines=["onnxruntime"], samples=64, repeats=1, run_seconds=0.01
+    )
+    row = report.rows[1]
+    assert (row.backend, row.checked) == ("onnxruntime", 64)
+    assert row.compile_seconds > 0
+    with pytest.raises(UnknownNameError, match="unknown baseline 'onnx'"):
+        bench_graph(graph, ["reference"], module=object(), baselines=["onnx"], samples=64)
 
 
 def test_a_picture_of_another_kind_is_refused_in_time():

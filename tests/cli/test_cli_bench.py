@@ -66,11 +66,32 @@ def test_a_history_and_a_picture_are_kept_beside_the_table(tmp_path: Path):
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert [line["rows"][0]["backend"] for line in lines] == ["reference"] * 2
     assert picture.read_text().startswith("<?xml")
+    shown = ok("bench", "--history", history, "--show", "--plot", tmp_path / "history.svg")
+    assert "of the" in shown
+    assert "reference" in shown
+    assert (tmp_path / "history.svg").exists()
+    (series,) = json.loads(ok("bench", "--history", history, "--show", "--json"))["series"]
+    assert len(series["points"]) == 2
+
+
+def test_widths_that_are_left_out_are_named():
+    text = ok(*NET, "-b", "reference", "--repeats", 1, "--batch", 64, "--sweep", "width")
+    assert "widths 50, 100, 200 left out: there is no such network" in text
+
+
+def test_onnxruntime_is_a_row_if_it_is_asked_for():
+    pytest.importorskip("onnxruntime")
+    data = json.loads(
+        ok(*NET, "-b", "reference", "--samples", 64, "--repeats", 1, "--json",
+           "--baseline", "onnxruntime")
+    )  # fmt: skip
+    assert [row["backend"] for row in data["rows"]] == ["reference", "onnxruntime"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--show",), "--show takes --history FILE.jsonl, and no model"),
         (("--sweep", "--roofline"), "give --sweep or --roofline, not both"),
         (("--sweep", "--batch", "4"), "--sweep takes no --batch"),
         (("--sweep", "threads", "--threads", "2"), "--sweep threads takes no --threads"),
