@@ -167,8 +167,8 @@ def export(
     Args:
         graph: the graph to export.
         path: the file to write.
-        format: "so", "a" or "o" (compiled ahead of time), "c", "cuda", "blif", "aig", "v" or a
-            plugged-in format; None takes the ending of `path`.
+        format: "so", "a", "o", "dylib" or "dll" (compiled ahead of time), "c", "cuda", "blif",
+            "aig", "v" or a plugged-in format; None takes the ending of `path`.
         header: where to write the C header, for formats that have one.
         options: keyword options of the exporter, for example `prefix=`, the beginning of the names
             of its functions.

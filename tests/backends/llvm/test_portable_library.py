@@ -6,6 +6,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def test_every_level_computes_the_reference_results(library: Library) -> None:
 @needs_x86
 def test_the_first_call_takes_the_best_level(folder: Path) -> None:
     program = f"import ctypes; print(ctypes.CDLL({str(folder / 'net.so')!r}).net_level())"
-    printed = subprocess.run(["python3", "-c", program], capture_output=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True
+    ).stdout
     assert int(printed) == best_level()
 
 
@@ -227,6 +230,12 @@ def test_objects_for_other_systems(target: str) -> None:
         BackendError, match=r"needs a linker for it: .*zig cc .*-o model\.\w+ model\.o"
     ):
         code.shared_library()
+
+
+def test_endings_of_libraries_are_formats_before_anything_is_compiled() -> None:
+    program = "import lgir; from lgir.registry import EXPORTERS; print(*EXPORTERS.names())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert {"so", "a", "o", "dylib", "dll"} <= set(done.stdout.decode().split())
 
 
 @pytest.mark.parametrize("ending", ["dylib", "dll"])
