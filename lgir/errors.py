@@ -11,6 +11,8 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any, Final
 
+from lgir.printable import printable
+
 LONGEST_MESSAGE: Final = 1200
 """Characters of the longest message, which fits a screen; a longer one loses its middle."""
 
@@ -28,13 +30,15 @@ class LgirError(Exception):
 
 def one_line(message: str) -> str:
     """Return a message without line breaks and control characters, cut to `LONGEST_MESSAGE`."""
-    if len(message) > LONGEST_MESSAGE:
-        half = LONGEST_MESSAGE // 2 - 3
-        message = f"{message[:half]} ... {message[-half:]}"
-    if message.isprintable():
-        return message
-    lines = " ".join(message.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in lines)
+    if not message.isprintable():
+        message = printable(" ".join(_cut(message).split()))  # which may make it longer again
+    return _cut(message)
+
+
+def _cut(message: str) -> str:
+    half = LONGEST_MESSAGE // 2 - 3
+    fits = len(message) <= LONGEST_MESSAGE
+    return message if fits else f"{message[:half]} ... {message[-half:]}"
 
 
 def shown(value: Any) -> str:

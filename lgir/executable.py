@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -15,7 +16,7 @@ from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum
 from lgir.ir.simulate import group_scores
 from lgir.packed import Packed
-from lgir.samples import Array, check_samples, is_tensor
+from lgir.samples import Array, check_floats, check_samples, is_tensor, unread_numbers
 
 Labels = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int32]
@@ -109,7 +110,15 @@ class Executable(abc.ABC):
         return _like_first(samples, [self._counts(arrays, n, threads)])[0]
 
     def _check(self, samples: Sequence[Any]) -> tuple[list[Array], int]:
-        return check_samples(self.graph.inputs, samples, packed=self.takes_packed)
+        arrays, n = check_samples(self.graph.inputs, samples, packed=self.takes_packed)
+        for i in self._unread_numbers:
+            check_floats(self.graph.inputs[i], arrays[i])
+        return arrays, n
+
+    @cached_property
+    def _unread_numbers(self) -> list[int]:
+        """The places of the inputs whose numbers no code looks at, and that are checked here."""
+        return unread_numbers(self.graph)
 
     def _first_sum(self) -> tuple[GroupSum, int] | None:
         """Return the GroupSum that gives the first output and its bits per group, or None."""

@@ -144,4 +144,20 @@ def read_file(path: str | PathLike[str], limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise FormatError(f"cannot read {path}: it has {size:,} bytes, more than {limit:,}")
-        return file.read(size)
+        return _read(path, file, size)
+
+
+def read_start(path: str | PathLike[str], count: int) -> bytes:
+    """Return the first `count` bytes of a regular file, or all if it has fewer.
+
+    Raises FormatError as `open_regular` does.
+    """
+    with open_regular(path) as file:
+        return _read(path, file, count)
+
+
+def _read(path: str | PathLike[str], file: BinaryIO, count: int) -> bytes:
+    try:
+        return file.read(count)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from None

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lgir.errors import InputError
+from lgir.ir.graph import Graph
+from lgir.ir.nodes import Reshape, Threshold
 from lgir.ir.types import Value
 from lgir.packed import Packed
 
@@ -62,8 +64,23 @@ def _check_sample(value: Value, x: Any, packed: bool) -> Array:
         return array.astype(np.uint8)
     if value.dtype == "u8":
         return _as_bytes(value, array)
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32, copy=False)
+    return _round_up(array) if array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def _round_up(array: Array) -> npt.NDArray[np.float32]:
+    """Return the least float32 that is not below each float; those above all of them are infinite.
+
+    It exceeds a float32 threshold exactly if the number itself does, which the nearest float32 does
+    not: float32(0.7) is not above itself, and the double 0.7 is above float32(0.7).
+    """
+    if array.dtype == np.float32:
+        return array
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        nearest = array.astype(np.float32)
+        if array.dtype.itemsize < 4:  # a float16 is a float32
+            return nearest
+        above = np.nextafter(nearest, np.float32(np.inf))
+        return np.where(nearest < array, above, nearest)
 
 
 def _as_bytes(value: Value, array: Array) -> npt.NDArray[np.uint8]:
@@ -88,14 +105,16 @@ def _check_packed(value: Value, x: Packed, packed: bool) -> Array:
 
 def _as_array(value: Value, x: Any) -> Array:
     """Return `x` as a numpy array, without a copy if possible."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise InputError(f"input %{value.name} is a masked array; fill what is masked first")
     try:
         if is_tensor(x):
             torch = sys.modules["torch"]
             x = x.detach().cpu()
             return np.asarray((x.float() if x.dtype == torch.bfloat16 else x).numpy())
         return np.asarray(x)
-    except (TypeError, ValueError, RuntimeError) as error:  # sparse, on no device, ragged, ...
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # sparse, on no device, ragged, of a class that cannot be converted
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"input %{value.name}: {reason} (give a dense tensor of real numbers)"
         ) from None
@@ -123,6 +142,24 @@ def check_values(inputs: Sequence[Value], samples: Sequence[Array]) -> None:
             check_floats(value, array)
 
 
+def unread_numbers(graph: Graph) -> list[int]:
+    """Return the places of the f32 inputs that no threshold of `graph` reads.
+
+    Compiled code checks the others while it compares them.
+    """
+    origin = {value.name: value.name for value in graph.inputs}
+    read = set()
+    for node in graph.nodes:
+        first = node.inputs[0] if node.inputs else ""
+        if isinstance(node.op, Threshold):
+            read.add(origin.get(first))
+        elif isinstance(node.op, Reshape) and first in origin:
+            origin[node.output] = origin[first]
+    return [
+        i for i, value in enumerate(graph.inputs) if value.dtype == "f32" and value.name not in read
+    ]
+
+
 def refuse_samples(inputs: Sequence[Value], samples: Sequence[Array]) -> NoReturn:
     """Raise the InputError for samples in which compiled code met a bad value."""
     check_values(inputs, samples)
@@ -143,7 +180,7 @@ def check_bits(value: Value, array: Array) -> None:
 def check_floats(value: Value, array: Array) -> None:
     """Raise InputError if the samples (N, *shape) of an f32 input hold NaN.
 
-    No threshold can order NaN.
+    No threshold can order NaN. Infinite numbers exceed what they exceed.
     """
     bad = np.isnan(array)
     if bad.any():

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 LAYERS: Final = (
-    ("lgir.version", "lgir.errors"),
+    ("lgir.version", "lgir.printable"),
+    ("lgir.errors",),
     ("lgir.registry", "lgir.files", "lgir.options"),
     ("lgir.ir",),
     ("lgir.packed", "lgir.roofline", "lgir.random_wiring"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lgir.printable import escape_markup
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
@@ -16,7 +18,7 @@ def titled_table(title: str) -> Table:
     from rich.table import Table
 
     return Table(
-        title=f" {title}",
+        title=f" {escape_markup(title)}",
         box=box.SIMPLE_HEAD,
         title_style="bold",
         title_justify="left",

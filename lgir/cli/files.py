@@ -20,7 +20,7 @@ import numpy as np
 
 import lgir
 from lgir.errors import FormatError, GraphError, LgirError, ParseError
-from lgir.files import open_regular, read_file, write_atomically
+from lgir.files import open_regular, read_file, read_start, write_atomically
 from lgir.formats.container import MAX_BYTES, from_bytes
 from lgir.formats.graph_file import is_text
 from lgir.ir.verifier import MAX_AXES, MAX_SIZE
@@ -55,9 +55,7 @@ def read_model(path: str, **settings: Any) -> Graph:
         return _read_onnx(path, settings)
     if path.endswith((".blif", ".aig", ".aag")):
         return _read_netlist(path, settings)
-    with open_regular(path) as file:
-        text = path.endswith(".lgir") or is_text(file.read(64))
-    if text:
+    if path.endswith(".lgir") or is_text(read_start(path, 64)):
         return _parse(read_file(path, MAX_BYTES), path)
     graph = lgir.lift(path, **settings)
     return graph if "name" in settings else replace(graph, name=Path(path).stem)
@@ -194,9 +192,8 @@ def read_array(path: str) -> Array:
 def _read_npy_header(path: str, file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, whether the order is Fortran's, and dtype; leave the file at its data."""
     hint = "save samples with numpy.save"
-    if file.read(2) == b"PK":
+    if read_start(path, 2) == b"PK":
         raise FormatError(f"{path}: an archive of arrays; give one .npy file per graph input")
-    file.seek(0)
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):

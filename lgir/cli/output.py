@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lgir.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,7 +31,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def note(message: str) -> None:
     """Print a diagnostic line on stderr."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
 @contextmanager

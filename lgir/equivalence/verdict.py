@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lgir.printable import printable
+
 _SMALL: Final = 64  # elements of a sample that is shown whole
 _SHOWN_ELEMENTS: Final = 8
 
@@ -34,7 +36,7 @@ class Counterexample:
     def __str__(self) -> str:
         index = ",".join(map(str, self.index))
         left, right = spell_number(self.left), spell_number(self.right)
-        return f"%{self.output}[{index}] is {left} in one and {right} in the other"
+        return f"%{printable(self.output)}[{index}] is {left} in one and {right} in the other"
 
 
 @dataclass(frozen=True)

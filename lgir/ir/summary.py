@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import GroupSum, Logic, Node, Threshold
 from lgir.ir.printer import gate_names
+from lgir.printable import escape_markup
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,13 +122,12 @@ def _node(graph: Graph, node: Node, depths: Mapping[str, int]) -> NodeSummary:
 
 
 def _table(summary: Summary) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     inputs = ", ".join(f"%{name} : {type_}" for name, type_ in summary.inputs.items())
     operations = ", ".join(f"{name} {count:,}" for name, count in summary.operations.items())
     table = Table(
-        title=escape(f"{summary.name} ({inputs})"),
+        title=escape_markup(f"{summary.name} ({inputs})"),
         caption=f"gates by operation: {operations}" if operations else None,
         caption_justify="left",
         show_footer=True,
@@ -142,5 +142,5 @@ def _table(summary: Summary) -> Table:
     for node in summary.nodes:
         counts = (node.gates, node.unrolled_gates, node.taps, node.depth)
         shown = [f"{count:,}" if node.op_type == "Logic" else "" for count in counts]
-        table.add_row(escape(node.name), node.op_type, escape(node.type), *shown)
+        table.add_row(escape_markup(node.name), node.op_type, escape_markup(node.type), *shown)
     return table

@@ -22,6 +22,9 @@ from lgir.registry import PASSES
 
 _TOKEN: Final = re.compile(r"""\s*("[^"]*"|[(),{}=]|[^\s(),{}="]+)""")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+MAX_DEPTH: Final = 16
+"""Deepest nesting of fix."""
+
 _PUNCTUATION: Final = ("(", ")", ",", "{", "}", "=")
 
 
@@ -70,6 +73,7 @@ class _Parser:
         self.text = text
         self.tokens = list(_tokens(text))
         self.position = 0
+        self.depth = 0  # of open "fix("
 
     def parse(self) -> Steps:
         """Return the steps of the whole text."""
@@ -93,8 +97,12 @@ class _Parser:
         self.position += 1
         if name == "fix":
             self._expect("(")
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise ParseError(f"pipeline {self.text!r}: fix is nested deeper than {MAX_DEPTH}")
             steps = self._sequence()
             self._expect(")")
+            self.depth -= 1
             return (Fix(steps),)
         if name in PIPELINES:
             if self._peek() == "{":

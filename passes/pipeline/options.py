@@ -16,6 +16,7 @@ from typing import Any, Final
 from lgir.errors import ParseError
 from lgir.registry import PASSES
 
+_LONGEST_NUMBER: Final = 40  # characters
 _TYPES: Final[dict[str, type]] = {"int": int, "float": float, "bool": bool, "str": str}
 
 
@@ -130,6 +131,8 @@ def _read_value(pass_name: str, name: str, text: str, kind: type) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind is str:
             return text.strip('"')
+        if len(text) > _LONGEST_NUMBER:  # Python refuses to read thousands of digits
+            raise ValueError
         return kind(text)
     except (ValueError, KeyError):
         expected = "true or false" if kind is bool else f"of type {kind.__name__}"

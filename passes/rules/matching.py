@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import permutations, product
 
 import numpy as np
@@ -132,19 +133,26 @@ def _search_gate(
         yield from _search(goals + [(t, x[keep]) for t, x in rest], kept, body, arity)
 
 
-def _variants(table: int, n: int, k: int) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-    """Yield tables of k inputs that compute `table` of n inputs, each with an order and phases.
+@cache
+def _variants(
+    table: int, n: int, k: int
+) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]:
+    """Return tables of k inputs that compute `table` of n inputs, each with an order and phases.
 
-    Operand i of `table` is input order[i] of the yielded table, complemented if phases[i] is 1.
+    Operand i of `table` is input order[i] of the returned table, complemented if phases[i] is 1.
     """
+    rows = np.arange(1 << n)
+    bits = rows[:, None] >> np.arange(n - 1, -1, -1) & 1  # (rows, inputs), the first input first
+    outputs = np.array([table >> i & 1 for i in range(1 << n)], table_dtype(n))
+    weights = 1 << np.arange(n - 1, -1, -1)
+    variants = []
     for order in permutations(range(n)):
-        for phases in product((0, 1), repeat=n):
-            variant = 0
-            for i in range(1 << n):
-                x = [i >> (n - 1 - j) & 1 for j in range(n)]
-                index = 0
-                for position, phase in zip(order, phases, strict=True):
-                    index = index << 1 | x[position] ^ phase
-                variant |= (table >> index & 1) << i
-            wide = widen_table(np.array([variant], table_dtype(n)), n, k)
-            yield int(wide[0]), order, phases
+        # An operand's complement flips its bit in the index: index ^ flips, one row for each.
+        index = bits[:, order] @ weights
+        values = outputs[index[None] ^ rows[:, None]]
+        wide = widen_table((values << rows.astype(values.dtype)).sum(1, dtype=values.dtype), n, k)
+        variants += [
+            (int(variant), order, phases)
+            for variant, phases in zip(wide, product((0, 1), repeat=n), strict=True)
+        ]
+    return tuple(variants)

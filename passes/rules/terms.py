@@ -10,18 +10,24 @@ A TABLE is one of `lgir.ir.truth_tables`, as in `(lut 0xca ?select ?zero ?one)`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Final
 
 from lgir.errors import ParseError, unknown_name
 from lgir.ir.truth_tables import MAX_FANIN, NAME_TO_TABLE, full_mask
 
 _TOKEN: Final = re.compile(r"\s*([()]|[^\s()]+)")
+_TABLE: Final = re.compile(r"0x[0-9a-fA-F]{1,16}|0b[01]{1,64}|0|[1-9][0-9]{0,19}", re.ASCII)
 _CONSTANTS: Final = {"0": 0, "1": 1, "false": 0, "true": 1}
 _MAX_VARIABLES: Final = 16
 """Variables of a rule that is proved by trying all of their values."""
+
+MAX_TOKENS: Final = 400
+"""Most words and parentheses of an expression, so that walks over terms may recurse."""
+
+_LONGEST_TEXT: Final = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -86,24 +92,47 @@ def rule(pattern: str, result: str) -> Rule:
         raise ParseError(
             f"rule {text}: {len(names)} variables; at most {_MAX_VARIABLES} are supported"
         )
-    for values in product((0, 1), repeat=len(names)):
-        assignment = dict(zip(names, values, strict=True))
-        if _value(left, assignment) != _value(right, assignment):
-            shown = ", ".join(f"{k}={v}" for k, v in assignment.items())
-            raise ParseError(f"rule {text}: the sides differ for {shown}")
+    assignment = {name: _column(i, len(names)) for i, name in enumerate(reversed(names))}
+    everywhere = (1 << (1 << len(names))) - 1
+    difference = _value(left, assignment, everywhere) ^ _value(right, assignment, everywhere)
+    if difference:
+        row = (difference & -difference).bit_length() - 1
+        shown = ", ".join(
+            f"{name}={column >> row & 1}" for name, column in sorted(assignment.items())
+        )
+        raise ParseError(f"rule {text}: the sides differ for {shown}")
     return Rule(left, right, text)
 
 
-def _value(term: Term, assignment: dict[str, int]) -> int:
+def _column(place: int, count: int) -> int:
+    """Return the values of a variable for all assignments of `count` variables, a bit for each.
+
+    Bit i is that of assignment i, whose bit `place` is the variable's value.
+    """
+    column, width = ((1 << (1 << place)) - 1) << (1 << place), 2 << place
+    while width < 1 << count:
+        column |= column << width
+        width *= 2
+    return column
+
+
+def _value(term: Term, assignment: Mapping[str, int], everywhere: int) -> int:
+    """Return the values of a term for all assignments, a bit for each."""
     if term.head.startswith("?"):
         return assignment[term.head]
     if term.head in ("0", "1"):
-        return int(term.head)
-    values = [_value(arg, assignment) for arg in term.args]
+        return everywhere * int(term.head)
+    values = [_value(arg, assignment, everywhere) for arg in term.args]
     if term.head == "not":
-        return 1 - values[0]
-    index = int("".join(map(str, values)), 2)
-    return term.table >> index & 1
+        return everywhere ^ values[0]
+    result = 0
+    for index in range(1 << len(values)):
+        if term.table >> index & 1:
+            row = everywhere
+            for place, value in enumerate(reversed(values)):
+                row &= value if index >> place & 1 else everywhere ^ value
+            result |= row
+    return result
 
 
 def parse_term(text: str) -> Term:
@@ -111,41 +140,61 @@ def parse_term(text: str) -> Term:
 
     Raises:
         UnknownNameError: the text names an unknown operation.
-        ParseError: the text cannot be read.
+        ParseError: the text cannot be read, or is longer than `MAX_TOKENS`.
     """
-    tokens = [m[1] for m in _TOKEN.finditer(text)]
-    term, rest = _parse(tokens, text)
-    if rest:
-        raise ParseError(f"{text!r}: {rest[0]!r} after the end of the expression")
+    if not isinstance(text, str):
+        raise ParseError(f"an expression is a string, not {text!r:.80}")
+    tokens = [m[1] for m in _TOKEN.finditer(text[: _LONGEST_TEXT + 1])]
+    if len(tokens) > MAX_TOKENS or len(text) > _LONGEST_TEXT:
+        raise ParseError(f"{text!r}: an expression has at most {MAX_TOKENS} words and parentheses")
+    parser = _Parser(text, tokens)
+    term = parser.term()
+    if parser.position < len(tokens):
+        raise parser.error(f"{tokens[parser.position]!r} after the end of the expression")
     return term
 
 
-def _parse(tokens: list[str], text: str) -> tuple[Term, list[str]]:
-    """Return the term at the start of the tokens, and the tokens that follow it."""
-    if not tokens:
-        raise ParseError(f"{text!r}: the expression ends too early")
-    head, rest = tokens[0], tokens[1:]
-    if head != "(":
-        if re.fullmatch(r"\?\w+", head):
-            return Term(head), rest
-        if head in _CONSTANTS:
-            return Term(str(_CONSTANTS[head])), rest
-        raise ParseError(f"{text!r}: {head!r} is not a ?variable, 0 or 1")
-    if not rest:
-        raise ParseError(f"{text!r}: the expression ends too early")
-    name, rest = rest[0], rest[1:]
-    table = None
-    if name == "lut":
-        if not rest or not re.fullmatch(r"0x[0-9a-fA-F]+|0b[01]+|\d+", rest[0]):
-            raise ParseError(f"{text!r}: lut needs a table, for example (lut 0xca ?s ?a ?b)")
-        table, rest = int(rest[0], 0), rest[1:]
-    args = []
-    while rest and rest[0] != ")":
-        arg, rest = _parse(rest, text)
-        args.append(arg)
-    if not rest:
-        raise ParseError(f"{text!r}: a parenthesis is not closed")
-    return _operation(name, table, tuple(args), text), rest[1:]
+class _Parser:
+    """A cursor over the tokens of one expression."""
+
+    def __init__(self, text: str, tokens: list[str]) -> None:
+        self.text = text
+        self.tokens = tokens
+        self.position = 0
+
+    def error(self, message: str) -> ParseError:
+        return ParseError(f"{self.text!r}: {message}")
+
+    def take(self, early: str = "the expression ends too early") -> str:
+        """Return the next token and move over it."""
+        if self.position >= len(self.tokens):
+            raise self.error(early)
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def term(self) -> Term:
+        """Read one expression."""
+        head = self.take()
+        if head != "(":
+            if re.fullmatch(r"\?\w+", head):
+                return Term(head)
+            if head in _CONSTANTS:
+                return Term(str(_CONSTANTS[head]))
+            raise self.error(f"{head!r} is not a ?variable, 0 or 1")
+        name = self.take()
+        table = self.table() if name == "lut" else None
+        args = []
+        while self.tokens[self.position : self.position + 1] not in ([], [")"]):
+            args.append(self.term())
+        self.take("a parenthesis is not closed")
+        return _operation(name, table, tuple(args), self.text)
+
+    def table(self) -> int:
+        """Read the table of a lut."""
+        word = self.take()
+        if not _TABLE.fullmatch(word):
+            raise self.error("lut needs a table, for example (lut 0xca ?s ?a ?b)")
+        return int(word, 0)
 
 
 def _operation(name: str, table: int | None, args: tuple[Term, ...], text: str) -> Term:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lgir
-from lgir.errors import ParseError
+from lgir.errors import GraphError, ParseError
+from lgir.formats.container import from_bytes, to_bytes
 from lgir.ir.body import Body
 from lgir.zoo import build_net, dense_net
 from random_graphs import random_graph
@@ -203,3 +204,48 @@ def test_a_chain_of_100_000_gates_does_not_recurse() -> None:
     b = lgir.GraphBuilder("chain")
     graph = b.build(b.logic([b.input("x", "bit", (1,))], body))
     assert lgir.parse(lgir.dumps(graph, full=True)) == graph
+
+
+@pytest.mark.parametrize("offset", [-(2**31), 2**31 - 1])
+def test_the_text_holds_every_offset_that_the_container_holds(offset):
+    b = lgir.GraphBuilder("far")
+    x = b.input("x", "bit", (1, 4))
+    body = Body.build([[0, 0, offset], [0, 0, 1]], [[2, 3]], [0b1110], [4])
+    graph = b.build(b.logic([x], body, space=(4,)))
+    assert lgir.parse(lgir.dumps(graph, full=True)) == graph
+    assert from_bytes(to_bytes(graph)) == graph
+    folded, _ = lgir.optimize(graph)
+    for backend, same in (("reference", graph), ("reference", folded), ("llvm", folded)):
+        exe = lgir.compile(same, backend)
+        assert exe(np.eye(4, dtype=bool)[:, None]).astype(int).tolist() == [
+            [[0, 0, 0, 0]], [[1, 0, 0, 0]], [[0, 1, 0, 0]], [[0, 0, 1, 0]]
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "match"),
+    [
+        ((2**31 - 1,) * 3, "elements per sample; at most 2,147,483,647"),
+        ((65536, 32768), "elements per sample; at most 2,147,483,647"),
+        ((1,) * 9, "has 9 axes; at most 8"),
+    ],
+)
+def test_values_beyond_the_limits_are_refused(shape, match):
+    with pytest.raises(GraphError, match=match):
+        lgir.parse(f'lgir 1\ngraph "h" {{\n  input %x : bit{list(shape)}\n  output %x\n}}\n')
+    with pytest.raises(GraphError, match=match):
+        lgir.GraphBuilder("h").input("x", "bit", shape)
+
+
+def test_inner_values_beyond_the_limits_are_refused():
+    b = lgir.GraphBuilder("h")
+    x = b.input("x", "u8", (2**30,))
+    with pytest.raises(GraphError, match="elements per sample; at most 2,147,483,647"):
+        b.threshold(x, [1.0, 2.0])
+
+
+def test_graphs_of_huge_values_are_not_simulated():
+    text = 'lgir 1\ngraph "h" {\n  input %x : bit[65536,32767]\n  output %x\n}\n'
+    graph = lgir.parse(text)
+    with pytest.raises(GraphError, match="GiB of values for 64 samples; at most 1 GiB"):
+        lgir.verify(graph, graph)

@@ -4,7 +4,7 @@ A module of this package is one group of doors. A new group is a module, and its
 below. `benchmarks/fuzz.py` runs millions of inputs; `test_doors.py` runs a few per door.
 """
 
-from fuzz import checkpoints
+from fuzz import arguments, checkpoints, graphs, netlists
 from fuzz.door import DOORS
 
-__all__ = ["DOORS", "checkpoints"]
+__all__ = ["DOORS", "arguments", "checkpoints", "graphs", "netlists"]

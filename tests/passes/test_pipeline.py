@@ -317,3 +317,10 @@ def test_verification_can_be_given_its_samples(graph):
     _, report = lgir.optimize(graph, "fold", samples=70, seed=3)
     assert report.rows[0].verified == "sim 70"
     assert np.isfinite(report.seconds)
+
+
+def test_endless_pipelines_are_refused():
+    with pytest.raises(ParseError, match="nested deeper than 16"):
+        Pipeline.parse("fix(" * 100_000 + "fold" + ")" * 100_000)
+    with pytest.raises(ParseError, match="must be of type int"):
+        Pipeline.parse("lut-map{k=" + "9" * 5000 + "}")

@@ -119,3 +119,31 @@ def test_bad_rules_say_what_is_wrong(pattern, result, match):
 def test_unknown_operations():
     with pytest.raises(UnknownNameError, match="unknown operation 'nxor'; did you mean"):
         rule("(nxor ?x ?y)", "?x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(" * 100_000, "(not " * 5000 + "?x" + ")" * 5000, "(and " + "?x " * 100_000, "?x" * 10**6],
+)
+def test_endless_expressions_are_refused(text):
+    with pytest.raises(ParseError, match="at most 400 words"):
+        parse_term(text)
+
+
+@pytest.mark.parametrize("table", ["9" * 5000, "0x" + "f" * 5000, "1_0", "٣", "007", "-1"])
+def test_tables_are_short_numbers(table):
+    with pytest.raises(ParseError, match="lut needs a table"):
+        parse_term(f"(lut {table} ?x)")
+
+
+def test_rules_of_many_variables_are_proved_at_once():
+    names = [f"?v{i}" for i in range(16)]
+    chain = names[0]
+    for name in names[1:]:
+        chain = f"(xor {chain} {name})"
+    back = names[-1]
+    for name in reversed(names[:-1]):
+        back = f"(xor {name} {back})"
+    assert rule(chain, back).pattern.size == 15
+    with pytest.raises(ParseError, match=r"the sides differ for \?v0=0, \?v1=0"):
+        rule(chain, back.replace("?v15", "(not ?v15)").replace("?v14", "(and ?v14 ?v15)"))
