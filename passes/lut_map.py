@@ -18,7 +18,6 @@ from lgir.errors import PassError
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import MAX_FANIN
-from lgir.passes.kernels.bodies import map_bodies
 from lgir.passes.kernels.shannon import split_wide
 from lgir.passes.simplify import clean
 from lgir.registry import register_pass
@@ -34,7 +33,7 @@ def lut_map(graph: Graph, k: int = 3) -> Graph:
     if not 3 <= k <= MAX_FANIN:
         raise PassError(f"lut-map{{k={k}}}: k must be from 3 to {MAX_FANIN}")
     graph = clean(graph)
-    while (mapped := map_bodies(graph, partial(map_body, k=k))) is not graph:
+    while (mapped := graph.map_bodies(partial(map_body, k=k))) is not graph:
         graph = clean(mapped)  # Composed tables may ignore a net or equal each other.
     return graph
 

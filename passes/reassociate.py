@@ -21,7 +21,6 @@ import numpy.typing as npt
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import XOR
-from lgir.passes.kernels.bodies import map_bodies
 from lgir.passes.kernels.literals import Index
 from lgir.passes.simplify import fold
 from lgir.registry import register_pass
@@ -61,7 +60,7 @@ _TABLES: Final = _tables_by_kind()
 @register_pass("reassociate")
 def reassociate(graph: Graph) -> Graph:
     """Turn trees of ANDs and ORs, or of XORs, into sorted chains, which pack into wider tables."""
-    while (chained := map_bodies(graph, chain_body)) is not graph:
+    while (chained := graph.map_bodies(chain_body)) is not graph:
         graph = fold(chained)  # Operands that cancel may join trees.
     return graph
 

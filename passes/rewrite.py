@@ -11,7 +11,6 @@ cut, in kernels that numba compiles at their first use (some ten seconds, then k
 from __future__ import annotations
 
 from lgir.ir.graph import Graph
-from lgir.passes.kernels.bodies import map_bodies
 from lgir.passes.simplify import clean
 from lgir.registry import register_pass
 
@@ -22,6 +21,6 @@ def rewrite(graph: Graph) -> Graph:
     from lgir.passes.kernels.resynthesis import resynthesize  # Importing numba takes a while.
 
     graph = clean(graph)
-    while (smaller := map_bodies(graph, resynthesize)) is not graph:
+    while (smaller := graph.map_bodies(resynthesize)) is not graph:
         graph = clean(smaller)  # A cone that became a net may make other gates equal.
     return graph

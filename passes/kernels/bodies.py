@@ -1,4 +1,7 @@
-"""Apply functions of bodies to the bodies of a graph."""
+"""Apply functions to the bodies of a graph that also need the names of their nodes.
+
+`Graph.map_bodies` applies those that do not.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,6 @@ from dataclasses import replace
 from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.nodes import Logic
-
-
-def map_bodies(graph: Graph, function: Callable[[Body], Body]) -> Graph:
-    """Return the graph with a function applied to every body.
-
-    The result is the same object if the function returns every body as the same object.
-    """
-    return map_named_bodies(graph, lambda name, body: function(body))
 
 
 def map_named_bodies(graph: Graph, function: Callable[[str, Body], Body]) -> Graph:

@@ -11,7 +11,6 @@ from lgir.ir.body import Body
 from lgir.ir.graph import Graph
 from lgir.ir.truth_tables import full_mask
 from lgir.ir.types import FALSE
-from lgir.passes.kernels.bodies import map_bodies
 from lgir.passes.kernels.literals import Index
 from lgir.passes.rules.matching import Matches, find
 from lgir.passes.rules.terms import Rule, Term
@@ -24,7 +23,7 @@ def apply_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
     A gate of the pattern counts as saved if the match alone reads it. Run `fix(fold,cse,dce)`
     before, so that gates are in normal form, and after, to remove what is left over.
     """
-    while (new := map_bodies(graph, partial(_apply_once, rules=rules))) is not graph:
+    while (new := graph.map_bodies(partial(_apply_once, rules=rules))) is not graph:
         graph = fold(new)
     return graph
 

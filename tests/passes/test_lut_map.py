@@ -12,7 +12,6 @@ from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.nodes import Logic
 from lgir.ir.truth_tables import AND, OR, XOR
-from lgir.passes.kernels.bodies import map_bodies
 from lgir.passes.kernels.cover import CutCovers
 from lgir.passes.kernels.shannon import split_wide
 from lgir.zoo import build_net
@@ -60,7 +59,7 @@ def test_covers_by_cuts_compute_the_same(k):
         graph, _ = lgir.optimize(
             b.build(b.logic([b.input("x", "bit", (8,))], body)), "fix(fold,cse)", verify=None
         )
-        after = map_bodies(graph, lambda body: CutCovers(body, k).best().body(body))
+        after = graph.map_bodies(lambda body: CutCovers(body, k).best().body(body))
         assert gates(after) <= gates(graph)
         assert all((op.body.arity() <= k).all() for _, op in after.of_type(Logic))
         assert lgir.verify(graph, after, method="exhaustive").equivalent is True, seed
