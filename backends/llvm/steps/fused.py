@@ -83,12 +83,13 @@ def fused_kernel(name: str, constant: bool, *, ternary: bool) -> str:
     """Write the kernel of fused levels, with rows (offsets of planes a and b, output offset).
 
     `count` is a multiple of the rows per round. The low six bits of the first offset are free and
-    are the masks m1 to m6 of the row, for which the table `masks` has an entry of two lines: the
-    first repeats m1 to m4 as words of all ones or zeros, and the second begins with m5 and m6. The
-    inner gate is
-    x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3, and the outer gate is
-    (w & (x | m4)) ^ (x & m5) ^ m6 with the x of the row before as w. Without `constant`, m6 is 0 in
-    every row and left out.
+    are the masks m1 to m6 of the row. The table `masks` has an entry of two lines for them: the
+    first repeats m1 to m4 as words of all ones or zeros, and the second begins with m5 and m6.
+
+        inner gate:  x = (~(a & (b ^ m1)) & (b | m2)) ^ a ^ m3
+        outer gate:  (w & (x | m4)) ^ (x & m5) ^ m6, where w is the x of the row before
+
+    Without `constant`, m6 is 0 in every row and left out.
     """
     f = FunctionWriter(name, KERNEL_PARAMS, ternary=ternary)
     rows, count, table = (RECORD.load(f, x) for x in ("rows", "count", "masks"))
