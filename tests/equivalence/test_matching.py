@@ -67,7 +67,7 @@ def with_body(graph: Graph, name: str, change) -> Graph:
 
 @pytest.mark.parametrize("passes", ["O1", "default", "O3", "latency", "size", "merge,sweep"])
 @pytest.mark.parametrize("op16", [False, True])
-def test_optimised_convolutions_are_proved_without_unrolling(rolled, passes, op16):
+def test_optimized_convolutions_are_proved_without_unrolling(rolled, passes, op16):
     graph = build_net("logictreenet-8" + "-op16" * op16)
     after, _ = lgir.optimize(graph, passes, verify=None)
     assert prove(graph, after).equivalent is True

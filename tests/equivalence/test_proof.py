@@ -76,7 +76,7 @@ def test_sat_agrees_with_trying_every_case(blind):
     assert answers == {True, False}
 
 
-def test_every_random_graph_is_proved_equal_to_its_optimised_form():
+def test_every_random_graph_is_proved_equal_to_its_optimized_form():
     for seed in range(60):
         graph = random_graph(seed)
         after, _ = lgir.optimize(graph, verify=None)

@@ -114,7 +114,7 @@ def test_bad_files(tmp_path):
 
 
 @pytest.mark.skipif(ABC is None, reason="ABC is not installed")
-def test_abc_finds_optimised_graphs_equivalent(tmp_path):
+def test_abc_finds_optimized_graphs_equivalent(tmp_path):
     for seed in range(12):
         graph = random_graph(seed, dtype="bit")
         after, _ = lgir.optimize(graph, verify=None)

@@ -1,4 +1,4 @@
-"""Circuits that are no networks: BLIF in, the whole optimiser, BLIF out, and outside tools agree.
+"""Circuits that are no networks: BLIF in, the whole optimizer, BLIF out, and outside tools agree.
 
 Small ones of the kinds in the EPFL benchmarks (arithmetic and control), and random netlists.
 """

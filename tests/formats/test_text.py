@@ -132,7 +132,7 @@ def test_levels_round_trip_bit_by_bit(levels: list[float]) -> None:
 
 
 def test_level_whose_shortest_text_reads_as_another_float32() -> None:
-    """7.038531e-26 rounds to a neighbour of the float32 it denotes when read as a double first."""
+    """7.038531e-26 rounds to a neighbor of the float32 it denotes when read as a double first."""
     level = np.array([0x15AE43FD], np.uint32).view(np.float32)
     assert np.float32(float(str(level[0]))) != level[0]
     b = lgir.GraphBuilder("levels")
