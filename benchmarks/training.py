@@ -2,9 +2,12 @@
 operations of every gate: time and peak memory, side by side in one run, equal losses checked.
 
     python benchmarks/training.py [--layers 6] [--width 8000] [--batch 128] [--steps 5]
+    python benchmarks/training.py --convolutional
 
 `stacked` forms (batch, gates, 16) results and weighs them; `accumulated` adds the 16 weighted
-results one after another, as difflogic's Python implementation does. Every implementation runs in
+results one after another, as difflogic's Python implementation does. With --convolutional the
+network is the LogicTreeNet S of CIFAR-10, and `torch` runs the multilinear form by torch's own
+operators, with four maps per pooled one. Every implementation runs in
 a process of its own, so that its peak memory is its own.
 """
 
@@ -24,10 +27,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from lgir.frontend.kernels import multilinear
 from lgir.frontend.layers import GroupSum, LogicDense
 from lgir.frontend.training.loop import keep_freed_memory
+from lgir.frontend.training.models import CIFAR10_SIZES, cifar10_net
 
-NAMES = ("lgir", "stacked", "accumulated")
+NAMES = ("lgir", "stacked", "accumulated", "torch")
 
 
 def operations(a: Tensor, b: Tensor) -> list[Tensor]:
@@ -78,9 +83,19 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 2, (options.batch, 784), generator=generator).float().to(options.device)
+    if options.convolutional:
+        x = torch.randint(0, 32, (options.batch, 3, 32, 32), generator=generator).to(torch.uint8)
+    else:
+        x = torch.randint(0, 2, (options.batch, 784), generator=generator).float()
+    x = x.to(options.device)
     y = torch.randint(0, 10, (options.batch,), generator=generator).to(options.device)
-    model = network(name, options.layers, options.width).to(options.device)
+    if name == "torch":
+        multilinear._cpu_kernels = multilinear._torch_kernels
+    if options.convolutional:
+        model: nn.Sequential = cifar10_net(CIFAR10_SIZES["S"], high=31)
+    else:
+        model = network(name, options.layers, options.width)
+    model.to(options.device)
     for parameter in model.parameters():
         nn.init.normal_(parameter, generator=generator if options.device == "cpu" else None)
         parameter.grad = torch.zeros_like(parameter)
@@ -107,17 +122,19 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--convolutional", action="store_true", help="LogicTreeNet S, CIFAR-10")
     parser.add_argument("--only", choices=NAMES, help="measure one and print it as JSON")
     options = parser.parse_args()
     if options.only:
         print(json.dumps(measure(options.only, options)))
         return 0
     rows = {}
-    for name in NAMES:
+    for name in ("lgir", "torch") if options.convolutional else NAMES[:3]:
         command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
         process = subprocess.run(command, capture_output=True, text=True, check=True)
         rows[name] = json.loads(process.stdout)
-    title = f"dense {options.layers} x {options.width}, batch {options.batch}, {options.device}"
+    net = "LogicTreeNet S" if options.convolutional else f"dense {options.layers} x {options.width}"
+    title = f"{net}, batch {options.batch}, {options.device}"
     table = Table(title=title)
     for heading in ("implementation", "ms per step", "times lgir", "peak MB", "times lgir", "loss"):
         table.add_column(heading, justify="left" if heading == "implementation" else "right")

@@ -71,6 +71,9 @@ def _parse(task: str, sizes: Mapping[str, NetSize]) -> argparse.Namespace:
     parser.add_argument("--shift", type=int, default=0, help="move images by up to so many pixels")
     parser.add_argument("--flip", action="store_true", help="mirror half of the images")
     parser.add_argument(
+        "--average", type=float, default=0.0, help="weight of the past in averaged logits, 0.998"
+    )
+    parser.add_argument(
         "--replan", action="store_true", help="go on with a stopped run under other settings"
     )
     parser.add_argument(
@@ -124,6 +127,7 @@ def _run(
         options.seed,
         shift=options.shift,
         flip=options.flip,
+        average=options.average,
     )
     curve = Curve(options.curve, options.curve_steps, model, test) if options.curve else None
     output = options.output or Path(f"{prefix}-{options.size.lower()}.pt")

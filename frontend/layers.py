@@ -333,6 +333,11 @@ class LogicNet(nn.Sequential):
             "layers": [_describe(layer) for layer in self],
         }
 
+    @property
+    def trains_straight_through(self) -> bool:
+        """Whether a layer trains its gates as they will be compiled."""
+        return any(layer.straight_through for layer in self if isinstance(layer, _Gates))
+
     def get_extra_state(self) -> Tensor:
         text = json.dumps(self.architecture(), separators=(",", ":"))
         return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())

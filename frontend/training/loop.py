@@ -14,7 +14,7 @@ import json
 import lzma
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,8 @@ class Recipe:
         save_every: seconds between checkpoints.
         shift: most pixels by which an image moves along each axis; 0 is shifted in.
         flip: mirror half of the images left to right.
+        average: weight of the past in the moving average of the logits after every step, such as
+            0.998, which is what is evaluated and kept; 0 keeps the last step's.
     """
 
     steps: int
@@ -57,16 +59,26 @@ class Recipe:
     save_every: float = 60.0
     shift: int = 0
     flip: bool = False
+    average: float = 0.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Told after every step. `saved`: a checkpoint was just written."""
+    """Told after every step.
+
+    Attributes:
+        step: number of steps done.
+        steps: number of all steps.
+        loss: of the step's batch.
+        saved: whether a checkpoint was just written.
+        average: averages of the model's parameters, in their order; empty if none are kept.
+    """
 
     step: int
     steps: int
     loss: float
     saved: bool
+    average: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,12 @@ def train(
         model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(recipe.seed)
-    step = _resume(path, model, optimiser, generator, recipe, replan) if path.exists() else 0
+    parameters, step = list(model.parameters()), 0
+    average: list[Tensor] = []
+    if path.exists():
+        step, average = _resume(path, model, optimiser, generator, recipe, replan)
+    if recipe.average and not average:
+        average = [p.detach().clone() for p in parameters]
     model.train()
     saved_at = time.monotonic()
     with _stop_requests() as stopped:
@@ -128,16 +145,30 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+            if average:
+                with torch.no_grad():
+                    torch._foreach_lerp_(average, parameters, 1 - recipe.average)
             step += 1
             due = time.monotonic() - saved_at >= recipe.save_every
             if due:
-                _save(path, model, optimiser, generator, recipe, step)
+                _save(path, model, optimiser, generator, recipe, step, average)
                 saved_at = time.monotonic()
             if progress is not None:
-                progress(Progress(step, recipe.steps, loss.item(), due))
-        _save(path, model, optimiser, generator, recipe, step)
+                progress(Progress(step, recipe.steps, loss.item(), due, average))
+        _save(path, model, optimiser, generator, recipe, step, average)
     model.train_straight_through(False)
+    if step >= recipe.steps and average:
+        _exchange(model, average)
     return step >= recipe.steps
+
+
+def _exchange(model: LogicNet, values: Sequence[Tensor]) -> list[Tensor]:
+    """Give the model's parameters new values; return the old ones."""
+    old = [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            parameter.copy_(value)
+    return old
 
 
 def augmented(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -157,10 +188,11 @@ def augmented(images: Tensor, shift: int, flip: bool, generator: torch.Generator
 
 
 def accuracy(model: LogicNet, data: Dataset, *, hard: bool) -> float:
-    """Share of right answers with hard bits (eval mode) or with soft gates (training mode)."""
+    """Return the share of right answers with hard bits (eval mode) or with soft gates."""
     device = next(model.parameters()).device
-    was_training = model.training
+    was_training, was_straight_through = model.training, model.trains_straight_through
     model.train(not hard)
+    model.train_straight_through(False)
     right = 0
     with torch.no_grad():
         for start in range(0, len(data), _EVAL_BATCH):
@@ -168,6 +200,7 @@ def accuracy(model: LogicNet, data: Dataset, *, hard: bool) -> float:
             labels = model(data.x[part].to(device)).argmax(1).cpu()
             right += int((labels == data.y[part]).sum())
     model.train(was_training)
+    model.train_straight_through(was_straight_through)
     return right / len(data)
 
 
@@ -188,6 +221,7 @@ class Curve:
         self._losses.append(progress.loss)
         if progress.step % self.every and progress.step != progress.steps:
             return
+        last = _exchange(self.model, progress.average) if progress.average else ()
         point = {
             "step": progress.step,
             "loss": round(float(np.mean(self._losses)), 5),
@@ -196,6 +230,8 @@ class Curve:
             "seconds": round(time.monotonic() - self._start[0], 1),
             "cpu_seconds": round(time.process_time() - self._start[1], 1),
         }
+        if last:
+            _exchange(self.model, last)
         self._losses.clear()
         with self.path.open("a") as lines:
             lines.write(json.dumps(point) + "\n")
@@ -244,6 +280,7 @@ def _save(
     generator: torch.Generator,
     recipe: Recipe,
     step: int,
+    average: list[Tensor],
 ) -> None:
     checkpoint = {
         "model": model.state_dict(),
@@ -251,6 +288,7 @@ def _save(
         "generator": generator.get_state(),
         "recipe": asdict(recipe),
         "step": step,
+        "average": average,
     }
     write_atomically(path, _bytes(checkpoint))
 
@@ -262,7 +300,8 @@ def _resume(
     generator: torch.Generator,
     recipe: Recipe,
     replan: bool,
-) -> int:
+) -> tuple[int, list[Tensor]]:
+    """Load a checkpoint; return its step, and the averaged parameters if the recipe wants them."""
     saved = _as_tensors(read_checkpoint(path))
     if not isinstance(saved, dict) or not {"model", "optimiser", "generator", "step"} <= set(saved):
         raise FormatError(f"{path}: no checkpoint of a training run; give another file to write to")
@@ -279,7 +318,7 @@ def _resume(
         raise LgirError(f"{path}: is of another network ({error})") from error
     optimiser.load_state_dict(saved["optimiser"])
     generator.set_state(saved["generator"])
-    return int(saved["step"])
+    return int(saved["step"]), saved.get("average", []) if recipe.average else []
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Training: a stopped run resumes to the same bits, files are read and written whole."""
 
 import io
+import json
 import lzma
 import os
 import signal
@@ -17,9 +18,11 @@ import lgir
 from lgir.errors import FormatError, LgirError
 from lgir.frontend.layers import GroupSum, LogicDense, LogicNet
 from lgir.frontend.training.loop import (
+    Curve,
     Dataset,
     Recipe,
     accuracy,
+    augmented,
     dataset,
     load_array,
     load_trained,
@@ -96,6 +99,80 @@ def test_a_run_killed_outright_goes_on_from_its_last_checkpoint(data, tmp_path):
     assert steps == list(range(18, 31))
     assert train(whole, data, RECIPE, tmp_path / "whole.pt")
     assert same(weights(whole), weights(resumed))
+
+
+def test_a_run_with_average_and_augmentation_resumes_to_the_same_bits(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 2, (60, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    images = Dataset(x, (x.flatten(1)[:, :3].sum(1) > 1).long())
+    recipe = replace(RECIPE, average=0.9, shift=1, flip=True, hard_steps=10, save_every=0.0)
+
+    def image_net():
+        layers = LogicDense(16, 40, seed=0), GroupSum(2, 4)
+        return LogicNet(torch.nn.Flatten(), *layers, input_shape=(1, 4, 4))
+
+    def stop(progress):
+        if progress.step == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole, resumed = image_net(), image_net()
+    assert train(whole, images, recipe, tmp_path / "whole.pt")
+    assert not train(image_net(), images, recipe, tmp_path / "parts.pt", stop)
+    assert train(resumed, images, recipe, tmp_path / "parts.pt")
+    assert same(weights(whole), weights(resumed))
+    again = image_net()
+    assert train(again, images, recipe, tmp_path / "parts.pt")
+    assert same(weights(again), weights(resumed))
+
+
+def test_the_average_follows_the_weights(data, tmp_path):
+    seen, model = [], net()
+    recipe = replace(RECIPE, steps=3, average=0.75)
+    expected = weights(model)
+
+    def follow(progress):
+        for value, now in zip(expected, weights(model), strict=True):
+            value.lerp_(now, 0.25)
+        seen.append([value.clone() for value in progress.average])
+        torch.testing.assert_close(seen[-1], expected)
+
+    train(model, data, recipe, tmp_path / "run.pt", follow)
+    assert same(weights(model), seen[-1])
+
+
+def test_augmentation_moves_and_mirrors_images():
+    image = torch.arange(1, 13, dtype=torch.uint8).view(1, 1, 3, 4).expand(200, 1, 3, 4)
+    generator = torch.Generator().manual_seed(0)
+    out = augmented(image, 1, True, generator)
+    padded = torch.nn.functional.pad(image[0, 0], (1, 1, 1, 1))
+    moved = [padded[y : y + 3, x : x + 4] for y in range(3) for x in range(3)]
+    flipped = torch.nn.functional.pad(image[0, 0].flip(1), (1, 1, 1, 1))
+    moved += [flipped[y : y + 3, x : x + 4] for y in range(3) for x in range(3)]
+    counts = [sum(torch.equal(o[0], m) for o in out) for m in moved]
+    assert sum(counts) == 200
+    assert min(counts) > 0
+    assert torch.equal(augmented(image, 0, False, generator), image)
+
+
+def test_a_curve_has_points_of_the_averaged_network(data, tmp_path):
+    model = net()
+    curve = Curve(tmp_path / "curve.jsonl", 20, model, data)
+    recipe = replace(RECIPE, average=0.5, hard_steps=5)
+    train(model, data, recipe, tmp_path / "run.pt", curve.follow)
+    points = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in points] == [20, 30]
+    assert points[-1]["soft"] == round(accuracy(model, data, hard=False), 4)
+    assert points[-1]["discrete"] == round(accuracy(model, data, hard=True), 4)
+
+
+def test_a_run_is_replanned_if_asked(data, tmp_path):
+    train(net(), data, RECIPE, tmp_path / "run.pt")
+    longer, steps = replace(RECIPE, steps=40), []
+    with pytest.raises(LgirError, match="another steps"):
+        train(net(), data, longer, tmp_path / "run.pt")
+    follow = lambda p: steps.append(p.step)  # noqa: E731
+    assert train(net(), data, longer, tmp_path / "run.pt", follow, replan=True)
+    assert steps == list(range(31, 41))
 
 
 def test_handlers_are_given_back(data, tmp_path):
