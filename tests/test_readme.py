@@ -89,7 +89,9 @@ def test_the_share_of_gates_removed_is_the_demos(folder: Path):
 
     _, report = lgir.optimize(lgir.lift(folder / "digits.pt"))
     said = re.search(
-        r"leaves ([\d,]+) of ([\d,]+) gates .*?,\s+and ([\d,]+)\s+of the ([\d,]+)", README, re.DOTALL
+        r"leaves ([\d,]+) of ([\d,]+) gates .*?,\s+and ([\d,]+)\s+of the ([\d,]+)",
+        README,
+        re.DOTALL,
     )
     sizes = [int(number.replace(",", "")) for number in said.groups()]
     after, before = report.after, report.before
