@@ -13,19 +13,9 @@ from rich.progress import Progress as ProgressBar
 
 from lgir.errors import LgirError
 from lgir.frontend.layers import LogicNet
-from lgir.frontend.training.loop import (
-    Curve,
-    Dataset,
-    Progress,
-    Recipe,
-    accuracy,
-    dataset,
-    keep_freed_memory,
-    load_array,
-    load_trained,
-    save_trained,
-    train,
-)
+from lgir.frontend.training.data import Dataset, dataset, load_array
+from lgir.frontend.training.evaluation import Curve, Progress, accuracy
+from lgir.frontend.training.loop import Recipe, keep_freed_memory, load_trained, save_trained, train
 from lgir.frontend.training.models import NetSize
 
 

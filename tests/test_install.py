@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lgir
-from lgir.zoo import build_net
+from lgir.zoo import PRETRAINED, build_net
 from paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -60,6 +60,8 @@ def test_the_wheel_holds_every_module_and_the_demo_checkpoint(wheel: Path):
             assert f"{package.replace('.', '/')}/{file.name}" in names
     assert "lgir/py.typed" in names
     assert any(name.endswith((".pt", ".safetensors")) for name in names)
+    assert {f"lgir/pretrained/{name}.onnx.xz" for name in PRETRAINED} < names
+    assert "lgir/pretrained/SHA256SUMS" in names
     assert not any(name.startswith(("tests/", "passes/", "backends/")) for name in names)
 
 

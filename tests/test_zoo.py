@@ -8,7 +8,7 @@ import pytest
 import lgir
 from lgir import zoo
 from lgir.errors import FormatError, UnknownNameError
-from lgir.frontend.training.loop import load_array
+from lgir.frontend.training.data import load_array
 from lgir.frontend.training.rebuild import rebuild
 from paths import SHARED
 

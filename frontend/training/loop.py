@@ -1,6 +1,6 @@
-"""Training that survives a kill: the loop, its checkpoints, and the data files it reads.
+"""Training that survives a kill: the loop and its checkpoints.
 
-A checkpoint holds model, optimiser, generator and step, and replaces the last one atomically, so
+A checkpoint holds model, optimizer, generator and step, and replaces the last one atomically, so
 that a resumed run takes the same steps as one that was never stopped. It is also a checkpoint that
 `lgir.lift` reads as it is.
 """
@@ -10,17 +10,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
-import json
-import lzma
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,8 +24,8 @@ from lgir.errors import FormatError, LgirError
 from lgir.files import write_atomically
 from lgir.frontend.core.checkpoint import read_checkpoint
 from lgir.frontend.layers import LogicNet
-
-_EVAL_BATCH: Final = 500
+from lgir.frontend.training.data import Dataset, augmented
+from lgir.frontend.training.evaluation import Progress, exchange_parameters
 
 
 @dataclass(frozen=True)
@@ -62,36 +58,6 @@ class Recipe:
     average: float = 0.0
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Told after every step.
-
-    Attributes:
-        step: number of steps done.
-        steps: number of all steps.
-        loss: of the step's batch.
-        saved: whether a checkpoint was just written.
-        average: averages of the model's parameters, in their order; empty if none are kept.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    saved: bool
-    average: Sequence[Tensor] = ()
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images uint8 (N, C, H, W) and labels int64 (N,)."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-
 def train(
     model: LogicNet,
     data: Dataset,
@@ -120,14 +86,14 @@ def train(
     """
     path = Path(checkpoint)
     device = next(model.parameters()).device
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(recipe.seed)
     parameters, step = list(model.parameters()), 0
     average: list[Tensor] = []
     if path.exists():
-        step, average = _resume(path, model, optimiser, generator, recipe, replan)
+        step, average = _resume(path, model, optimizer, generator, recipe, replan)
     if recipe.average and not average:
         average = [p.detach().clone() for p in parameters]
     model.train()
@@ -135,110 +101,35 @@ def train(
     with _stop_requests() as stopped:
         while step < recipe.steps and not stopped:
             if recipe.decay:
-                for group in optimiser.param_groups:
+                for group in optimizer.param_groups:
                     group["lr"] = recipe.learning_rate * (1 - step / recipe.steps)
             model.train_straight_through(step >= recipe.steps - recipe.hard_steps)
             batch = torch.randint(len(data), (recipe.batch,), generator=generator)
             images = augmented(data.x[batch], recipe.shift, recipe.flip, generator)
             scores = model(images.to(device, non_blocking=True))
             loss = torch.nn.functional.cross_entropy(scores, data.y[batch].to(device))
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             if average:
                 with torch.no_grad():
                     torch._foreach_lerp_(average, parameters, 1 - recipe.average)
             step += 1
             due = time.monotonic() - saved_at >= recipe.save_every
             if due:
-                _save(path, model, optimiser, generator, recipe, step, average)
+                _save(path, model, optimizer, generator, recipe, step, average)
                 saved_at = time.monotonic()
             if progress is not None:
                 progress(Progress(step, recipe.steps, loss.item(), due, average))
-        _save(path, model, optimiser, generator, recipe, step, average)
+        _save(path, model, optimizer, generator, recipe, step, average)
     model.train_straight_through(False)
     if step >= recipe.steps and average:
-        _exchange(model, average)
+        exchange_parameters(model, average)
     return step >= recipe.steps
 
 
-def _exchange(model: LogicNet, values: Sequence[Tensor]) -> list[Tensor]:
-    """Give the model's parameters new values; return the old ones."""
-    old = [p.detach().clone() for p in model.parameters()]
-    with torch.no_grad():
-        for parameter, value in zip(model.parameters(), values, strict=True):
-            parameter.copy_(value)
-    return old
-
-
-def augmented(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Return the images (N, C, H, W), each moved and mirrored at random as `Recipe` says."""
-    if flip:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    if shift:
-        height, width = images.shape[2:]
-        padded = torch.nn.functional.pad(images, (shift,) * 4)
-        top, left = torch.randint(2 * shift + 1, (2, len(images), 1, 1, 1), generator=generator)
-        rows = (top + torch.arange(height)[:, None]).expand(-1, images.shape[1], -1, 1)
-        moved = padded.gather(2, rows.expand(-1, -1, -1, padded.shape[3]))
-        columns = (left + torch.arange(width)).expand(-1, images.shape[1], height, -1)
-        images = moved.gather(3, columns)
-    return images
-
-
-def accuracy(model: LogicNet, data: Dataset, *, hard: bool) -> float:
-    """Return the share of right answers with hard bits (eval mode) or with soft gates."""
-    device = next(model.parameters()).device
-    was_training, was_straight_through = model.training, model.trains_straight_through
-    model.train(not hard)
-    model.train_straight_through(False)
-    right = 0
-    with torch.no_grad():
-        for start in range(0, len(data), _EVAL_BATCH):
-            part = slice(start, start + _EVAL_BATCH)
-            labels = model(data.x[part].to(device)).argmax(1).cpu()
-            right += int((labels == data.y[part]).sum())
-    model.train(was_training)
-    model.train_straight_through(was_straight_through)
-    return right / len(data)
-
-
-class Curve:
-    """Appends points of a training curve to a file of JSON lines.
-
-    A point has the step, the mean loss since the last point, the test accuracy with soft gates and
-    with hard ones, the seconds of wall-clock and of CPU time since this process started training.
-    """
-
-    def __init__(self, path: str | Path, every: int, model: LogicNet, test: Dataset) -> None:
-        self.path, self.every, self.model, self.test = Path(path), every, model, test
-        self._losses: list[float] = []
-        self._start = time.monotonic(), time.process_time()
-
-    def follow(self, progress: Progress) -> None:
-        """Take a step's loss; append a point after every `every` steps and after the last one."""
-        self._losses.append(progress.loss)
-        if progress.step % self.every and progress.step != progress.steps:
-            return
-        last = _exchange(self.model, progress.average) if progress.average else ()
-        point = {
-            "step": progress.step,
-            "loss": round(float(np.mean(self._losses)), 5),
-            "soft": round(accuracy(self.model, self.test, hard=False), 4),
-            "discrete": round(accuracy(self.model, self.test, hard=True), 4),
-            "seconds": round(time.monotonic() - self._start[0], 1),
-            "cpu_seconds": round(time.process_time() - self._start[1], 1),
-        }
-        if last:
-            _exchange(self.model, last)
-        self._losses.clear()
-        with self.path.open("a") as lines:
-            lines.write(json.dumps(point) + "\n")
-
-
 def save_trained(path: str | Path, model: LogicNet, **notes: str | float) -> None:
-    """The finished network for others: weights in half precision, and notes that lifting keeps.
+    """Write the finished network for others: weights in half precision, and notes for lifting.
 
     Rounding cannot change a gate unless two operations' logits round to the same number, so
     measure the accuracy on what was saved.
@@ -251,7 +142,7 @@ def save_trained(path: str | Path, model: LogicNet, **notes: str | float) -> Non
 
 
 def load_trained(model: LogicNet, path: str | Path) -> LogicNet:
-    """`model` with the weights of a file from `train` or `save_trained`."""
+    """Return `model` with the weights of a file from `train` or `save_trained`."""
     model.load_state_dict(_as_tensors(read_checkpoint(Path(path)))["model"])
     return model
 
@@ -276,7 +167,7 @@ def _bytes(checkpoint: dict[str, Any]) -> bytes:
 def _save(
     path: Path,
     model: LogicNet,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     recipe: Recipe,
     step: int,
@@ -284,7 +175,7 @@ def _save(
 ) -> None:
     checkpoint = {
         "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
         "recipe": asdict(recipe),
         "step": step,
@@ -296,14 +187,14 @@ def _save(
 def _resume(
     path: Path,
     model: LogicNet,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     recipe: Recipe,
     replan: bool,
 ) -> tuple[int, list[Tensor]]:
     """Load a checkpoint; return its step, and the averaged parameters if the recipe wants them."""
     saved = _as_tensors(read_checkpoint(path))
-    if not isinstance(saved, dict) or not {"model", "optimiser", "generator", "step"} <= set(saved):
+    if not isinstance(saved, dict) or not {"model", "optimizer", "generator", "step"} <= set(saved):
         raise FormatError(f"{path}: no checkpoint of a training run; give another file to write to")
     before = {**asdict(Recipe(recipe.steps)), **saved["recipe"], "save_every": recipe.save_every}
     if before != asdict(recipe) and not replan:
@@ -316,7 +207,7 @@ def _resume(
         model.load_state_dict(saved["model"])
     except RuntimeError as error:
         raise LgirError(f"{path}: is of another network ({error})") from error
-    optimiser.load_state_dict(saved["optimiser"])
+    optimizer.load_state_dict(saved["optimizer"])
     generator.set_state(saved["generator"])
     return int(saved["step"]), saved.get("average", []) if recipe.average else []
 
@@ -347,38 +238,3 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_mmap_threshold, 2**30)
-
-
-def load_array(folder: str | Path, name: str) -> npt.NDArray[Any]:
-    """`<name>.npy`, `<name>.npy.xz`, or the parts `<name>_0.npy.xz`, `<name>_1...` joined.
-
-    Raises FormatError where there is none, or one cannot be read.
-    """
-    folder = Path(folder)
-    for suffix in (".npy", ".npy.xz"):
-        whole = folder / f"{name}{suffix}"
-        parts = [whole] if whole.exists() else []
-        while not whole.exists() and (part := folder / f"{name}_{len(parts)}{suffix}").exists():
-            parts.append(part)
-        if parts:
-            return np.concatenate([_read_array(part) for part in parts])
-    raise FormatError(f"{folder}: has no {name}.npy, {name}.npy.xz or {name}_0.npy.xz")
-
-
-def _read_array(path: Path) -> npt.NDArray[Any]:
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".xz":
-            data = lzma.decompress(data)
-        array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
-        raise FormatError(f"{path}: cannot be read ({error})") from error
-    return array
-
-
-def dataset(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Dataset:
-    """Images (N, H, W) or (N, H, W, C) uint8, and labels, as tensors (N, C, H, W) and int64."""
-    images = x[:, None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
-    return Dataset(
-        torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(y.astype(np.int64))
-    )

@@ -146,7 +146,7 @@ def _require_demo_extra() -> None:
 def _test_data(net: str, folder: str | None) -> tuple[Array, Array]:
     """Return test images (N, C, H, W) uint8 and their labels (N,)."""
     from lgir.frontend.digits import digits_data
-    from lgir.frontend.training.loop import load_array
+    from lgir.frontend.training.data import load_array
 
     if net not in PRETRAINED:
         raise unknown_name("trained network", net, PRETRAINED)

@@ -17,18 +17,9 @@ import torch
 import lgir
 from lgir.errors import FormatError, LgirError
 from lgir.frontend.layers import GroupSum, LogicDense, LogicNet
-from lgir.frontend.training.loop import (
-    Curve,
-    Dataset,
-    Recipe,
-    accuracy,
-    augmented,
-    dataset,
-    load_array,
-    load_trained,
-    save_trained,
-    train,
-)
+from lgir.frontend.training.data import Dataset, augmented, dataset, load_array
+from lgir.frontend.training.evaluation import Curve, accuracy
+from lgir.frontend.training.loop import Recipe, load_trained, save_trained, train
 from lgir.frontend.training.models import (
     CIFAR10_SIZES,
     MNIST_SIZES,
