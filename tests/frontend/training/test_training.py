@@ -23,7 +23,7 @@ from lgir.frontend.training.loop import Recipe, load_trained, save_trained, trai
 from lgir.frontend.training.models import (
     CIFAR10_SIZES,
     MNIST_SIZES,
-    Size,
+    NetSize,
     cifar10_net,
     mnist_net,
     pixel_levels,
@@ -251,7 +251,7 @@ def test_thresholds_cut_the_range_evenly():
     assert pixel_levels(31, 31).tolist() == [i + 0.5 for i in range(31)]
 
 
-SMALL = Size(k=8, tau=8.0, widen=1, levels=2, batch=8, learning_rate=0.02, weight_decay=0.0)
+SMALL = NetSize(k=8, tau=8.0, widen=1, levels=2, batch=8, learning_rate=0.02, weight_decay=0.0)
 
 
 @pytest.mark.parametrize(
