@@ -1,8 +1,11 @@
 """Checkpoints as training scripts write them: wrapped, nested, beside other state."""
 
+import contextlib
+import os
 import warnings
 from argparse import Namespace
 from pathlib import Path
+from time import process_time
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from torch import nn
 
 import lgir
 import peer_modules as peer
-from lgir.errors import LgirError, LiftError
+from lgir.errors import FormatError, LgirError, LiftError
 from lgir.frontend import describe
 
 torch.set_num_threads(1)
@@ -136,3 +139,120 @@ def test_named_parts_keep_their_order():
     )
     draft = describe(parts.state_dict(), input_shape=(20,))
     assert [layer["key"] for layer in draft["layers"]][:2] == ["features.0", "classifier.0"]
+
+
+def test_averaged_models_lift_in_spite_of_their_extra_keys(net):
+    averaged = torch.optim.swa_utils.AveragedModel(net)
+    state = {**averaged.state_dict(), "criterion.weight": torch.ones(10)}
+    assert "n_averaged" in state
+    assert lift(state).nodes == lgir.lift(net).nodes
+
+
+def test_wiring_given_beside_an_averaged_model_of_difflogic_is_used(tmp_path):
+    weights = torch.randn(4, 16)
+    wires = [(torch.tensor([0, 1, 0, 1]), torch.tensor([1, 0, 1, 0]))]
+    expected = lgir.lift({"0.weights": weights}, indices=wires)
+    state = {"module.0.weights": weights, "n_averaged": torch.tensor(3)}
+    torch.save({**state, "criterion.weight": torch.ones(10)}, tmp_path / "net.pt")
+    assert lgir.lift(tmp_path / "net.pt", indices=wires).nodes == expected.nodes
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+def test_sparse_weights_lift_as_dense_ones(layout, tmp_path):
+    wires = [(torch.tensor([0, 1, 0, 1]), torch.tensor([1, 0, 1, 0]))]
+    dense = torch.eye(4, 16)
+    expected = lgir.lift({"0.weights": dense}, indices=wires)
+    state = {"0.weights": getattr(dense, layout)()}
+    torch.save(state, tmp_path / "net.pt")
+    assert lgir.lift(state, indices=wires) == expected
+    assert lgir.lift(tmp_path / "net.pt", indices=wires).nodes == expected.nodes
+
+
+class Flattens(nn.Module):
+    """A convolution whose forward flattens by a function, as most code does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = peer.LogicConv2d(6, 1, 2, 1, 3)
+        self.head = peer.LogicDense(32, 20)
+        self.score = peer.GroupSum(10)
+
+    def forward(self, x):
+        return self.score(self.head(torch.flatten(self.conv(x), 1)))
+
+
+def test_a_flatten_called_in_forward_is_lifted_and_compared():
+    torch.manual_seed(0)
+    module = Flattens().eval()
+    chain = nn.Sequential(module.conv, nn.Flatten(), module.head, module.score)
+    graph = lgir.lift(module)
+    assert str(graph.inputs[0].type) == "bit[1,6,6]"
+    assert graph.nodes == lgir.lift(chain).nodes
+
+
+def test_infinite_thresholds_lift_from_modules_as_from_state_dicts():
+    torch.manual_seed(0)
+    levels = torch.tensor([[-torch.inf, 0.5, torch.inf]])
+    net = nn.Sequential(peer.FixedBinarization(levels, 1), peer.LogicDense(12, 8)).eval()
+    layers = [{"type": "FixedBinarization", "feature_dim": 1}, "LogicDense(12, 8)"]
+    lifted = lgir.lift(net, input_shape=(4,))
+    described = lgir.lift(net.state_dict(), architecture=layers, input_shape=(4,))
+    assert lifted.nodes == described.nodes
+
+
+def test_objects_from_files_are_no_modules(tmp_path):
+    called = []
+    for look in (Namespace(state_dict=called.append), Namespace(detach=called.append)):
+        with pytest.raises(LgirError):
+            lgir.lift(look)
+        with pytest.raises(LgirError):
+            lgir.lift({"model": look})
+        with pytest.raises(LgirError):
+            lgir.lift({"0.weights": look}, indices=[])
+    torch.save(Namespace(state_dict=list), tmp_path / "net.pt")
+    with pytest.raises(LiftError, match="Namespace is no model"):
+        lgir.lift(tmp_path / "net.pt")
+    assert not called
+
+
+def test_checkpoints_that_contain_themselves_are_refused():
+    for key in ("model", "state_dict", "net"):
+        checkpoint = {}
+        checkpoint[key] = checkpoint
+        with pytest.raises(LiftError):
+            lgir.lift(checkpoint)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no layer for")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: {f"metric.{i}.value": torch.zeros(1) for i in range(n)},
+        lambda n: {f"other{i}.0.weight": torch.zeros(1) for i in range(n)},
+        lambda n: {f"{i}.{'a.' * 20}b": torch.zeros(1) for i in range(n)},
+        lambda n: {"a." * n: torch.zeros(1)},
+        lambda n: {"9" * n + ".weights": torch.zeros(1)},
+    ],
+)
+def test_keys_of_a_state_dict_take_linear_time(net, make):
+    def seconds(count):
+        state = {**net.state_dict(), **make(count)}
+        start = process_time()
+        with contextlib.suppress(LgirError):
+            lift(state)
+        return process_time() - start
+
+    seconds(10)
+    assert seconds(16_000) < 16 * 4 * max(seconds(1000), 0.01)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+def test_fifos_devices_and_odd_paths_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "net.pt")
+    for path in (tmp_path / "net.pt", "/dev/zero", tmp_path, "a\0b.pt", "n" * 5000):
+        for read in (lgir.lift, describe):
+            with pytest.raises(FormatError):
+                read(path if isinstance(path, Path) else Path(path))
+        with pytest.raises(FormatError):
+            lgir.lift({"0.weight": torch.zeros(4, 16)}, framework="torchlogix", architecture=path)
