@@ -11,6 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from lgir.benchmarking.history import History
 from lgir.benchmarking.rendering import duration, si, spell_speed_up
 from lgir.benchmarking.roofline_report import RooflineReport
@@ -181,7 +183,7 @@ def _history(figure: Figure, history: History) -> None:
     names = list(dict.fromkeys(series.name for series in history.series))
     for series in history.series:
         axes.plot(
-            [point.date for point in series.points],
+            np.array([point.date.replace(tzinfo=None) for point in series.points], "datetime64[s]"),
             [point.samples_per_second for point in series.points],
             marker=markers[names.index(series.name) % len(markers)],
             color=color(series.backend),
@@ -190,6 +192,7 @@ def _history(figure: Figure, history: History) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda y, _: si(y))
     axes.set_ylabel("samples/s")
+    axes.set_xlabel("date (UTC)")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.autofmt_xdate()
