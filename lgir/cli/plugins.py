@@ -53,7 +53,7 @@ def frontends(as_json: bool) -> None:
     for name, kind in FRONTENDS.items():
         options = {
             p.name: repr(p.default)
-            for p in signature(kind.lift).parameters.values()
+            for p in signature(kind().lift).parameters.values()
             if p.kind is Parameter.KEYWORD_ONLY
         }
         about = (getdoc(kind) or "").partition("\n")[0]
