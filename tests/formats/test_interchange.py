@@ -17,7 +17,7 @@ import lgir
 from lgir.cli import main
 from lgir.errors import FormatError
 from lgir.formats.aiger import dump_aiger, parse_aiger, read_aiger, write_aiger
-from lgir.formats.blif import write_blif
+from lgir.formats.blif import parse_blif, write_blif
 from lgir.formats.verilog import dumps_verilog, write_verilog
 from lgir.ir.builder import GraphBuilder
 from lgir.ir.graph import Graph
@@ -27,6 +27,7 @@ from lgir.ir.unrolling import unroll_graph
 from random_graphs import random_graph
 
 ABC = shutil.which("berkeley-abc") or shutil.which("abc")
+IVERILOG = shutil.which("iverilog")
 
 
 def bits_only(seed: int) -> Graph:
@@ -248,3 +249,44 @@ def test_verilog_computes_what_the_graph_does(tmp_path):
         expected = unpack_planes(nets[body.outputs], 5)
         for sample, bits in zip(x.astype(int).tolist(), expected.tolist(), strict=True):
             assert interpreted(text, sample) == bits, seed
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"),
+    [
+        ("small", "m_small"),
+        ("table", "m_table"),
+        ("final", "m_final"),
+        ("module", "m_module"),
+        ("wire", "m_wire"),
+        ("1net", "m_1net"),
+        ("_", "m__"),
+        ("a */ // b\n`define", "a_______b__define"),
+        ("é", "m__"),
+        ("x", "x"),
+        ("n" * 5000, "n" * 200),
+    ],
+)
+def test_names_of_verilog_modules(name, identifier, tmp_path):
+    graph = parse_blif(".inputs a b\n.outputs y\n.names a b y\n11 1\n.end\n")
+    write_verilog(replace(graph, name=name), tmp_path / "out.v")
+    text = (tmp_path / "out.v").read_text()
+    assert text.startswith(f"module {identifier}(input wire [1:0] x, output wire [0:0] y);\n")
+    if IVERILOG is not None:
+        command = [IVERILOG, "-g2012", "-o", tmp_path / "out.vvp", tmp_path / "out.v"]
+        subprocess.run(command, check=True)
+
+
+@pytest.mark.skipif(ABC is None, reason="ABC is not installed")
+def test_abc_matches_signals_of_aiger_by_name(tmp_path):
+    names = ".inputs clk_en d[0] g7\n.outputs q[0] y1\n"
+    text = f".model a\n{names}.names clk_en d[0] q[0]\n11 1\n.names g7 d[0] y1\n0- 1\n.end\n"
+    (tmp_path / "a.blif").write_text(text)
+    write_aiger(parse_blif(text), tmp_path / "b.aig")
+    answer = subprocess.run(
+        [ABC, "-c", f"cec {tmp_path / 'a.blif'} {tmp_path / 'b.aig'}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Networks are equivalent" in answer.stdout, answer.stdout
