@@ -132,14 +132,22 @@ def train(
 def save_trained(path: str | Path, model: LogicNet, **notes: str | float) -> None:
     """Write the finished network for others: weights in half precision, and notes for lifting.
 
-    Rounding cannot change a gate unless two operations' logits round to the same number, so
-    measure the accuracy on what was saved.
+    Every gate stays what it was: where rounding would tie its likeliest operation with another, the
+    other's logit is lowered.
     """
     state = {
-        key: value.half() if value.is_floating_point() and key.endswith("weight") else value
+        key: _rounded(value) if value.is_floating_point() and key.endswith("weight") else value
         for key, value in model.state_dict().items()
     }
     write_atomically(path, _bytes({"model": state, **notes}))
+
+
+def _rounded(weight: Tensor) -> Tensor:
+    """Return logits (..., 16) in half precision, with the same likeliest operations."""
+    best = weight.argmax(-1, keepdim=True)
+    half = weight.half()
+    tied = (half >= half.gather(-1, best)).scatter(-1, best, False)
+    return torch.where(tied, half - (half.abs() * 2e-3 + 1e-6), half)
 
 
 def load_trained(model: LogicNet, path: str | Path) -> LogicNet:

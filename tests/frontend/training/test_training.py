@@ -194,6 +194,20 @@ def test_the_saved_network_lifts_with_its_notes_and_accuracy(data, tmp_path):
     assert accuracy(loaded, data, hard=False) > 0.8
 
 
+def test_saving_in_half_precision_changes_no_gate(tmp_path):
+    model = net()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(1 + 1e-4 * torch.randn(weight.shape, generator=generator))
+        next(model.parameters())[0] = -2 - 1e-5 * torch.arange(16).flip(0)
+    save_trained(tmp_path / "net.pt", model)
+    loaded = load_trained(net(), tmp_path / "net.pt")
+    for before, after in zip(weights(model), weights(loaded), strict=True):
+        assert torch.equal(before.argmax(-1), after.argmax(-1))
+        torch.testing.assert_close(after, before, rtol=3e-3, atol=1e-5)
+
+
 def test_resuming_with_other_settings_or_another_network_is_refused(data, tmp_path):
     path = tmp_path / "run.pt"
     train(net(), data, RECIPE, path)
