@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     type=click.Choice(BASELINES),
     default=("pytorch",),
     show_default=True,
-    help="Compare with this, if it is installed (repeatable).",
+    help="Compare with this, if it is installed (repeatable). torch-compile takes minutes.",
 )
 @click.option(
     "--sweep",
@@ -290,16 +290,18 @@ def _refuse_unused_options(ctx: click.Context, sweep: str | None, roofline: bool
         raise click.UsageError("give --sweep or --roofline, not both")
     unused = {
         None: set[str](),
-        "batch": {"samples", "batch"},
-        "threads": {"samples", "threads"},
-        "width": {"samples"},
+        "batch": {"baselines", "samples", "batch"},
+        "threads": {"baselines", "samples", "threads"},
+        "width": {"baselines", "samples"},
     }[sweep]
     if roofline:
-        unused = {"samples", "batch", "threads", "repeats"}
+        unused = {"baselines", "samples", "batch", "threads", "repeats"}
     what = "--roofline" if roofline else "--sweep" if sweep == "batch" else f"--sweep {sweep}"
     for name in sorted(unused):
         if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{what} takes no --{name}")
+            raise click.UsageError(
+                f"{what} takes no --{'baseline' if name == 'baselines' else name}"
+            )
 
 
 def _torch_module(graph: Graph) -> Any:

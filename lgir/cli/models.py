@@ -25,7 +25,7 @@ from lgir.cli.options import (
     optimize_graph,
     output_option,
 )
-from lgir.cli.output import console, note, print_json
+from lgir.cli.output import console, note, print_json, status
 from lgir.errors import BackendError, unknown_name
 from lgir.ir.printer import print_node
 
@@ -124,7 +124,8 @@ def dump(
         return
     from lgir.ir.summary import summarize
 
-    summary_ = summarize(graph)
+    with status("counting gates"):
+        summary_ = summarize(graph)
     if as_json:
         print_json(summary_.to_dict())
     else:

@@ -99,6 +99,7 @@ def test_onnxruntime_is_a_row_if_it_is_asked_for():
         (("--no-cache", "--cache-dir", "folder"), "give --cache-dir or --no-cache, not both"),
         (("-b", "reference", "--no-cache"), "'reference' has no option --no-cache"),
         (("--roofline", "--threads", "2"), "--roofline takes no --threads"),
+        (("--sweep", "--baseline", "pytorch"), "--sweep takes no --baseline"),
         (("--roofline", "-b", "llvm", "-b", "reference"), "give one -b"),
         (("--roofline", "-b", "reference"), "does not state costs of steps; use -b llvm"),
     ],
