@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
-from lgir.ir.nodes import GroupSum
+from lgir.ir.scores import first_sum
 from lgir.ir.simulate import group_scores
 from lgir.packed import Packed
 from lgir.samples import Array, check_floats, check_samples, is_tensor, unread_numbers
@@ -103,7 +103,7 @@ class Executable(abc.ABC):
             InputError: as a call.
             BackendError: no GroupSum gives the first output.
         """
-        if self._first_sum() is None:
+        if first_sum(self.graph) is None:
             name = self.graph.outputs[0]
             raise BackendError(f"output %{name} is no GroupSum's, so it has no counts")
         arrays, n = self._check(samples)
@@ -120,13 +120,6 @@ class Executable(abc.ABC):
         """The places of the inputs whose numbers no code looks at, and that are checked here."""
         return unread_numbers(self.graph)
 
-    def _first_sum(self) -> tuple[GroupSum, int] | None:
-        """Return the GroupSum that gives the first output and its bits per group, or None."""
-        producer = self.graph.producer(self.graph.outputs[0])
-        if producer is None or not isinstance(producer.op, GroupSum):
-            return None
-        return producer.op, self.graph.values[producer.inputs[0]].size // producer.op.groups
-
     @abc.abstractmethod
     def _run(self, samples: list[Array], n: int, threads: int | None) -> list[Array]:
         """Return all outputs for checked samples; `check_samples` states their dtypes."""
@@ -142,9 +135,9 @@ class Executable(abc.ABC):
         Each score is looked up among the scores of all counts that a group can have.
         """
         scores = self._run(samples, n, threads)[0]
-        first_sum = self._first_sum()
-        assert first_sum is not None
-        op, bits = first_sum
+        first = first_sum(self.graph)
+        assert first is not None
+        op, bits = first
         score_of_count = group_scores(np.arange(bits + 1), op)
         if len(np.unique(score_of_count)) < len(score_of_count):
             raise BackendError(

@@ -11,13 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from lgir.backends.c.text import c_name, comment, define, header_file, parenthesized
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
-from lgir.ir.nodes import GroupSum
-from lgir.ir.simulate import group_scores
+from lgir.ir.scores import first_sum, scores_ascend
 from lgir.ir.types import Value
 
 ABI_VERSION: Final = 1
@@ -368,24 +365,6 @@ class Interface:
                 "allocates one and frees it. Batches of at least 512 samples are fastest."
             )
         return " ".join(sentences)
-
-
-def first_sum(graph: Graph) -> tuple[GroupSum, int] | None:
-    """Return the GroupSum that gives the first output and its bits per group, or None."""
-    producer = graph.producer(graph.outputs[0])
-    if producer is None or not isinstance(producer.op, GroupSum):
-        return None
-    return producer.op, graph.values[producer.inputs[0]].size // producer.op.groups
-
-
-def scores_ascend(graph: Graph) -> bool:
-    """Return whether the scores of the first output are in the order of its counts."""
-    first = first_sum(graph)
-    if first is None:
-        return False
-    op, bits = first
-    scores = group_scores(np.arange(bits + 1), op)
-    return bool((scores[1:] > scores[:-1]).all())  # infinite ones have no difference
 
 
 _VALUE_TYPE: Final = """\

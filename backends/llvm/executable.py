@@ -39,7 +39,7 @@ from lgir.backends.lowering.plan import make_plan
 from lgir.errors import BackendError, InputError
 from lgir.executable import Executable
 from lgir.ir.graph import Graph
-from lgir.ir.simulate import group_scores
+from lgir.ir.scores import scores_ascend
 from lgir.registry import register_backend
 from lgir.roofline import Machine, StepCost
 from lgir.samples import Array, refuse_samples
@@ -131,13 +131,7 @@ class LlvmExecutable(Executable):
 
     @cached_property
     def _scores_ascend(self) -> bool:
-        """Whether scores of the first output are in the order of its counts."""
-        first = self._first_sum()
-        if first is None:
-            return False
-        op, bits = first
-        scores = group_scores(np.arange(bits + 1), op)
-        return bool((scores[1:] > scores[:-1]).all())  # infinite ones have no difference
+        return scores_ascend(self.graph)
 
     def _counts(self, samples: list[Array], n: int, threads: int | None) -> Array:
         counts = np.empty((n, *self.graph.values[self.graph.outputs[0]].shape), np.int32)

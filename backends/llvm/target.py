@@ -20,12 +20,12 @@ TARGETS: Final = ("native", *_X86_TARGETS)
 X86_LEVELS: Final = ("x86-64", "x86-64-v3", "x86-64-v4")
 _SYSTEMS: Final = {"macos": "apple-macosx11.0.0", "windows": "pc-windows-msvc"}
 """The other parts of a triple, by operating system."""
-_AOT_CPUS: Final = {
+_AOT_CPUS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{level: ("x86_64", (level,)) for level in X86_LEVELS},
     "aarch64": ("aarch64", ("generic",)),
 }
 """Architecture and LLVM's names of the CPUs, by target."""
-_PORTABLE_CPUS: Final = {
+_PORTABLE_CPUS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "x86-64": ("x86_64", X86_LEVELS),
     "aarch64": ("aarch64", ("generic",)),
 }
