@@ -21,7 +21,7 @@ a pass does inside a body therefore holds at every position of its iteration spa
     reassociate.py   reassociate: trees of one operation become chains
     rewrite.py       rewrite: cones of up to four leaves become minimal structures
     sweep.py         sweep, or fraig: nets that are proved equal are merged
-    lut_map.py       lut-map: gates become as few tables of k inputs as possible
+    lut_map.py       lut-map: gates become tables of k inputs, as few or as shallow as possible
     cancel.py        cancel: complements that one class counts become constants
     unroll.py        unroll: convolutions become dense nodes
     kernels/         what they share: normalization, facts, cuts, covers, structures, resynthesis

@@ -3,7 +3,8 @@
 Every net gets a few cuts, ranked by the area that their tables would take if it were shared among
 their readers (area flow). The best cuts make a cover. In any cover, each net in turn can take the
 cut that adds the fewest tables to the cover as it is (exact area). From Mishchenko et al.,
-"Combinational and sequential mapping with priority cuts", ICCAD 2007, without the depth constraint.
+"Combinational and sequential mapping with priority cuts", ICCAD 2007. Outputs may have to meet a
+level; exact area then takes only cuts that keep to it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import numpy.typing as npt
 from lgir.ir.body import Body, IntArray, Mask
 from lgir.ir.truth_tables import Tables, narrow_table, reverse_inputs, table_dtype, widen_table
 from lgir.ir.types import FALSE
-from lgir.passes.kernels.cuts import MAX_LEAVES, priority_cuts, recover_area
+from lgir.passes.kernels.cuts import (
+    MAX_LEAVES,
+    NEVER,
+    cover_depth,
+    priority_cuts,
+    recover_area,
+    timed_cuts,
+)
 
 _NO_CUT = -1
 
@@ -71,20 +79,44 @@ class CutCovers:
     more than two inputs have one cut, their own operands.
     """
 
-    def __init__(self, body: Body, k: int, params: CoverParams = CoverParams()) -> None:
+    def __init__(
+        self,
+        body: Body,
+        k: int,
+        params: CoverParams = CoverParams(),
+        *,
+        slack: int | None = None,
+    ) -> None:
+        """Enumerate the cuts.
+
+        Args:
+            slack: levels that the outputs may be deeper than the deepest of them has to be. None
+                lets them be as deep as they like.
+        """
         self.body = body
         self.k = k
         self.params = params
         nets, first = body.num_nets, body.first_gate
         self._arity = np.zeros(nets, np.int8)
         self._arity[first:] = body.arity()
-        fanin, table = np.zeros((nets, body.k), np.int32), np.zeros(nets, np.uint64)
-        fanin[first:] = body.fanin
+        self._fanin, table = np.zeros((nets, body.k), np.int32), np.zeros(nets, np.uint64)
+        self._fanin[first:] = body.fanin
         table[first:] = _as_cut_tables(body.table, self._arity[first:], body.k)
         self._output_reads = np.bincount(body.outputs, minlength=nets).astype(np.int32)
-        self._cuts = priority_cuts(
-            fanin, self._arity, table, self._output_reads, params.cuts, k, params.flow_rounds
-        )
+        self._start = np.zeros(nets, np.int32)
+        self.bound: int = NEVER
+        gates = self._fanin, self._arity, table, self._output_reads
+        if slack is None:
+            self._cuts = priority_cuts(*gates, params.cuts, k, params.flow_rounds)
+        else:
+            *cuts, self.bound = timed_cuts(
+                *gates, self._start, slack, params.cuts, k, params.flow_rounds
+            )
+            self._cuts = tuple(cuts)
+
+    def depth(self, cover: LutCover) -> int:
+        """Return the level of the deepest output in a cover; inverters and buffers add none."""
+        return int(cover_depth(cover.fanin, cover.alive, self.body.outputs, self._start))
 
     def best(self) -> LutCover:
         """Return the cover of least area flow after recovery of exact area."""
@@ -104,8 +136,8 @@ class CutCovers:
             table[first:] = _as_cut_tables(start.table, arity, k)
             size[first:] = np.where(start.alive, arity, _NO_CUT)
         best, readers = recover_area(
-            *self._cuts, fanin, size, table, self._arity, self._output_reads,
-            self.params.area_rounds,
+            *self._cuts, fanin, size, table, self._fanin, self._arity, self._output_reads,
+            self._start, self.bound, self.params.area_rounds,
         )  # fmt: skip
         leaves, sizes, tables, _ = self._cuts
         gates = np.arange(first, nets)

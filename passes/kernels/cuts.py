@@ -41,6 +41,9 @@ _LOW: Final = np.array(
 _VARIABLE: Final = ~_LOW[0]
 """The table of a net over itself."""
 
+NEVER: Final = 1 << 30
+"""The required level of a net that may be as deep as it likes."""
+
 
 @compiled
 def _merge(a, size_a, b, size_b, most, out):  # type: ignore[no-untyped-def]
@@ -198,24 +201,21 @@ def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[
         last slot of each net stays free for `recover_area`.
     """
     nets = len(arity)
-    leaves = np.zeros((nets, most + 1, k), np.int32)
-    size = np.zeros((nets, most + 1), np.int8)
-    tables = np.zeros((nets, most + 1), np.uint64)
-    count = np.zeros(nets, np.int8)
+    leaves, size, tables, count = _no_cuts(nets, most, k)
     cost = np.zeros((nets, most), np.float64)
+    late = np.zeros((nets, most), np.int32)
     flow = np.zeros(nets, np.float64)
     first = np.zeros(nets, np.int64)
-    readers = fixed.astype(np.float64)
-    for net in range(nets):
-        for j in range(arity[net]):
-            readers[fanin[net, j]] += 1
+    level = np.zeros(nets, np.int32)  # Nothing is too deep.
+    readers = _readers(fanin, arity, fixed)
     used = np.zeros(nets, np.int32)
     for _ in range(rounds):
         for net in range(nets):
             if arity[net]:
                 count[net] = _cuts_of(
-                    net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
-                )
+                    net, fanin, arity, table, leaves, size, tables, count, cost, late, flow, level,
+                    NEVER, False, k,
+                )  # fmt: skip
                 flow[net] = cost[net, 0] / max(readers[net], 1.0)
         _count_users(leaves, size, first, arity, fixed, used)
         for net in range(nets):
@@ -224,16 +224,148 @@ def priority_cuts(fanin, arity, table, fixed, most, k, rounds):  # type: ignore[
 
 
 @compiled
-def recover_area(  # type: ignore[no-untyped-def]
-    leaves, size, tables, count, initial, initial_size, initial_table, arity, fixed, rounds
+def timed_cuts(fanin, arity, table, fixed, start, slack, most, k, rounds):  # type: ignore[no-untyped-def]
+    """Return cuts of at most k leaves by area flow, with the shallowest one of each net among them.
+
+    The first round ranks cuts by depth, which gives each net its least level. Every later round
+    ranks by area flow those cuts that can meet the levels that the last round's cover requires.
+
+    Args:
+        fanin, arity, table, fixed, most, k, rounds: as for `priority_cuts`.
+        start: (N,) the levels of nets of arity 0.
+        slack: levels that the outputs may be deeper than the deepest of them has to be.
+
+    Returns:
+        What `priority_cuts` returns, and the level that the outputs must meet.
+    """
+    nets = len(arity)
+    leaves, size, tables, count = _no_cuts(nets, most, k)
+    cost = np.zeros((nets, most), np.float64)
+    late = np.zeros((nets, most), np.int32)
+    flow = np.zeros(nets, np.float64)
+    level = start.copy()
+    shallow = np.zeros((nets, k), np.int32)
+    shallow_size, shallow_table = np.zeros(nets, np.int8), np.zeros(nets, np.uint64)
+    readers = _readers(fanin, arity, fixed)
+    used, best = np.zeros(nets, np.int32), np.zeros(nets, np.int64)
+    required = np.full(nets, NEVER, np.int32)
+    bound = 0
+    for turn in range(rounds + 1):
+        for net in range(nets):
+            if arity[net] == 0:
+                continue
+            kept = _cuts_of(
+                net, fanin, arity, table, leaves, size, tables, count, cost, late, flow, level,
+                required[net], turn == 0, k,
+            )  # fmt: skip
+            if turn == 0:
+                level[net] = late[net, 0]
+                shallow_size[net], shallow_table[net] = size[net, 0], tables[net, 0]
+                for j in range(size[net, 0]):
+                    shallow[net, j] = leaves[net, 0, j]
+            else:
+                least = NEVER
+                for cut in range(kept):
+                    least = min(least, late[net, cut])
+                if least > level[net]:
+                    kept = min(kept + 1, most)
+                    size[net, kept - 1], tables[net, kept - 1] = (
+                        shallow_size[net],
+                        shallow_table[net],
+                    )
+                    for j in range(shallow_size[net]):
+                        leaves[net, kept - 1, j] = shallow[net, j]
+            count[net] = kept
+            flow[net] = cost[net, 0] / max(readers[net], 1.0)
+        if turn == 0:
+            for net in range(nets):
+                if fixed[net]:
+                    bound = max(bound, level[net] + slack)
+        for net in range(nets):
+            best[net] = 0
+        _select(leaves, size, best, fanin, arity, fixed, level, bound, used, required)
+        for net in range(nets):
+            readers[net] = (2 * readers[net] + used[net]) / 3
+    return leaves, size, tables, count, bound
+
+
+@compiled
+def _no_cuts(nets, most, k):  # type: ignore[no-untyped-def]
+    """Return arrays for cuts, as `priority_cuts` returns them, that hold none."""
+    leaves = np.zeros((nets, most + 1, k), np.int32)
+    size = np.zeros((nets, most + 1), np.int8)
+    tables = np.zeros((nets, most + 1), np.uint64)
+    return leaves, size, tables, np.zeros(nets, np.int8)
+
+
+@compiled
+def _readers(fanin, arity, fixed):  # type: ignore[no-untyped-def]
+    """Return the number of gates and outputs that read each net, as floats."""
+    readers = fixed.astype(np.float64)
+    for net in range(len(arity)):
+        for j in range(arity[net]):
+            readers[fanin[net, j]] += 1
+    return readers
+
+
+@compiled
+def _level(net, cut, leaves, size, arity, level):  # type: ignore[no-untyped-def]
+    """Return the level of a net with this cut; inverters and buffers add none."""
+    deepest = 0
+    for j in range(size[net, cut]):
+        deepest = max(deepest, level[leaves[net, cut, j]])
+    return deepest + (arity[net] > 1)
+
+
+@compiled
+def _select(  # type: ignore[no-untyped-def]
+    leaves, size, best, fanin, arity, fixed, level, bound, used, required
 ):
+    """Select a cover top-down: each net's best cut if it meets the required level, else the first.
+
+    Writes `best`, the readers of each net in the cover, and the level that each net must meet. A
+    net outside the cover gets the strictest level that any net in the cover above it could ask for.
+    """
+    nets = len(arity)
+    strictest = np.full(nets, NEVER, np.int32)
+    for net in range(nets):
+        used[net] = fixed[net]
+        required[net] = bound if fixed[net] else NEVER
+    for net in range(nets - 1, -1, -1):
+        if arity[net] == 0:
+            continue
+        step = np.int32(arity[net] > 1)
+        if used[net]:
+            if _level(net, best[net], leaves, size, arity, level) > required[net]:
+                best[net] = 0
+                while _level(net, best[net], leaves, size, arity, level) > required[net]:
+                    best[net] += 1
+            for j in range(size[net, best[net]]):
+                leaf = leaves[net, best[net], j]
+                used[leaf] += 1
+                required[leaf] = min(required[leaf], required[net] - step)
+        else:
+            required[net] = strictest[net]
+            step = 0
+        for j in range(arity[net]):
+            strictest[fanin[net, j]] = min(strictest[fanin[net, j]], required[net] - step)
+
+
+@compiled
+def recover_area(  # type: ignore[no-untyped-def]
+    leaves, size, tables, count, initial, initial_size, initial_table, fanin, arity, fixed, start,
+    bound, rounds,
+):  # fmt: skip
     """Improve a cover: in turn, each net takes the cut that adds the fewest tables to the cover.
 
     Args:
         leaves, size, tables, count: from `priority_cuts`; the free slot is overwritten.
         initial, initial_size, initial_table: (N, k), (N,) and (N,) the cuts of the cover to
             improve. A size of -1 says that a net has none, and its first cut is taken.
-        arity, fixed: as for `priority_cuts`.
+        fanin, arity, fixed: as for `priority_cuts`.
+        start: (N,) the levels of nets of arity 0.
+        bound: the level that outputs must meet, NEVER if they may be as deep as they like. Cuts
+            of the initial cover that prevent that are replaced first.
         rounds: how often to visit every net.
 
     Returns:
@@ -249,31 +381,79 @@ def recover_area(  # type: ignore[no-untyped-def]
                 leaves[net, slot, j] = initial[net, j]
             size[net, slot], tables[net, slot] = initial_size[net], initial_table[net]
             best[net] = slot
+    level, required = start.copy(), np.full(nets, NEVER, np.int32)
+    if bound < NEVER:
+        for net in range(nets):
+            if arity[net]:
+                level[net] = NEVER
+                for cut in range(count[net] + (initial_size[net] >= 0)):
+                    level[net] = min(level[net], _level(net, cut, leaves, size, arity, level))
+        _select(leaves, size, best, fanin, arity, fixed, level, bound, used, required)
+        for net in range(nets):
+            if arity[net]:
+                level[net] = _level(net, best[net], leaves, size, arity, level)
     _count_users(leaves, size, best, arity, fixed, used)
     stack = np.empty(nets + 1, np.int32)
     for _ in range(rounds):
+        if bound < NEVER:
+            _select(leaves, size, best, fanin, arity, fixed, level, bound, used, required)
         for net in range(nets):
             if arity[net] == 0:
                 continue
             if used[net]:
                 _dereference(net, best[net], leaves, size, best, arity, used, stack)
-            least, chosen = nets + 1, best[net]
+            least, chosen, soonest = nets + 1, best[net], NEVER
             for cut in range(count[net] + (initial_size[net] >= 0)):
+                depth = _level(net, cut, leaves, size, arity, level)
+                if depth > required[net]:
+                    if least > nets and depth < soonest:
+                        soonest, chosen = depth, cut
+                    continue
                 area = _reference(net, cut, leaves, size, best, arity, used, stack)
                 _dereference(net, cut, leaves, size, best, arity, used, stack)
                 if area < least:
                     least, chosen = area, cut
             best[net] = chosen
+            level[net] = _level(net, chosen, leaves, size, arity, level)
             if used[net]:
                 _reference(net, chosen, leaves, size, best, arity, used, stack)
     return best, used
 
 
 @compiled
+def cover_depth(fanin, alive, outputs, start):  # type: ignore[no-untyped-def]
+    """Return the level of the deepest output in a cover; inverters and buffers add none.
+
+    Args:
+        fanin, alive: (G, k) and (G,) as in `lgir.passes.kernels.cover.LutCover`.
+        outputs: (C,) the nets that outputs read.
+        start: (N,) the levels of the nets that are no gates.
+    """
+    level = start.copy()
+    first = len(start) - len(fanin)
+    for gate in range(len(fanin)):
+        if alive[gate]:
+            deepest, operands = np.int32(0), 0
+            for j in range(fanin.shape[1]):
+                deepest = max(deepest, level[fanin[gate, j]])
+                operands += fanin[gate, j] != 0
+            level[first + gate] = deepest + (operands > 1)
+    deepest = np.int32(0)
+    for net in outputs:
+        deepest = max(deepest, level[net])
+    return deepest
+
+
+@compiled
 def _cuts_of(  # type: ignore[no-untyped-def]
-    net, fanin, arity, table, leaves, size, tables, count, cost, flow, k
-):
-    """Fill in the cuts of one net, the cheapest by area flow first, and return their number."""
+    net, fanin, arity, table, leaves, size, tables, count, cost, late, flow, level,
+    latest, by_depth, k,
+):  # fmt: skip
+    """Fill in the cuts of one net, the cheapest by area flow first, and return their number.
+
+    Cuts whose leaves' levels make the net deeper than `latest` are left out. If `by_depth`, the
+    shallowest cuts come first.
+    """
     if arity[net] != 2:
         n = arity[net]
         size[net, 0] = n
@@ -282,6 +462,7 @@ def _cuts_of(  # type: ignore[no-untyped-def]
         for j in range(n):
             leaves[net, 0, j] = fanin[net, j]
             cost[net, 0] += flow[fanin[net, j]]
+        late[net, 0] = _level(net, 0, leaves, size, arity, level)
         return 1
     most = cost.shape[1]
     merged = np.empty(8, np.int32)
@@ -299,12 +480,18 @@ def _cuts_of(  # type: ignore[no-untyped-def]
             n = _merge(x_leaves, x_size, y_leaves, y_size, k, merged)
             if n > k:
                 continue
-            price = 1.0
+            price, depth = 1.0, np.int32(1)
             for c in range(n):
                 price += flow[merged[c]]
+                depth = max(depth, level[merged[c]] + 1)
+            if depth > latest:
+                continue
             slot = kept
             while slot > 0 and (
-                cost[net, slot - 1] > price + 1e-6
+                late[net, slot - 1] > depth
+                or (late[net, slot - 1] == depth and size[net, slot - 1] > n)
+                if by_depth
+                else cost[net, slot - 1] > price + 1e-6
                 or (cost[net, slot - 1] > price - 1e-6 and size[net, slot - 1] > n)
             ):
                 slot -= 1
@@ -317,10 +504,11 @@ def _cuts_of(  # type: ignore[no-untyped-def]
                 size[net, c] = size[net, c - 1]
                 tables[net, c] = tables[net, c - 1]
                 cost[net, c] = cost[net, c - 1]
+                late[net, c] = late[net, c - 1]
             for leaf in range(n):
                 leaves[net, slot, leaf] = merged[leaf]
             size[net, slot] = n
-            cost[net, slot] = price
+            cost[net, slot], late[net, slot] = price, depth
             y = _VARIABLE if j < 0 else tables[b, j]
             wide_x = _spread(x, x_leaves, x_size, merged, n)
             wide_y = _spread(y, y_leaves, y_size, merged, n)

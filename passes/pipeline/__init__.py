@@ -2,7 +2,8 @@
 
 grammar          reads the text into steps
 options          types a pass's options by its signature, and lists the registered passes
-presets          holds the named pipelines: default, O0 to O4, size, latency, throughput
+presets          holds the named pipelines: default, O0 to O4, size, latency, hardware,
+                 throughput
 contract         holds what every pass must keep, and checks it after each pass
 instrumentation  is told of every pass: callbacks, dumps, diffs
 runner           runs the steps, times them, and tells the instrumentation of each pass

@@ -9,6 +9,7 @@ from typing import Final
 
 _SIMPLIFY: Final = "fix(merge,fold,cse,dce)"
 _CHAINS: Final = "fix(thermometer,reassociate,fold,cse,dce)"
+_DONT_CARES: Final = "fix(thermometer,fold,cse,dce)"
 # `cancel` keeps scores but not the bits that outside tools compare, so only "size" has it.
 _CANCEL: Final = "cancel,fix(fold,cse,dce)"
 # No pass that merges gates may follow `fuse-pool`: backends rely on the layout that it promises.
@@ -23,7 +24,8 @@ PIPELINES: Final[dict[str, str]] = {
     "O3": f"{_SIMPLIFY},{_CHAINS},rewrite,lut-map{{k=3}},{_FUSE}",
     "O4": f"{_SIMPLIFY},{_CHAINS},sweep,rewrite,lut-map{{k=3}},{_FUSE}",
     "size": f"{_SIMPLIFY},{_CANCEL},{_CHAINS},rewrite,lut-map{{k=6}}",
-    "latency": f"{_SIMPLIFY},lut-map{{k=6}},{_FUSE}",
+    "latency": f"{_SIMPLIFY},lut-map{{k=6,goal=depth}},{_FUSE}",
+    "hardware": f"{_SIMPLIFY},{_DONT_CARES},rewrite,lut-map{{k=6,goal=depth}}",
     "throughput": f"{_SIMPLIFY},{_FUSE}",
 }
 """Name -> text of each named pipeline.
@@ -36,6 +38,9 @@ PIPELINES: Final[dict[str, str]] = {
 - O4 also merges equal nets (`sweep`). It needs a SAT solver (python-sat) and raises PassError if
   none is installed.
 - "size" aims at few distinct tables, "latency" at few levels. Both use tables of up to six inputs.
+- "hardware" aims at few levels of look-up tables of six inputs, and at few tables for that depth.
+  It keeps convolutions and pools apart; `unroll,hardware` is for netlists. For cells of four
+  inputs, let `lut-map{k=4,goal=depth}` take the place of its last pass.
 - "throughput" is what was measured to run fastest on the LLVM backend: O2, since more kinds of
   table cost that backend more than fewer tables save.
 """

@@ -134,7 +134,7 @@ def test_a_mapped_net_is_proved_equal():
 def test_named_levels_run_and_shrink():
     graph = build_net("logictreenet-8-op16")
     sizes = {}
-    for name in ("O0", "O1", "O2", "O3", "size", "latency", "throughput"):
+    for name in ("O0", "O1", "O2", "O3", "size", "latency", "hardware", "throughput"):
         after, report = lgir.optimize(graph, name, verify=None)
         sizes[name] = report.after
         assert lgir.verify(graph, after).equivalent is True
@@ -142,3 +142,89 @@ def test_named_levels_run_and_shrink():
     assert sizes["O2"].unrolled <= sizes["O1"].unrolled < sizes["O0"].unrolled
     assert sizes["O3"].unrolled < sizes["O2"].unrolled
     assert sizes["size"].gates < sizes["O1"].gates
+
+
+def depth(graph):
+    """Return the level of the deepest net of any body; inverters and buffers add none."""
+    deepest = 0
+    for _, op in graph.of_type(Logic):
+        level = [0] * op.body.first_gate
+        for operands, arity in zip(op.body.fanin.tolist(), op.body.arity().tolist(), strict=True):
+            level.append(max(level[net] for net in operands) + (arity > 1))
+        deepest = max(deepest, *level)
+    return deepest
+
+
+@pytest.mark.parametrize("k", [3, 4, 6])
+def test_the_goal_of_depth_keeps_outputs_equal_and_settles(k):
+    for seed in range(12):
+        graph = random_graph(seed)
+        for slack in (0, 1):
+            passes = f"lut-map{{k={k},goal=depth,slack={slack}}}"
+            after, _ = lgir.optimize(graph, passes, verify=None)
+            assert same_outputs(graph, after, random_inputs(graph, 130)), seed
+            for _, op in after.of_type(Logic):
+                assert (op.body.arity() <= k).all(), seed
+            for _ in range(4):
+                before, after = after, lgir.optimize(after, passes, verify=None)[0]
+            assert after is before, seed
+
+
+def test_a_chain_of_twelve_operands_takes_four_levels_of_four_inputs():
+    # The first table of four inputs takes four operands, and every later one three more.
+    fanin = [[2, 3], *([4 + i, 14 + i] for i in range(10))]
+    graph = flat(fanin, [XOR] * 11, [24], 12)
+    assert depth(lgir.optimize(graph, "lut-map{k=4,goal=depth}")[0]) == 4
+
+
+def test_depth_costs_tables_and_slack_saves_them():
+    graph, _ = lgir.optimize(build_net("dense-6x8000-op16"), "O1", verify=None)
+    area, fast, slack = (
+        lgir.optimize(graph, f"lut-map{{k=6{option}}}", verify=None)[0]
+        for option in ("", ",goal=depth", ",goal=depth,slack=1")
+    )
+    assert depth(fast) < depth(area)
+    assert depth(slack) <= depth(fast) + 1
+    assert gates(area) <= gates(slack) < gates(fast)
+
+
+def test_no_cover_is_shallower_than_the_goal_of_depth_finds():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        body = random_body([6], 0, rng, gates=30, k=2, outputs=4, depth_bias=0.4)
+        b = GraphBuilder("body")
+        graph, _ = lgir.optimize(
+            b.build(b.logic([b.input("x", "bit", (6,))], body)), "fix(fold,cse,dce)", verify=None
+        )
+        after, _ = lgir.optimize(graph, "lut-map{k=4,goal=depth}", verify="exhaustive")
+        assert depth(after) <= least_depth(graph, 4), seed
+
+
+def least_depth(graph, k):
+    """Return the least depth of a cover by all cuts of at most k leaves."""
+    deepest = 0
+    for _, op in graph.of_type(Logic):
+        body = op.body
+        cuts = [[frozenset([net])] for net in range(body.first_gate)]
+        level = [0] * body.first_gate
+        for operands, arity in zip(body.fanin.tolist(), body.arity().tolist(), strict=True):
+            merged = {frozenset()}
+            for net in operands[:arity]:
+                merged = {a | b for a in merged for b in cuts[net] if len(a | b) <= k}
+            level.append(min(max(level[net] for net in cut) for cut in merged) + (arity > 1))
+            cuts.append([frozenset([len(cuts)]), *merged])
+        deepest = max([deepest, *(level[net] for net in body.outputs.tolist())])
+    return deepest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("goal=speed", "the goal must be area or depth"),
+        ("slack=1", "slack must be 0 or more levels, and needs goal=depth"),
+        ("goal=depth,slack=-1", "slack must be 0 or more levels"),
+    ],
+)
+def test_goals_that_tables_cannot_have(options, message):
+    with pytest.raises(PassError, match=message):
+        lgir.optimize(build_net("dense-1x400"), f"lut-map{{{options}}}")

@@ -8,7 +8,7 @@ import pytest
 from bodies import evaluate_nets
 from lgir.ir.body import Body
 from lgir.ir.truth_tables import AND, XOR, reverse_inputs
-from lgir.passes.kernels.cuts import priority_cuts, recover_area, small_cuts
+from lgir.passes.kernels.cuts import NEVER, priority_cuts, recover_area, small_cuts
 from random_graphs import PROPER
 
 WIDTH = 5
@@ -44,7 +44,7 @@ def run_priority_cuts(body: Body, k: int, most: int = 8):
     arity = np.where(gate, 2, 0).astype(np.int8)
     fixed = np.bincount(body.outputs, minlength=body.num_nets).astype(np.int32)
     cuts = priority_cuts(fanin, arity, wide_tables(table), fixed, most, k, 2)
-    return cuts, arity, fixed
+    return cuts, fanin, arity, fixed
 
 
 def check_tables(body: Body, leaves, sizes, tables, counts) -> int:
@@ -74,7 +74,7 @@ def test_tables_of_small_cuts_are_the_nets_functions_of_the_leaves(seed):
 @pytest.mark.parametrize("k", [3, 4, 6])
 def test_tables_of_priority_cuts_are_the_nets_functions_of_the_leaves(k):
     body = random_pairs(k)
-    cuts, _, _ = run_priority_cuts(body, k)
+    cuts, _, _, _ = run_priority_cuts(body, k)
     assert check_tables(body, *cuts) > body.num_gates
     assert cuts[1].max() <= k
 
@@ -98,11 +98,14 @@ def test_the_cuts_of_most_gates_for_their_leaves_are_kept():
 def test_recovered_readers_count_the_cuts_and_outputs_that_read_each_net():
     for seed in range(5):
         body = random_pairs(seed)
-        cuts, arity, fixed = run_priority_cuts(body, 4)
+        cuts, fanin, arity, fixed = run_priority_cuts(body, 4)
         nothing = np.zeros((body.num_nets, 4), np.int32)
         size = np.full(body.num_nets, -1, np.int8)
         tables = np.zeros(body.num_nets, np.uint64)
-        best, readers = recover_area(*cuts, nothing, size, tables, arity, fixed, 3)
+        start = np.zeros(body.num_nets, np.int32)
+        best, readers = recover_area(
+            *cuts, nothing, size, tables, fanin, arity, fixed, start, NEVER, 3
+        )
         leaves, sizes, _, _ = cuts
         expected = fixed.copy()
         for net in range(body.num_nets - 1, body.first_gate - 1, -1):
