@@ -68,8 +68,8 @@ class Plain(nn.Module):
 def network(name: str, layers: int, width: int) -> nn.Sequential:
     widths = [784] + [width] * layers
     dense = [LogicDense(a, b, seed=i) for i, (a, b) in enumerate(pairwise(widths))]
-    made = dense if name == "lgir" else [Plain(layer, name == "stacked") for layer in dense]
-    return nn.Sequential(*made, GroupSum(10, 30.0))
+    stack = dense if name == "lgir" else [Plain(layer, name == "stacked") for layer in dense]
+    return nn.Sequential(*stack, GroupSum(10, 30.0))
 
 
 def peak_bytes(device: str) -> int:

@@ -278,9 +278,9 @@ def bench(
     )
 
 
-def _is_model(given: Any) -> bool:
+def _is_model(candidate: Any) -> bool:
     """Tell whether `given` is something to run or trace, and no graph or path."""
-    return not isinstance(given, Graph) and (callable(given) or hasattr(given, "graph"))
+    return not isinstance(candidate, Graph) and (callable(candidate) or hasattr(candidate, "graph"))
 
 
 def _check_graph(graph: Any) -> None:

@@ -287,9 +287,9 @@ class CSource:
         """
         if not self._one_sample_entries:
             return ""
-        own = "\n".join([*self._functions.values(), *self._one_sample_entries])
-        pieces = [piece for piece in needed_pieces(FUNCTIONS, own) if piece != SPACE]
-        text = re.sub(r"/\*.*?\*/\n", "", "\n".join([*pieces, own]), flags=re.DOTALL)
+        functions = "\n".join([*self._functions.values(), *self._one_sample_entries])
+        pieces = [piece for piece in needed_pieces(FUNCTIONS, functions) if piece != SPACE]
+        text = re.sub(r"/\*.*?\*/\n", "", "\n".join([*pieces, functions]), flags=re.DOTALL)
         names = "|".join(map(re.escape, [*FUNCTIONS, *self._functions]))
         text = re.sub(rf"\b({names})(?=\()", r"one_\1", text)
         text = re.sub(r"\bword \*p\b", "cell *p", text)

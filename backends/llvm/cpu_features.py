@@ -166,15 +166,17 @@ def supported_level_text(levels: Sequence[Iterable[str]], section: str) -> str:
 
 def _needed_bits(features: Iterable[str]) -> tuple[dict[_Register, int], int]:
     """Return the bits that a level needs by register, and the bits of XCR0."""
-    wanted = frozenset(features)
+    required = frozenset(features)
     bits = {
-        register: sum(1 << bit for name, bit in names.items() if name in wanted)
+        register: sum(1 << bit for name, bit in names.items() if name in required)
         for register, names in _BITS.items()
     }
     state = 0
-    if any(name.startswith("avx512") for name in wanted):
+    if any(name.startswith("avx512") for name in required):
         state = _ZMM_STATE
-    elif any(name.startswith(("avx", "fma", "f16c", "xop", "vaes", "vpclmul")) for name in wanted):
+    elif any(
+        name.startswith(("avx", "fma", "f16c", "xop", "vaes", "vpclmul")) for name in required
+    ):
         state = _YMM_STATE
     if state:
         register, bit = _OSXSAVE

@@ -275,7 +275,7 @@ def _persistent(
     content: Callable[[str], bytes | memoryview], big_endian: bool
 ) -> Callable[[Any], _Storage]:
     """Return what resolves persistent ids to storages; `content` gives the bytes of a key."""
-    found: dict[str, _Storage] = {}
+    storages: dict[str, _Storage] = {}
 
     def resolve(reference: Any) -> _Storage:
         what, kind, key = reference[:3]
@@ -284,9 +284,9 @@ def _persistent(
         name = kind.name.removeprefix("torch.")
         if name in _QUANTIZED_STORAGES:
             raise _RefusedError(_QUANTIZED)
-        if key not in found:
-            found[key] = _Storage(_STORAGES[name], content(key), big_endian)
-        return found[key]
+        if key not in storages:
+            storages[key] = _Storage(_STORAGES[name], content(key), big_endian)
+        return storages[key]
 
     return resolve
 

@@ -52,13 +52,13 @@ class DifflogicFrontend(Frontend):
         if source.module is not None:
             return any(_is_logic_layer(m) for m in source.module.modules())
         # "light" variants add a grad_mask; wiring beside the weights is of other frameworks.
-        own = [key.endswith(".weights") for key in source.state]
+        is_weights = [key.endswith(".weights") for key in source.state]
         foreign = any(
             key.endswith((".indices_0", ".selection"))
             or (has_axes(value) and not key.endswith((".weights", ".grad_mask")))
             for key, value in source.state.items()
         )
-        return any(own) and not foreign
+        return any(is_weights) and not foreign
 
     def lift(
         self,

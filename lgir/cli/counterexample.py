@@ -70,8 +70,8 @@ def _input_lines(name: str, x: Array) -> Iterator[str]:
     elif len(nonzero) <= _SHOWN_ELEMENTS or x.size > _SMALL:
         yield f"{name} is zero except for"
         for index in nonzero[:_SHOWN_ELEMENTS]:
-            at = ",".join(map(str, index))
-            yield f"  {name}[{at}] = {spell_number(x[tuple(index)])}"
+            position = ",".join(map(str, index))
+            yield f"  {name}[{position}] = {spell_number(x[tuple(index)])}"
         left_out = len(nonzero) - _SHOWN_ELEMENTS
         if left_out > 0:
             yield f"  and {left_out:,} more of {x.size:,} elements"

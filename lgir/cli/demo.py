@@ -89,24 +89,26 @@ def run_demo(
     images, labels = _test_data(net, data)
 
     trained = _train(console, say, output) if train else None
-    with say.step("lift") as done:
+    with say.step("lift") as report_step:
         graph = pretrained(net) if trained is None else lgir.lift(trained, name=net)
         module, size = trained or rebuild(graph), Size.of(graph)
         source = pretrained_file(net).name if trained is None else "the network just trained"
-        done(f"{size.gates:,} gates, {size.unrolled:,} evaluated per sample, from {source}")
+        report_step(f"{size.gates:,} gates, {size.unrolled:,} evaluated per sample, from {source}")
 
-    with say.step("optimize") as done:
+    with say.step("optimize") as report_step:
         small, report = lgir.optimize(graph)
         gates, unrolled = report.after.gates, report.after.unrolled
         less = gates / size.gates - 1, unrolled / size.unrolled - 1
-        done(f"{gates:,} gates ({less[0]:.0%}), {unrolled:,} evaluated per sample ({less[1]:.0%})")
+        report_step(
+            f"{gates:,} gates ({less[0]:.0%}), {unrolled:,} evaluated per sample ({less[1]:.0%})"
+        )
     console.print(report_table(report))
 
-    with say.step("compile") as done:
+    with say.step("compile") as report_step:
         exe = lgir.compile(small, "llvm")
-        done("machine code that runs 512 samples at a time, one bit each")
+        report_step("machine code that runs 512 samples at a time, one bit each")
 
-    with say.step("check") as done:
+    with say.step("check") as report_step:
         with torch.inference_mode():
             parts = torch.from_numpy(images).split(_TORCH_BATCH)
             expected = torch.cat([module(part) for part in parts]).numpy()
@@ -114,7 +116,7 @@ def run_demo(
         if not np.array_equal(scores, expected):
             raise BackendError("the compiled scores differ from PyTorch's; please report this")
         torch_accuracy, accuracy = (_accuracy(s, labels) for s in (expected, scores))
-        done(f"every score of {len(images):,} test images equal to PyTorch's")
+        report_step(f"every score of {len(images):,} test images equal to PyTorch's")
     console.print(
         f"\n  [bold]test accuracy[/]  PyTorch {torch_accuracy:.2%}, lgir {accuracy:.2%}\n"
     )

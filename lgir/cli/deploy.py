@@ -44,12 +44,12 @@ def interface_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(command)
     def with_options(*args: Any, prefix: str | None, cc: str | None, **kw: Any) -> Any:
-        return command(*args, interface=_given(prefix=prefix, cc=cc), **kw)
+        return command(*args, interface=_set_options(prefix=prefix, cc=cc), **kw)
 
     return with_options
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def _set_options(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -140,5 +140,9 @@ def export(
     if passes is not None:
         graph, _ = optimize_graph(graph, passes)
     write_export(
-        graph, format_, "-" if output is None else output, header, interface | _given(**options)
+        graph,
+        format_,
+        "-" if output is None else output,
+        header,
+        interface | _set_options(**options),
     )

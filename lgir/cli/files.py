@@ -126,9 +126,9 @@ def write_model(graph: Graph, path: str) -> None:
 
 def unknown_ending(path: str, endings: Sequence[str]) -> LgirError:
     """Return the error for a path that has none of the `endings` of known formats."""
-    *some, last = endings
+    *others, last = endings
     return LgirError(
-        f"cannot tell the format of {path!r}; end it in {', '.join(some)} or {last}, or give -"
+        f"cannot tell the format of {path!r}; end it in {', '.join(others)} or {last}, or give -"
     )
 
 
@@ -176,12 +176,12 @@ def read_array(path: str) -> Array:
     with open_regular(path) as file:
         shape, is_fortran, dtype = _read_npy_header(path, file)
         offset = file.tell()
-        given = os.fstat(file.fileno()).st_size - offset
+        size = os.fstat(file.fileno()).st_size - offset
         needed = math.prod(shape) * dtype.itemsize
-        if needed > given:
+        if needed > size:
             raise FormatError(
                 f"{path}: not a readable .npy file: {shape} of {dtype} are {needed:,} bytes, and "
-                f"{given:,} are there"
+                f"{size:,} are there"
             )
         order: Literal["C", "F"] = "F" if is_fortran else "C"
         if not needed:

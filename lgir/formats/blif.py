@@ -95,14 +95,14 @@ def dumps_blif(graph: Graph, *, guarded: bool = False) -> str:
 def _output_names(graph: Graph, unrolled: UnrolledGraph, inputs: Sequence[str]) -> list[str]:
     """Return distinct names of the outputs, of which an input's means that very input."""
     net_of_input = {name: FIRST_TAP + i for i, name in enumerate(inputs)}
-    given = list(map(_word, output_names(graph, unrolled)))
+    names = list(map(_word, output_names(graph, unrolled)))
     seen: set[str] = set()
-    for i, (name, net) in enumerate(zip(given, unrolled.body.outputs.tolist(), strict=True)):
+    for i, (name, net) in enumerate(zip(names, unrolled.body.outputs.tolist(), strict=True)):
         if name is None or name in seen or net_of_input.get(name, net) != net:
-            given[i] = None
+            names[i] = None
         else:
             seen.add(name)
-    return unique_names(given, "y", net_of_input.keys() - seen)
+    return unique_names(names, "y", net_of_input.keys() - seen)
 
 
 def _mark(names: Sequence[str]) -> str:

@@ -308,21 +308,21 @@ def _logical_lines(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
     A line that ends in a backslash goes on in the next one. A comment may hold any bytes.
     """
-    held: list[bytes] = []
+    pieces: list[bytes] = []
     start = 0
     for number, line in enumerate(data.split(b"\n"), start=1):
         words = line.partition(b"#")[0].split()
-        start = start if held else number
+        start = start if pieces else number
         if words and words[-1].endswith(b"\\"):
             words[-1] = words[-1][:-1]
-            held += [word for word in words if word] or [b""]
+            pieces += [word for word in words if word] or [b""]
             continue
-        if held:
-            words = [word for word in (*held, *words) if word]
-            held = []
+        if pieces:
+            words = [word for word in (*pieces, *words) if word]
+            pieces = []
         if words:
             yield start, words
-    if words := [word for word in held if word]:
+    if words := [word for word in pieces if word]:
         yield start, words
 
 

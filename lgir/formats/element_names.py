@@ -48,20 +48,22 @@ def _element_names(graph: Graph, value: str, size: int) -> list[str] | None:
     return names if len(names) == size and all(names) else None
 
 
-def unique_names(given: Sequence[str | None], letter: str, taken: Iterable[str] = ()) -> list[str]:
-    """Return distinct names that are none of `taken`: the given ones as far as they are.
+def unique_names(
+    preferred: Sequence[str | None], letter: str, used: Iterable[str] = ()
+) -> list[str]:
+    """Return distinct names that are not in `used`, and are the preferred ones if these allow it.
 
     The others are `letter` and the place, such as x0, with underscores after it if need be.
     """
-    taken = set(taken)
-    reserved = taken | {name for name in given if name is not None}
+    used = set(used)
+    reserved = used | {name for name in preferred if name is not None}
     names: list[str] = []
-    for i, name in enumerate(given):
-        if name is None or name in taken:
+    for i, name in enumerate(preferred):
+        if name is None or name in used:
             name = f"{letter}{i}"
             while name in reserved:
                 name += "_"
             reserved.add(name)
-        taken.add(name)
+        used.add(name)
         names.append(name)
     return names

@@ -115,8 +115,8 @@ def _search_gate(
     table = body.table[gate].astype(np.uint64)
     complemented = (literal[row] & 1).astype(bool)
     table = np.where(complemented, table ^ np.uint64(full_mask(body.k)), table)
-    for wanted, order, phases in _variants(term.table, len(term.args), body.k):
-        hit = table == np.uint64(wanted)
+    for variant, order, phases in _variants(term.table, len(term.args), body.k):
+        hit = table == np.uint64(variant)
         if not hit.any():
             continue
         keep = row[hit]

@@ -90,14 +90,14 @@ def assert_one_sample_matches(library: Library, samples: list[Any]) -> None:
             results = [
                 np.full_like(w[i], 7, np.uint8 if w.dtype == bool else w.dtype) for w in want
             ]
-            around = np.full(size + 64, 99, np.uint8)
+            guarded = np.full(size + 64, 99, np.uint8)
             rows = [np.ascontiguousarray(a[i]) for a in arrays]
-            pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*rows, *results, around[32:])]
+            pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*rows, *results, guarded[32:])]
             assert one(*pointers) == OK
-            for got, w in zip(results, want, strict=True):
-                np.testing.assert_array_equal(got, w[i])
-            assert (around[:32] == 99).all()
-            assert (around[32 + size :] == 99).all()
+            for result, w in zip(results, want, strict=True):
+                np.testing.assert_array_equal(result, w[i])
+            assert (guarded[:32] == 99).all()
+            assert (guarded[32 + size :] == 99).all()
             pointers[-1] = None
             assert one(*pointers) == BAD_ARGUMENT
 

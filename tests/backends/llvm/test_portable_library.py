@@ -147,10 +147,10 @@ def emulate(folder: Path, library: Path, cpu: str) -> tuple[int, int, list[float
     command = ["cc", *STRICT, f"-I{library.parent}", f"-Wl,-rpath,{library.parent}"]
     subprocess.run([*command, "-o", program, source, library], check=True)
     x = (np.random.default_rng(0).random((70, 100)) < 0.5).view(np.uint8)
-    done = subprocess.run(
+    process = subprocess.run(
         [QEMU, "-cpu", cpu, program], input=x.tobytes(), capture_output=True, check=True
     )
-    level, code, *scores = done.stdout.split()
+    level, code, *scores = process.stdout.split()
     return int(level), int(code), list(map(float, scores))
 
 

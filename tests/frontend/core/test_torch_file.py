@@ -66,10 +66,10 @@ def test_tensors_are_those_of_torch(options):
         "buffer": nn.Buffer(numbers - 1),
         "shared": numbers[2],
     }
-    found = read(tensors, **options)
+    loaded = read(tensors, **options)
     for name, tensor in tensors.items():
-        assert found[name].dtype == array_of(tensor).dtype
-        assert np.array_equal(found[name], array_of(tensor)), name
+        assert loaded[name].dtype == array_of(tensor).dtype
+        assert np.array_equal(loaded[name], array_of(tensor)), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
