@@ -10,6 +10,7 @@ from lgir.frontend.digits import demo_checkpoint
 from lgir.ir.body import Body
 from lgir.ir.builder import GraphBuilder
 from lgir.zoo import build_net
+from paths import ROOT, SHARED
 from random_graphs import random_graph
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -80,3 +81,28 @@ def test_an_input_that_is_an_output_and_constants_are_written(tmp_path):
     body = Body.build(np.zeros((0, 2)), np.zeros((0, 1)), [], outputs=[0, 1])
     model = check_equal(b.build(b.logic([x], body), x), tmp_path / "model.onnx")
     assert [info.name for info in model.graph.output] == ["logic1", "x_out"]
+
+
+CHECKPOINTS = SHARED / "checkpoints"
+DIFFLOGIC, TORCHLOGIX = CHECKPOINTS / "difflogic_mnist", CHECKPOINTS / "torchlogix_conv_mnist"
+TRAINED = {
+    DIFFLOGIC / "state_dict.pt": {
+        "indices": DIFFLOGIC / "indices.pt", "groups": 10, "tau": 20, "input_shape": 784,
+        "thresholds": 127,
+    },
+    TORCHLOGIX / "state_dict.pt": {"architecture": TORCHLOGIX / "model.json", "thresholds": 127},
+    CHECKPOINTS / "lgir_cifar10_s" / "cifar10_s_short.pt": {},
+    ROOT / "examples" / "mnist.pt": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("optimized", [False, True])
+def test_trained_networks_are_equal_in_onnxruntime(path, optimized, tmp_path):
+    pytest.importorskip("torch")
+    if not path.exists():
+        pytest.skip("the trained checkpoint is not here")
+    graph = lgir.lift(path, **TRAINED[path])
+    if optimized:
+        graph, _ = lgir.optimize(graph, verify=None)
+    check_equal(graph, tmp_path / "model.onnx")
