@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
-from lgir.frontend.trace.counts import Forms, as_counts
+from lgir.frontend.trace.counts import Forms, as_counts, check_exact
 from lgir.frontend.trace.emission import Emission
 from lgir.frontend.trace.functions import Functions, widened
 from lgir.frontend.trace.netlist import table_words
@@ -85,31 +85,57 @@ def _as_bits(context: Context, x: Functions) -> BitOutput | None:
 
 
 def _as_scores(context: Context, x: Symbolic) -> ScoreOutput:
+    """Count literals for scores, exactly. Raises Refused if the IR's arithmetic gives others."""
+    number = np.zeros(1, np.int64)
     if isinstance(x, Numbers):
-        chains = np.unique(x.number)
-        block = context.sources.blocks[int(context.sources.blocks_of(x.source[:1])[0])]
-        raw = Numbers(x.shape, x.source, np.zeros(x.size, np.int64), block.dtype, x.origin)
-        forms = as_counts(context, raw)
-        if len(chains) > 1:
-            raise Refused(
-                "scales the scores of its classes differently; the IR's scores are (count + beta) "
-                "/ tau with one tau. Scale outside"
-            )
-        number, dtype = x.number[:1], block.dtype
+        forms, number, dtype = _forms_of_scores(context, x)
     else:
-        forms = as_counts(context, x)
-        number, dtype = np.zeros(1, np.int64), x.dtype
+        forms, dtype = as_counts(context, x), x.dtype
+        try:
+            check_exact(forms, dtype)
+        except Refused:
+            return _by_rank(context, x)
     start, nets, kinds, base, step = _literals(forms)
     most = int(np.diff(start).max(initial=0))
     values = torch.from_numpy(base + step * np.arange(most + 1)).to(dtype)[None]
     scores = context.chains.evaluate(number, values)[0].to(torch.float32).numpy()
+    return ScoreOutput(start, nets, kinds, *_fitted(scores))
+
+
+def _fitted(scores: npt.NDArray[np.float32]) -> tuple[float, float]:
     found = fit_scale(scores)
     if found is None:
         raise Refused(
             "computes scores from counts that are not (count + beta) / tau in float32; return the "
             "counts, or divide instead of multiplying by the reciprocal"
         )
-    return ScoreOutput(start, nets, kinds, *found)
+    return found
+
+
+def _forms_of_scores(context: Context, x: Numbers) -> tuple[Forms, Ints, torch.dtype]:
+    """The counts, the function of them that gives all scores, and the dtype of the counts."""
+    if len(np.unique(x.number)) > 1:  # exact sums of their own, or nothing that one tau gives
+        try:
+            return as_counts(context, x), np.zeros(1, np.int64), x.dtype
+        except Refused:
+            raise Refused(
+                "scales the scores of its classes differently; the IR's scores are (count + beta) "
+                "/ tau with one tau. Scale outside"
+            ) from None
+    block = context.sources.blocks[int(context.sources.blocks_of(x.source[:1])[0])]
+    raw = Numbers(x.shape, x.source, np.zeros(x.size, np.int64), block.dtype, x.origin)
+    return as_counts(context, raw), x.number[:1], block.dtype
+
+
+def _by_rank(context: Context, x: Functions) -> ScoreOutput:
+    """Scores that few bits give, as functions of the rank of each value among all of them."""
+    known = torch.unique(x.tables)
+    ranks = torch.searchsorted(known, x.tables.contiguous()).double()
+    ranked = Functions(x.shape, x.nets, x.number, ranks, x.origin)
+    start, nets, kinds, base, step = _literals(as_counts(context, ranked))
+    if base != 0 or step != 1 or int(np.diff(start).max(initial=0)) >= len(known):
+        raise Refused("computes scores of few bits that are no equal steps; return the counts")
+    return ScoreOutput(start, nets, kinds, *_fitted(known.to(torch.float32).numpy()))
 
 
 def _literals(forms: Forms) -> tuple[Ints, Ints, Ints, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -10,12 +10,18 @@ from torch import Tensor
 
 from lgir.frontend.trace.context import Context, Refused, Symbolic
 from lgir.frontend.trace.functions import Functions, simplified, tokens
+from lgir.frontend.trace.netlist import MAX_INPUTS
 from lgir.frontend.trace.numbers import Numbers
 from lgir.frontend.trace.operators.pointwise import combine
 from lgir.frontend.trace.operators.structural import selection
 from lgir.frontend.trace.operators.table import Call, handles
 from lgir.frontend.trace.rows import number_rows, number_wide_rows
+from lgir.frontend.trace.settling import settle
 from lgir.frontend.trace.thresholds import to_functions
+from lgir.frontend.trace.words import word_bits
+
+_MOST_ENTRIES: Final = 1 << MAX_INPUTS
+_MOST_BITS: Final = 12
 
 
 @handles("index", "_unsafe_index")
@@ -101,8 +107,12 @@ def _wrapped(context: Context, place: Any, size: int) -> Any:
     """An index without negative entries."""
     if isinstance(place, Tensor) and place.ndim == 0:
         place = place.reshape(1)
-    return combine(context, [place], lambda v: torch.where(v[0] < 0, v[0] + size, v[0]).long(),
-                   tuple(place.shape))  # fmt: skip
+    return combine(
+        context,
+        [place],
+        lambda v: torch.where(v[0] < 0, v[0] + size, v[0]).long(),
+        tuple(place.shape),
+    )
 
 
 def _lines(x: Any, lead: int, size: int, rest: int) -> Any:
@@ -115,6 +125,8 @@ def _lines(x: Any, lead: int, size: int, rest: int) -> Any:
 
 def look_up(context: Context, lines: Any, line: Any, at: Symbolic, call: Call) -> Symbolic:
     """Element i is lines[line[i], at[i]], of a concrete or symbolic tensor."""
+    if isinstance(at, Numbers) and isinstance(lines, Tensor) and lines.shape[1] > _MOST_ENTRIES:
+        return _look_up_wide(context, lines, line, at, call)
     if isinstance(at, Numbers):
         at = to_functions(at, context)
     if not isinstance(lines, Tensor):
@@ -127,6 +139,34 @@ def look_up(context: Context, lines: Any, line: Any, at: Symbolic, call: Call) -
     reads = np.zeros((len(row), at.width), bool)
     reads[:] = at.nets[row] != 0
     return simplified(call.shape, at.nets, ids, tables, reads, context.origin)
+
+
+def _look_up_wide(context: Context, lines: Tensor, line: Any, at: Numbers, call: Call) -> Symbolic:
+    """Lookups by words of more than six bits: by the lower six, then chosen by the others."""
+    width = int(lines.shape[1] - 1).bit_length()
+    if width > _MOST_BITS:
+        raise Refused(f"looks up a table of {lines.shape[1]} entries; gates are of a few inputs")
+    places = word_bits(context, at, call.shape, 64)
+    bits = [places.take(np.arange(at.size) * 64 + place, call.shape) for place in range(width)]
+    padded = torch.zeros((lines.shape[0], 1 << width), dtype=lines.dtype)
+    padded[:, : lines.shape[1]] = lines
+
+    def number(values: list[Tensor]) -> Tensor:
+        return sum(v.long() << i for i, v in enumerate(values))  # type: ignore[return-value]
+
+    low = combine(context, list(bits[:MAX_INPUTS]), number, call.shape)
+    size = 1 << MAX_INPUTS
+    found = []
+    for start in range(0, 1 << width, size):
+        part = look_up(context, padded[:, start : start + size], line, low, call)
+        found.append(settle(part, context.netlist) if isinstance(part, Functions) else part)
+    for bit in bits[MAX_INPUTS:]:
+        found = [
+            combine(context, [bit, one, zero], lambda v: torch.where(v[0], v[1], v[2]), call.shape)
+            for zero, one in zip(found[::2], found[1::2], strict=True)
+        ]
+        found = [settle(f, context.netlist) if isinstance(f, Functions) else f for f in found]
+    return found[0]
 
 
 def _multiplexed(

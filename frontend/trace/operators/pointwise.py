@@ -58,6 +58,23 @@ def pointwise(context: Context, call: Call) -> Symbolic:
     return combine(context, operands, evaluate, call.shape, call)
 
 
+@handles("bucketize", "searchsorted")
+def buckets(context: Context, call: Call) -> Symbolic:
+    """Number the interval of concrete boundaries that each element lies in."""
+    place = 0 if call.name == "bucketize" else 1
+    x, boundaries = call.args[place], call.args[1 - place]
+    if not isinstance(boundaries, Tensor) or boundaries.ndim != 1:
+        raise Refused("searches boundaries that depend on the input, or rows of them")
+
+    def evaluate(values: list[Tensor]) -> Tensor:
+        args = [boundaries, boundaries]
+        args[place] = values[0].contiguous()
+        out: Tensor = call.target(*args, **call.kwargs)
+        return out
+
+    return combine(context, [x], evaluate, call.shape)
+
+
 class _Slot:
     """The place of an operand among the arguments."""
 

@@ -75,6 +75,28 @@ def product(context: Context, call: Call) -> Any:
     return fold(context, x, rows, call.shape, torch.mul)
 
 
+@handles("median", "kthvalue", "mode")
+def middle(context: Context, call: Call) -> Any:
+    """Pick a value of each row by its rank, if the row reads few bits."""
+    x = call.args[0]
+    place = 2 if call.name == "kthvalue" else 1
+    axis = call.argument(place, "dim", -1)
+    pair = isinstance(call.result, list | tuple)
+    rows, _ = reduced_rows(x.shape, axis if pair or call.name != "median" else None)
+    shape = tuple(call.result[0].shape) if pair else call.shape
+    operands = [x.take(np.ascontiguousarray(column), shape) for column in rows.T]
+
+    def evaluate(values: list[Tensor]) -> Tensor:
+        stacked = torch.stack(values, dim=-1)
+        if call.name == "kthvalue":
+            return torch.kthvalue(stacked, call.args[1], dim=-1).values
+        found = torch.median if call.name == "median" else torch.mode
+        return found(stacked, dim=-1).values
+
+    result = combine(context, operands, evaluate, shape)
+    return (result, None) if pair else result
+
+
 def _extreme(context: Context, call: Call, operator: Any, as_bits: bool) -> Any:
     x = call.args[0]
     if len(call.args) > 1 and isinstance(call.args[1], Tensor | Functions | Numbers):

@@ -402,6 +402,71 @@ class TreeConvolution(nn.Module):
         return y.flatten(1, 2).sum(1)
 
 
+class NormalizedThermometer(nn.Module):
+    """Batch normalization of pixels before thresholds, and an average over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.norm.running_mean.copy_(torch.tensor([0.4, 0.5, 0.6]))
+        self.norm.running_var.copy_(torch.tensor([0.1, 0.2, 0.3]))
+        self.register_buffer("levels", torch.linspace(-1, 1, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x.float() / 255)
+        bits = (y[:, :, None] > self.levels[:, None, None]).flatten(1, 2).float()
+        bits = F.max_pool2d(F.pad(bits, (1, 1, 1, 1)), 3, stride=1)
+        return bits.flatten(2).sum(-1) / 64
+
+
+class Buckets(nn.Module):
+    """Thermometers by bucketize."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("levels", torch.tensor([-1.0, 0.0, 0.5, 2.0]))
+        self.register_buffer("wires", _pairs(64, 40))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = (torch.bucketize(x, self.levels)[..., None] > torch.arange(4)).float().flatten(1)
+        return _votes(bits[:, self.wires[0]] * bits[:, self.wires[1]], 4)
+
+
+class WideLookups(nn.Module):
+    """Tables of eight inputs, indexed by a product with powers of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("wires", torch.stack([torch.randperm(10)[:8] for _ in range(6)]))
+        self.register_buffer("tables", torch.randint(0, 2, (6, 256)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        index = (x[:, self.wires] @ (2.0 ** torch.arange(8))).long()
+        return torch.stack([self.tables[k][index[:, k]] for k in range(6)], 1).float()
+
+
+class WeightedVotes(nn.Module):
+    """Integer weights of bits, negative ones too, and a bias of each class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.randint(-2, 3, (3, 16)).float())
+        self.register_buffer("bias", torch.tensor([1.0, 0.0, -2.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weights, self.bias)
+
+
+class Automaton(nn.Module):
+    """Conway's rule on a torus, and the median of three."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+        count = sum(torch.roll(x, place, (1, 2)) for place in places)
+        alive = ((count == 3) | ((count == 2) & (x == 1))).float()
+        return alive.reshape(-1, 12, 3).median(-1).values * 0.1
+
+
 MODULES: dict[str, tuple[Callable[[], nn.Module], Any, Any]] = {
     "bit operators": (BitOperators, (12,), "bit"),
     "sixteen operations": (SixteenOperations, (20,), "bit"),
@@ -424,5 +489,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Any, Any]] = {
     "majority": (Majority, (20,), "bit"),
     "bit planes": (BitPlanes, (5,), "u8"),
     "tree convolution": (TreeConvolution, (4, 8, 8), "bit"),
+    "normalized thermometer": (NormalizedThermometer, (3, 8, 8), "u8"),
+    "buckets": (Buckets, (16,), "f32"),
+    "wide lookups": (WideLookups, (10,), "bit"),
+    "weighted votes": (WeightedVotes, (16,), "bit"),
+    "automaton": (Automaton, (6, 6), "bit"),
 }
 """Name -> (class, input shape or shapes, input dtype)."""
