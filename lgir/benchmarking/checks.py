@@ -46,7 +46,9 @@ def _random_input(graph: Graph, value: Value, n: int, rng: np.random.Generator) 
     finite = np.concatenate([np.zeros(0), *(x[np.isfinite(x)] for x in read)])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     margin = 0.5 * (high - low) or 1.0
-    return rng.uniform(low - margin, high + margin, shape).astype(np.float32)
+    limit = float(np.finfo(np.float32).max)
+    low, high = max(low - margin, -limit), min(high + margin, limit)
+    return rng.uniform(low, high, shape).astype(np.float32)
 
 
 def _check_index(n: int, check: int) -> Array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lgir.printable import printable
+from lgir.printable import escape_markup, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,13 +44,12 @@ def status(message: str, *, shown: bool = True) -> Iterator[Callable[[str], None
     if not (shown and sys.stderr.isatty()):
         yield lambda message: None
         return
-    from rich.markup import escape
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task(escape(message))
-        yield lambda message: progress.update(task, description=escape(message))
+        task = progress.add_task(escape_markup(message))
+        yield lambda message: progress.update(task, description=escape_markup(message))
 
 
 def print_json(data: Any) -> None:

@@ -9,6 +9,7 @@ import click
 
 from lgir.cli.options import json_option, load_option
 from lgir.cli.output import console, print_json
+from lgir.printable import escape_markup
 from lgir.registry import BACKENDS, FRONTENDS
 
 
@@ -72,10 +73,9 @@ def frontends(as_json: bool) -> None:
 
 def _print_columns(columns: dict[str, list[str]]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for cells in zip(*columns.values(), strict=True):
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(escape_markup, cells))
     console().print(table)

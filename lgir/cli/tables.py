@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 
 from lgir.ir.graph_diff import arrow, spell_operations
+from lgir.printable import escape_markup
 
 if TYPE_CHECKING:
     from lgir.equivalence.equal_channels import EqualChannels
@@ -76,7 +76,7 @@ def diff_table(diff: GraphDiff, pairs: Mapping[str, EqualChannels], names: Seque
         *([f"operations: {operations}"] if operations else []),
     ]
     table = Table(
-        title=escape(f" {names[0]} -> {names[1]}"),
+        title=escape_markup(f" {names[0]} -> {names[1]}"),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -93,8 +93,8 @@ def diff_table(diff: GraphDiff, pairs: Mapping[str, EqualChannels], names: Seque
     table.add_column("equal channels")
     for node in diff.nodes:
         cells = node.mark, node.name, node.op_type, *_sizes(node), _equal(pairs.get(node.name))
-        table.add_row(*map(escape, cells), style=_STYLES[node.mark])
-    return Group(table, *(escape(f" {line}") for line in notes))
+        table.add_row(*map(escape_markup, cells), style=_STYLES[node.mark])
+    return Group(table, *(escape_markup(f" {line}") for line in notes))
 
 
 def _sizes(node: NodeDiff) -> tuple[str, str, str]:

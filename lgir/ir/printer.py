@@ -28,6 +28,7 @@ TEXT_VERSION: Final = 1
 
 _LONG_BODY: Final = 32  # lines; a longer body is elided unless `full` is set
 _LONG_LIST: Final = 8  # taps, gates, outputs or levels that an elided body or list shows
+_LONG_TEXT: Final = 400  # characters; longer metadata is elided unless `full` is set
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
@@ -39,7 +40,10 @@ def dumps(graph: Graph, *, full: bool = False) -> str:
     """
     lines = [f"lgir {TEXT_VERSION}", f"graph {_string(graph.name)} {{"]
     for key, text in sorted(graph.metadata.items()):
-        lines.append(f"  metadata {_string(key)} = {_string(text)}")
+        shown = _string(text)
+        if not full and len(text) > _LONG_TEXT:
+            shown = _elided(len(text), "character")
+        lines.append(f"  metadata {_string(key)} = {shown}")
     for value in graph.inputs:
         lines.append(f"  input {_name(value.name)} : {value.type}")
     for node in graph.nodes:

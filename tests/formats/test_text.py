@@ -249,3 +249,12 @@ def test_graphs_of_huge_values_are_not_simulated():
     graph = lgir.parse(text)
     with pytest.raises(GraphError, match="GiB of values for 64 samples; at most 1 GiB"):
         lgir.verify(graph, graph)
+
+
+def test_long_metadata_is_elided_unless_the_dump_is_full():
+    b = lgir.GraphBuilder("net", {"names.x": "\n".join(map(str, range(1000)))})
+    graph = b.build(b.input("x", "bit", (1000,)))
+    assert '"names.x" = ... 3,889 characters elided' in lgir.dumps(graph)
+    with pytest.raises(ParseError, match="this dump is elided"):
+        lgir.parse(lgir.dumps(graph))
+    assert lgir.parse(lgir.dumps(graph, full=True)) == graph
