@@ -21,10 +21,10 @@ def sample_shape(value: Any, name: str = "input_shape") -> Shape:
 
     Raises LiftError if it does not hold positive integers, or has more than `MOST_ELEMENTS`.
     """
-    sizes = (value,) if isinstance(value, int | np.integer) else value
-    if not isinstance(sizes, Sequence | np.ndarray) or isinstance(sizes, str | bytes):
-        raise LiftError(f"{name} {shown(value)} must hold positive integers")
-    if not len(sizes) or not all(_is_whole(n) and n > 0 for n in sizes):
+    sizes = value.tolist() if isinstance(value, np.ndarray) else value
+    sizes = (sizes,) if _is_whole(sizes) else sizes
+    given = isinstance(sizes, Sequence) and not isinstance(sizes, str | bytes) and len(sizes)
+    if not given or not all(_is_whole(n) and n > 0 for n in sizes):
         raise LiftError(f"{name} {shown(value)} must hold positive integers")
     shape = tuple(int(n) for n in sizes)
     check_elements(math.prod(shape), f"{name} {shown(shape)}")

@@ -15,8 +15,9 @@ def read_program(path: Path, *, allow_pickle: bool) -> Any:
     """
     if not allow_pickle:
         raise FormatError(
-            f"{path}: torch.export.load unpickles, and unpickling runs code that the file chooses; "
-            "pass allow_pickle=True if you trust where it is from"
+            f"{path}: an exported program (.pt2) keeps no layers, and reading it unpickles, which "
+            "runs code that the file chooses; lift the module that was exported or its "
+            "state_dict, or pass allow_pickle=True if you trust where the file is from"
         )
     try:
         import torch

@@ -45,8 +45,8 @@ TORCHSCRIPT: Final = (
 
 EXPORTED: Final = (
     "an exported program (.pt2 of torch.export), which keeps no layers; lift the module that was "
-    "exported, or save its state_dict with torch.save; or trace torch.export.load(path), if you "
-    "trust where the file is from"
+    "exported, or save its state_dict with torch.save; or name the file .pt2 and pass "
+    "allow_pickle=True, if you trust where it is from"
 )
 
 _QUANTIZED: Final = "holds quantized tensors; save the state_dict of the float model"
