@@ -33,12 +33,12 @@ from lgir.ir.graph import Graph
 from lgir.registry import register_exporter
 from lgir.version import __version__
 
-_SHARED: Final = {
-    "linux": ("-shared", "so"),
-    "macos": ("-dynamiclib", "dylib"),
-    "windows": ("-shared", "dll"),
+_LINKERS: Final = {
+    "linux": ("{}-linux-gnu-gcc", "-shared", "so"),
+    "macos": ("zig cc -target {}-macos", "-dynamiclib", "dylib"),
+    "windows": ("{}-w64-mingw32-gcc", "-shared", "dll"),
 }
-"""Clang's option and the ending of shared libraries, by operating system."""
+"""A linker elsewhere, Clang's option and the ending of shared libraries, by operating system."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class ObjectCode:
         host = resolve_aot_target("native")
         machine = self.triple.split("-")[0]
         if cc == "cc" and self.system != host.system:
-            option, ending = _SHARED[self.system]
+            linker, option, ending = _LINKERS[self.system]
             raise BackendError(
                 f"a shared library for {self.triple} needs a linker for it: give one, as "
-                f"cc='zig cc -target {machine}-{self.system}', or write an object (-o model.o) and "
-                f"link it there: clang {option} -o model.{ending} model.o"
+                f"cc='{linker.format(machine)}', or write an object (-o model.o) and link it "
+                f"there: clang {option} -o model.{ending} model.o"
             )
         if cc == "cc" and machine != host.triple.split("-")[0]:
             raise BackendError(

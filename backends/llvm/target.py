@@ -18,7 +18,7 @@ _X86_TARGETS: Final = {
 }
 TARGETS: Final = ("native", *_X86_TARGETS)
 X86_LEVELS: Final = ("x86-64", "x86-64-v3", "x86-64-v4")
-_SYSTEMS: Final = {"macos": "apple-macosx11.0.0", "windows": "pc-windows-msvc"}
+_SYSTEMS: Final = {"macos": "apple-macosx11.0.0", "windows": "pc-windows-gnu"}
 """The other parts of a triple, by operating system."""
 _AOT_CPUS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{level: ("x86_64", (level,)) for level in X86_LEVELS},

@@ -227,9 +227,22 @@ def test_objects_for_other_systems(target: str) -> None:
     with pytest.raises(BackendError, match=r"another form .* write an object \(-o model.o\)"):
         code.archive()
     with pytest.raises(
-        BackendError, match=r"needs a linker for it: .*zig cc .*-o model\.\w+ model\.o"
+        BackendError, match=r"needs a linker for it: .*cc=.* .*-o model\.\w+ model\.o"
     ):
         code.shared_library()
+
+
+MINGW = "x86_64-w64-mingw32-gcc"
+
+
+@pytest.mark.skipif(shutil.which(MINGW) is None, reason=f"needs {MINGW}")
+def test_a_windows_library_exports_the_c_functions(tmp_path: Path) -> None:
+    path = tmp_path / "net.dll"
+    lgir.export(small_net(), path, prefix="net", latency=False, cc=MINGW)
+    data = path.read_bytes()
+    assert data[:2] == b"MZ"
+    symbols = compile_object(small_net(), target="x86-64", prefix="net", latency=False).symbols
+    assert all(symbol.encode() + b"\0" in data for symbol in symbols)
 
 
 def test_endings_of_libraries_are_formats_before_anything_is_compiled() -> None:
