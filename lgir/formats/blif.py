@@ -131,5 +131,6 @@ def _word(name: str | None) -> str | None:
     """Return a name as one word that no reader takes for anything else."""
     if name is None:
         return None
-    word = re.sub(r'[\x00-\x20\x7f#"\\]', "_", name)
+    plain = "".join(c if c.isprintable() else "_" for c in name)
+    word = re.sub(r'[\s#"\\]', "_", plain)
     return f"_{word}" if word.startswith(".") else word

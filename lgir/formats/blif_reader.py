@@ -45,7 +45,7 @@ _LAST: Final = frozenset((b".end", b".model", b".exdc"))
 
 _REMEDY: Final = {
     b".latch": "only combinational logic is read (cut the registers first, as with `comb` of ABC)",
-    b".subckt": "flatten the hierarchy first",
+    b".subckt": "flatten the hierarchy and map cells to covers first (yosys: no -icells)",
     b".search": "flatten the hierarchy first",
     b".blackbox": "a black box has no logic",
     b".gate": "replace library gates first, as with `unmap` of ABC",

@@ -281,7 +281,7 @@ def test_names_survive():
 
 
 def test_names_that_blif_cannot_hold_are_replaced():
-    b = GraphBuilder("odd", {"names.x": "a b\na#b\n.c", "names.y": "p\np\na_b"})
+    b = GraphBuilder("odd", {"names.x": "a\u202eb\na#b\n.c", "names.y": "p\np\na_b"})
     x = b.input("x", "bit", (3,))
     text = dumps_blif(b.build(b.dense(x, [0, 1, 2], [1, 2, 0], [1, 6, 7], name="y")))
     assert ".inputs \\\n a_b x1 _.c\n" in text
