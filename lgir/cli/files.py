@@ -38,7 +38,7 @@ ARRAYS = (".npy", ".npz", ".csv")
 """Endings of the files that `write_arrays` writes."""
 
 
-def read_model(path: str, **settings: Any) -> Graph:
+def read_model(path: str, /, **settings: Any) -> Graph:
     """Read a graph from a .onnx container, text IR, a netlist (.blif, .aig, .aag), or a checkpoint.
 
     The path `-` is stdin, with a container or text IR. `settings` are options of lifting, or of the
@@ -57,6 +57,8 @@ def read_model(path: str, **settings: Any) -> Graph:
         return _read_netlist(path, settings)
     if path.endswith(".lgir") or is_text(read_start(path, 64)):
         return _parse(read_file(path, MAX_BYTES), path)
+    if "model" in settings:
+        raise LgirError(f"{path}: is the model; --set gives options of lifting")
     graph = lgir.lift(path, **settings)
     return graph if "name" in settings else replace(graph, name=Path(path).stem)
 

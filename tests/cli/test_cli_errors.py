@@ -194,6 +194,8 @@ CHECKPOINT_CASES = {
     "nothing to describe": ("describe linear.pt", r"linear\.pt"),
     "sizes of nothing": ("describe linear.pt --input-shape 0,28", r"\(0, 28\) must hold positive"),
     "pickles refused": ("dump pickled.pt --set allow_pickle=false", r"holds a pickled"),
+    "a model beside the file": ("dump linear.pt --set model=1", r"linear\.pt: is the model"),
+    "a path beside the file": ("dump wiring.pt --set path=1", r"unknown option .* 'path'"),
     "framework that is no name": ("dump linear.pt --set framework=5", r"unknown frontend 5 "),
     "unknown framework": ("dump linear.pt --set framework=diflogic", r"did you mean 'difflogic'\?"),
 }
