@@ -60,9 +60,14 @@ def pack(samples: Any) -> Packed:
 
     Raises InputError if they hold anything but 0 and 1.
     """
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except Exception as error:  # ragged, sparse, of a class that cannot be converted
+        raise InputError(f"packed samples are an array of bits ({error})") from None
     if array.ndim == 0:
         raise InputError("give samples (N, ...), not one number")
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"packed samples are bits, not {array.dtype}")
     bits = array.astype(np.bool_, copy=False)
     if array.dtype != np.bool_ and (array != bits).any():
         raise InputError("packed samples are bits, 0 or 1 (threshold the data first)")

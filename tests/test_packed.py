@@ -97,3 +97,9 @@ def test_packed_samples_of_another_shape_or_input_are_refused() -> None:
     exe = lgir.compile(b.build(b.threshold(b.input("x", "u8", (4,)), [0])), "reference")
     with pytest.raises(InputError, match=r"input %x is u8\[4\], got packed samples"):
         exe(lgir.pack(np.zeros((2, 4), bool)))
+
+
+@pytest.mark.parametrize("x", [[[1], [1, 0]], [["a"]], [[None]], [[1j]], [[10**5000]], "text"])
+def test_what_is_no_array_of_bits_is_refused(x):
+    with pytest.raises(InputError):
+        lgir.pack(x)
