@@ -14,7 +14,7 @@ from paths import SHARED
 
 torch = pytest.importorskip("torch")
 EXAMPLES = Path(__file__).parents[1] / "examples"
-CHECKPOINTS = {"mnist-s": "mnist.pt"}
+CHECKPOINTS = {"mnist-s": "mnist.pt", "cifar10-s": "cifar10.pt"}
 
 
 @pytest.mark.parametrize("name", zoo.PRETRAINED)
