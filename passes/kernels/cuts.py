@@ -346,7 +346,7 @@ def _select(  # type: ignore[no-untyped-def]
                 required[leaf] = min(required[leaf], required[net] - step)
         else:
             required[net] = strictest[net]
-            step = 0
+            step = np.int32(0)
         for j in range(arity[net]):
             strictest[fanin[net, j]] = min(strictest[fanin[net, j]], required[net] - step)
 
