@@ -230,34 +230,15 @@ def _factors(
     if size < 2:
         return plain
     rows = _lines(alive, size, inner)  # (lines, size) elements
-    nets = layer.nets[rows]
-    used = nets != 0
-    # At an edge two elements may look alike by what they lack; those that lack nothing do not.
-    reads = used.sum(axis=2)
-    whole = reads == reads.max(axis=1, keepdims=True)
-    same = (
-        whole[:, 1:]
-        & whole[:, :-1]
-        & (layer.tables[rows[:, 1:]] == layer.tables[rows[:, :-1]])
-        & (used[:, 1:] == used[:, :-1]).all(axis=2)
-        & (owner[rows][:, 1:] == owner[rows][:, :-1]).all(axis=2)
-        & alive[rows[:, 1:]]
-        & alive[rows[:, :-1]]
-    )
-    moved = encoded[rows][:, 1:] - encoded[rows][:, :-1]
-    whose = owner[rows][:, 1:]
-    valid = same[:, :, None] & used[:, 1:]
+    look = _Looks(layer, owner, encoded, alive, rows)
     per_layer: dict[int, list[tuple[int, int]]] = {}
     evidence = 0
-    for number in np.unique(whose[valid]):
-        modal, agreeing, total = _modes(moved, valid & (whose == number))
-        if not total or agreeing * 2 < total:
-            return plain
-        factors = _factor(modal, size)
-        if factors is None:
+    for number in look.numbers(1):
+        found, agreeing = _nested(look, number, size)
+        if found is None:
             return plain
         evidence += agreeing
-        per_layer[int(number)] = factors
+        per_layer[number] = found
     shapes = {tuple(n for n, _ in factors) for factors in per_layer.values()}
     finest = max(shapes, key=len, default=())
     if not finest:
@@ -301,42 +282,85 @@ def _lines(alive: Mask, size: int, inner: int) -> Ints:
     return start[:, None] + np.arange(size) * inner
 
 
-def _modes(moved: Ints, valid: Mask) -> tuple[Ints, int, int]:
-    """The most frequent move at each step along an axis, how many agree, and of how many."""
-    steps = moved.shape[1]
-    modal = np.full(steps, _MISSING)
-    line, step, slot = np.nonzero(valid)
-    value = moved[line, step, slot]
-    if not len(value):
-        return modal, 0, 0
-    ids, first = number_rows([step, value])
-    count = np.bincount(ids)
-    order = np.argsort(count, kind="stable")  # the most frequent is written last
-    modal[step[first[order]]] = value[first[order]]
-    agreeing = int((modal[step] == value).sum())
-    return modal, agreeing, len(value)
+class _Looks:
+    """What elements some steps apart on the same lines read, if they look alike."""
+
+    def __init__(self, layer: Layer, owner: Ints, encoded: Ints, alive: Mask, rows: Ints) -> None:
+        nets = layer.nets[rows]
+        self._used = nets != 0
+        self._owner = owner[rows]
+        self._encoded = encoded[rows]
+        self._tables = layer.tables[rows]
+        # At an edge two elements may look alike by what they lack; those that lack nothing do not.
+        reads = self._used.sum(axis=2)
+        self._whole = (reads == reads.max(axis=1, keepdims=True)) & alive[rows]
+
+    def _valid(self, lag: int) -> Mask:
+        """(lines, places, columns) of pairs `lag` apart that are alike."""
+        same = (
+            self._whole[:, lag:]
+            & self._whole[:, :-lag]
+            & (self._tables[:, lag:] == self._tables[:, :-lag])
+            & (self._used[:, lag:] == self._used[:, :-lag]).all(axis=2)
+            & (self._owner[:, lag:] == self._owner[:, :-lag]).all(axis=2)
+        )
+        return same[:, :, None] & self._used[:, lag:]
+
+    def numbers(self, lag: int) -> list[int]:
+        """The layers that such pairs read."""
+        return [int(n) for n in np.unique(self._owner[:, lag:][self._valid(lag)])]
+
+    def modes(self, number: int, lag: int) -> tuple[Ints, int, int]:
+        """The most frequent move of what is read of a layer, for each block of `lag` places; how
+        many pairs agree with it, and of how many.
+        """
+        places = self._whole.shape[1] - lag
+        modal = np.full(-(-places // lag), _MISSING)
+        line, place, slot = np.nonzero(self._valid(lag) & (self._owner[:, lag:] == number))
+        if not len(line):
+            return modal, 0, 0
+        moved = self._encoded[line, place + lag, slot] - self._encoded[line, place, slot]
+        step = place // lag
+        ids, first = number_rows([step, moved])
+        order = np.argsort(np.bincount(ids), kind="stable")  # the most frequent is written last
+        modal[step[first[order]]] = moved[first[order]]
+        return modal, int((modal[step] == moved).sum()), len(moved)
 
 
-def _factor(modal: Ints, size: int) -> list[tuple[int, int]] | None:
-    """(size, move) of the axes that positions with these moves enumerate in row-major order."""
+def _nested(look: _Looks, number: int, size: int) -> tuple[list[tuple[int, int]] | None, int]:
+    """Return (size, move) of the axes that places on a line enumerate, major first, and how many
+    neighbors bear that out; None if there are none.
+    """
+    factors: list[tuple[int, int]] = []
+    lag, left, evidence = 1, size, 0
+    while left > 1:
+        modal, agreeing, total = look.modes(number, lag)
+        if not total or agreeing * 2 < total:
+            return None, 0
+        evidence = evidence or agreeing
+        width = _width(modal, left)
+        if width is None:
+            return None, 0
+        factors.insert(0, (width, int(modal[modal != _MISSING][0])))
+        lag *= width
+        left //= width
+    return factors, evidence
+
+
+def _width(modal: Ints, size: int) -> int | None:
+    """Return the size of the innermost axis: moves are equal along it, and other or unknown where
+    it ends.
+    """
     seen = modal != _MISSING
-    if not seen.any():
-        return None
-    first = int(modal[seen][0])
-    other = np.flatnonzero(seen & (modal != first))
-    if not len(other):
-        return [(size, first)]
-    width = int(other[0]) + 1
-    if width < 2 or size % width:
-        return None
+    first = modal[seen][0]
     place = np.arange(len(modal))
-    within = (place + 1) % width != 0
-    if (modal[within & seen] != first).any():
-        return None
-    ends = modal[width - 1 :: width]
-    outer = np.where(ends == _MISSING, _MISSING, ends + (width - 1) * first)
-    factors = _factor(outer, size // width)
-    return None if factors is None else [*factors, (width, first)]
+    for width in range(2, size + 1):
+        if size % width:
+            continue
+        ends = place % width == width - 1
+        if (modal[seen & ~ends] == first).all() and (modal[ends] != first).all():
+            return width
+    return None
 
 
 def _choose(
