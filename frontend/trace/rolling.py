@@ -304,7 +304,8 @@ class _Looks:
             & (self._used[:, lag:] == self._used[:, :-lag]).all(axis=2)
             & (self._owner[:, lag:] == self._owner[:, :-lag]).all(axis=2)
         )
-        return same[:, :, None] & self._used[:, lag:]
+        valid: Mask = same[:, :, None] & self._used[:, lag:]
+        return valid
 
     def numbers(self, lag: int) -> list[int]:
         """The layers that such pairs read."""

@@ -152,7 +152,7 @@ def _look_up_wide(context: Context, lines: Tensor, line: Any, at: Numbers, call:
     padded[:, : lines.shape[1]] = lines
 
     def number(values: list[Tensor]) -> Tensor:
-        return sum(v.long() << i for i, v in enumerate(values))  # type: ignore[return-value]
+        return sum(v.long() << i for i, v in enumerate(values))
 
     low = combine(context, list(bits[:MAX_INPUTS]), number, call.shape)
     size = 1 << MAX_INPUTS
