@@ -14,7 +14,7 @@ from lgir.errors import LiftError
 from lgir.frontend.trace.comparison import compare
 from lgir.frontend.trace.context import Context, Refused
 from lgir.frontend.trace.emission import Emission
-from lgir.frontend.trace.export import AtenGraph, export_module, of_program
+from lgir.frontend.trace.export import AtenGraph, export_module, in_eval_mode, of_program
 from lgir.frontend.trace.functions import Functions
 from lgir.frontend.trace.interpreter import UnknownOperator, interpret
 from lgir.frontend.trace.netlist import Origin
@@ -88,28 +88,35 @@ def _export(
     target: Target, shapes: Sequence[Shape], dtypes: Sequence[str], label: str
 ) -> tuple[AtenGraph, list[torch.dtype]]:
     """Export with the first dtypes of tensors that the module takes."""
-    failure: LiftError | None = None
     module = target.module
     if target.kinds is not None:
         kinds = list(target.kinds)
-        example = [
-            torch.zeros((1, *shape), dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)
-        ]
-        return export_module(module, example, label), kinds
+        return export_module(module, _example(shapes, kinds), label), kinds
     floats = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    failure: Exception | None = None
     for attempt in range(max(len(KINDS[d]) for d in dtypes)):
         kinds = [KINDS[d][min(attempt, len(KINDS[d]) - 1)] for d in dtypes]
         if len(floats) == 1 and attempt == 0 and torch.float32 not in floats:
             kinds = [next(iter(floats)) if k == torch.float32 else k for k in kinds]
-        example = [
-            torch.zeros((1, *shape), dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)
-        ]
-        try:
-            return export_module(module, example, label), kinds
-        except LiftError as error:
+        example = _example(shapes, kinds)
+        try:  # export takes what torch cannot compute, such as bitwise operators on floats
+            with in_eval_mode(module):
+                module(*example)
+        except Exception as error:
             failure = failure or error
+            continue
+        return export_module(module, example, label), kinds
     assert failure is not None
-    raise failure
+    reason = (str(failure).strip().splitlines() or [""])[0]
+    raise LiftError(
+        f"{label}: its forward fails on {', '.join(map(str, shapes))} of {', '.join(dtypes)} "
+        f"({type(failure).__name__}: {reason:.300}); check input_shape and input_dtype"
+    ) from failure
+
+
+def _example(shapes: Sequence[Shape], kinds: Sequence[torch.dtype]) -> list[torch.Tensor]:
+    """One sample of each input."""
+    return [torch.zeros((1, *shape), dtype=kind) for shape, kind in zip(shapes, kinds, strict=True)]
 
 
 def _input(

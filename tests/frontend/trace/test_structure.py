@@ -113,3 +113,22 @@ def test_samples_that_are_given_are_compared_too() -> None:
 
     with pytest.raises(lgir.LgirError, match=r"differs|depends"):
         lgir.lift(Trap(), input_shape=(30,), samples=hidden[None].numpy())
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float64])
+def test_the_dtype_of_tensors_is_found_that_the_module_takes(kind: torch.dtype) -> None:
+    class Typed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(4).to(kind), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if kind.is_floating_point:
+                return (x[:, :4] @ self.weight).float()
+            return (x[:, :4] & ~x[:, 4:]) & 1
+
+    module = Typed().eval()
+    graph = lgir.lift(module, input_shape=(8,))
+    x = (torch.arange(256)[:, None] >> torch.arange(8)) & 1
+    scores = lgir.compile(graph, backend="reference")(x.numpy())
+    assert np.array_equal(scores, module(x.to(kind)).numpy())
