@@ -9,7 +9,7 @@ import numpy as np
 
 from lgir.backends.lowering.cone_cutter import ConeCutter
 from lgir.backends.lowering.cones import ConeGroup
-from lgir.backends.lowering.layouts import ValueLayout, Walk
+from lgir.backends.lowering.layouts import ValueLayout, Walk, three_axes
 from lgir.backends.lowering.plane_allocator import RangeAllocator
 from lgir.backends.lowering.steps import ONE_PLANE, ZERO_PLANE, ConeStep, Planes, Step, copy_steps
 from lgir.ir.body import Body
@@ -46,9 +46,9 @@ def lower_convolution(
     scratch = planes.take(count) if count else 0
     plane[inner] = scratch + np.arange(len(inner)) * channel_planes
     strides_in = np.array(walk_in.strides, np.int64)
-    space = _three_axes(op.space, 1)
-    in_step = _three_axes(tuple((strides_in * np.array(op.stride)).tolist()), 0)
-    out_step = _three_axes(walk_out.strides, 0)
+    space = three_axes(op.space, 1)
+    in_step = three_axes((strides_in * np.array(op.stride)).tolist(), 0)
+    out_step = three_axes(walk_out.strides, 0)
     steps: list[Step] = []
     by_level = itertools.groupby(sorted(groups, key=_level), key=_level)
     for (_, independent), stage in zip(by_level, stages, strict=False):
@@ -120,9 +120,3 @@ def _walk_of(layout: ValueLayout) -> Walk:
 
 def _level(group: ConeGroup) -> int:
     return group.level
-
-
-def _three_axes(axes: tuple[int, ...], fill: int) -> tuple[int, int, int]:
-    """Return `axes` as three, with `fill` for those in front that are missing."""
-    a, b, c = (fill,) * (3 - len(axes)) + tuple(axes)
-    return a, b, c

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,3 +52,9 @@ class ValueLayout:
     def first_cells(self) -> Planes:
         """Return the plane of each channel's first cell, (channels,)."""
         return self.planes.reshape(len(self.planes), -1)[:, 0]
+
+
+def three_axes(axes: Sequence[int], fill: int) -> tuple[int, int, int]:
+    """Return up to three numbers per axis, with `fill` for the leading axes that are missing."""
+    a, b, c = (fill,) * (3 - len(axes)) + tuple(axes)
+    return a, b, c

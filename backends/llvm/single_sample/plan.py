@@ -9,7 +9,6 @@ their order first. Wiring and shapes are data of the steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -43,6 +42,7 @@ from lgir.backends.llvm.single_sample.steps import (
     SampleStep,
     gather_cycles,
 )
+from lgir.backends.lowering.layouts import three_axes
 from lgir.backends.lowering.legalize import legalize
 from lgir.errors import BackendError
 from lgir.ir.graph import Graph
@@ -299,13 +299,13 @@ class _Planner:
     def _move(self, node: Node, op: Logic, sources: Ints, pitch: Ints) -> None:
         """Move the OR of the maps at `sources` (C, m) per channel, read with the node's stride."""
         cells = self._new_map(node.output)
-        out_pitch = _three_axes(self.layouts[node.output].pitch, 0)
-        source_pitch = _three_axes((pitch * np.array(op.stride)).tolist(), 0)
+        out_pitch = three_axes(self.layouts[node.output].pitch, 0)
+        source_pitch = three_axes((pitch * np.array(op.stride)).tolist(), 0)
         self.steps.append(
             MoveMaps(
                 sources=sources,
                 out=cells.reshape(len(cells), -1)[:, 0],
-                space=_three_axes(op.space, 1),
+                space=three_axes(op.space, 1),
                 source_pitch=source_pitch[:2],
                 out_pitch=out_pitch[:2],
                 stride=op.stride[-1],
@@ -377,9 +377,3 @@ def by_vector(rows: npt.NDArray[Any], lanes: int = LANES) -> npt.NDArray[Any]:
 def _rounded(size: int, multiple: int) -> int:
     """Return the least multiple that is not below `size`."""
     return -(-size // multiple) * multiple
-
-
-def _three_axes(axes: Sequence[int], fill: int) -> tuple[int, int, int]:
-    """Return up to three numbers per axis, with `fill` for the leading axes that are missing."""
-    a, b, c = (fill,) * (3 - len(axes)) + tuple(axes)
-    return a, b, c
